@@ -1,0 +1,46 @@
+"""moslens: blind image quality assessment that says how good, where and what.
+
+The public names below are imported on first use, so that ``import moslens`` costs almost nothing.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+__version__ = "0.1.0"
+
+_PUBLIC = {
+    "Failure": "moslens.score",
+    "ImageTooLarge": "moslens.errors",
+    "ImageTooSmall": "moslens.errors",
+    "MoslensError": "moslens.errors",
+    "Score": "moslens.score",
+    "Scorer": "moslens.score",
+    "UnreadableImage": "moslens.errors",
+    "UnsupportedImage": "moslens.errors",
+}
+
+__all__ = [
+    "Failure",
+    "ImageTooLarge",
+    "ImageTooSmall",
+    "MoslensError",
+    "Score",
+    "Scorer",
+    "UnreadableImage",
+    "UnsupportedImage",
+    "__version__",
+]
+
+if TYPE_CHECKING:
+    from moslens.errors import ImageTooLarge, ImageTooSmall, MoslensError, UnreadableImage, UnsupportedImage
+    from moslens.score import Failure, Score, Scorer
+
+
+def __getattr__(name: str) -> Any:
+    if name in _PUBLIC:
+        return getattr(import_module(_PUBLIC[name]), name)
+    raise AttributeError(f"module 'moslens' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return __all__

@@ -1,0 +1,150 @@
+"""The errors that moslens raises, one small tree.
+
+    MoslensError
+    +-- ImageError            a picture could not be used; .path and .code
+    |   +-- UnreadableImage   unreadable    missing, no permission, a folder
+    |   +-- EmptyImage        empty         no bytes
+    |   +-- NotAnImage        not_an_image  no decoder knows it
+    |   +-- TruncatedImage    truncated     the file ends too early
+    |   +-- CorruptImage      corrupt       the decoder found broken data
+    |   +-- UnsupportedImage  unsupported   a known format that cannot be decoded here
+    |   +-- ImageTooSmall     too_small     a side below the minimum
+    |   +-- ImageTooLarge     too_large     more pixels than the cap
+    |   +-- InternalError     internal      a fault of moslens itself
+    +-- ConfigError           a configuration file or option is wrong
+    +-- DatasetError          a data set is incomplete or malformed
+    +-- CheckpointError       a run folder cannot be resumed or read
+    +-- ModelError            a model folder is missing, broken or altered
+    +-- OutputError           results cannot be written as asked
+    +-- MissingExtra          an optional dependency is not installed
+"""
+
+import os
+
+
+class MoslensError(Exception):
+    """Base of every error raised on purpose. ``path`` names the file concerned, ``code`` the kind of fault."""
+
+    code = "error"
+
+    def __init__(self, message: str, path: str | os.PathLike[str] | None = None) -> None:
+        self.path = None if path is None else os.fspath(path)
+        self.message = message if self.path is None else f"{self.path}: {message}"
+        super().__init__(self.message)
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return _rebuild, (type(self), self.message, self.path)
+
+
+def _rebuild(kind: type[MoslensError], message: str, path: str | None) -> MoslensError:
+    error = kind(message)
+    error.path = path
+    return error
+
+
+class ImageError(MoslensError):
+    """A picture that cannot be used."""
+
+    code = "internal"
+
+
+class UnreadableImage(ImageError):
+    """Missing, not permitted, or not a regular file."""
+
+    code = "unreadable"
+
+
+class EmptyImage(ImageError):
+    """The file has no bytes."""
+
+    code = "empty"
+
+
+class NotAnImage(ImageError):
+    """No decoder recognises the bytes."""
+
+    code = "not_an_image"
+
+
+class TruncatedImage(ImageError):
+    """The file ends before the picture does."""
+
+    code = "truncated"
+
+
+class CorruptImage(ImageError):
+    """The format is known, its data is broken."""
+
+    code = "corrupt"
+
+
+class UnsupportedImage(ImageError):
+    """A known format or pixel type that cannot be decoded here."""
+
+    code = "unsupported"
+
+
+class ImageTooSmall(ImageError):
+    """A side is below the smallest size that is scored."""
+
+    code = "too_small"
+
+
+class ImageTooLarge(ImageError):
+    """More pixels than the cap allows."""
+
+    code = "too_large"
+
+
+class InternalError(ImageError):
+    """A fault inside moslens while it worked on a picture."""
+
+    code = "internal"
+
+
+class ConfigError(MoslensError):
+    """A configuration file or option is wrong."""
+
+    code = "config"
+
+
+class DatasetError(MoslensError):
+    """A data set is incomplete or malformed."""
+
+    code = "dataset"
+
+
+class CheckpointError(MoslensError):
+    """A run folder cannot be read or resumed."""
+
+    code = "checkpoint"
+
+
+class ModelError(MoslensError):
+    """A model folder is missing, broken or altered."""
+
+    code = "model"
+
+
+class OutputError(MoslensError):
+    """Results cannot be written as asked."""
+
+    code = "output"
+
+
+class MissingExtra(MoslensError):
+    """An optional dependency is not installed; the message names the extra."""
+
+    code = "missing_extra"
+
+    def __init__(self, extra: str, package: str) -> None:
+        super().__init__(f"this needs {package}: pip install 'moslens[{extra}]'")
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return _rebuild_missing, (self.message,)
+
+
+def _rebuild_missing(message: str) -> MissingExtra:
+    error = MissingExtra.__new__(MissingExtra)
+    MoslensError.__init__(error, message)
+    return error
