@@ -1,0 +1,39 @@
+"""The cards of the data sets that are read as released: ``cards.toml`` as typed records.
+
+The sources of the facts in it are listed in docs/datasets.md.
+"""
+
+import tomllib
+from functools import cache
+from importlib.resources import files
+from typing import Any
+
+from moslens.data.records import Card
+from moslens.errors import DatasetError
+
+
+@cache
+def all_cards() -> tuple[Card, ...]:
+    """Every card, in the order of ``cards.toml``."""
+    text = files("moslens.data").joinpath("cards.toml").read_text(encoding="utf-8")
+    return tuple(_card(name, table) for name, table in tomllib.loads(text).items())
+
+
+def _card(name: str, table: dict[str, Any]) -> Card:
+    # TOML has arrays where a frozen record has tuples, and folds long texts over lines.
+    fields: dict[str, Any] = {"name": name}
+    for key, value in table.items():
+        fields[key] = tuple(value) if isinstance(value, list) else value
+        if isinstance(value, str):
+            fields[key] = " ".join(value.split())
+    return Card(**fields)
+
+
+def find_card(name: str) -> Card:
+    """The card called ``name`` or known by that alias, in any case. Raises DatasetError."""
+    wanted = name.lower().replace("_", "-")
+    for card in all_cards():
+        if wanted in (card.name, *card.aliases):
+            return card
+    known = ", ".join(card.name for card in all_cards())
+    raise DatasetError(f"no data set is called {name!r}; known: {known}, or the path of a .csv file")
