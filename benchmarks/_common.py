@@ -1,4 +1,4 @@
-"""What every benchmark needs: the machine, the versions, the git revision, interleaved timing, and the JSON file."""
+"""What every benchmark needs: machine, versions, git revision, interleaved timing, the JSON file."""
 
 import json
 import os
@@ -46,7 +46,7 @@ def versions(
 
 
 def git_revision() -> str | None:
-    """The commit of the work tree, with ``+`` behind it where tracked files differ from it; None outside git."""
+    """The commit of the work tree, ``+`` behind it where tracked files differ; None outside git."""
     try:
         revision = _git("rev-parse", "--short=12", "HEAD")
         return revision + ("+" if _git("status", "--porcelain", "--untracked-files=no") else "")
@@ -78,7 +78,7 @@ def spread(values: Sequence[float]) -> dict[str, float]:
 
 
 def write_json(path: str | os.PathLike[str], record: Mapping[str, Any]) -> Path:
-    """Write the record, floats to five significant digits, in one step, so that a kill leaves no half file."""
+    """Write the record, floats to five digits, in one step, so that a kill leaves no half file."""
     target = Path(path)
     target.parent.mkdir(parents=True, exist_ok=True)
     scratch = target.with_name(target.name + ".part")

@@ -79,7 +79,7 @@ def build_app(wanted: str | None = None) -> typer.Typer:
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Run the command line and leave with its exit code (0 done, 1 some rows failed, 2 wrong use, 130 stopped)."""
+    """Run the command line and leave: 0 done, 1 some rows failed, 2 wrong use, 130 interrupted."""
     logging.basicConfig(
         level=logging.WARNING, format="moslens: %(levelname)s: %(message)s", stream=sys.stderr
     )

@@ -1,1 +1,1 @@
-"""The subcommands of ``moslens``, one module each: ``run`` in ``moslens.commands.NAME`` (see ``moslens.cli``)."""
+"""The subcommands of ``moslens``, one module each: function ``run`` in ``NAME.py`` (see ``moslens.cli``)."""

@@ -1,0 +1,56 @@
+"""A thread pool over a stream: results in order, bounded look-ahead, nothing held back by a slow source."""
+
+import threading
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from queue import SimpleQueue
+from typing import TypeVar
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+
+def ordered(
+    work: Callable[[Item], Result], items: Iterable[Item], workers: int, ahead: int
+) -> Iterator[Result]:
+    """``map(work, items)`` by ``workers`` threads, in order.
+
+    At most ``ahead`` items are taken beyond the results already asked for. Items are taken in a thread of
+    their own: a result is handed out as soon as it and those before it are ready, however long the next item
+    takes to come. An exception of ``work`` or of ``items`` is raised in its place. Closing the iterator
+    drops what has not begun and waits for what has.
+    """
+    pool = ThreadPoolExecutor(workers, "moslens-worker")
+    slots = threading.Semaphore(ahead)
+    closed = threading.Event()
+    queue: SimpleQueue[Future[Result] | BaseException | None] = SimpleQueue()
+
+    def feed() -> None:
+        try:
+            remaining = iter(items)
+            while True:
+                slots.acquire()
+                if closed.is_set():
+                    return
+                try:
+                    item = next(remaining)
+                except StopIteration:
+                    break
+                queue.put(pool.submit(work, item))
+            queue.put(None)
+        except BaseException as error:  # raised again where the results are taken
+            queue.put(error)
+
+    # A daemon, since one that waits for standard input must not keep the program from ending.
+    threading.Thread(target=feed, name="moslens-feed", daemon=True).start()
+    try:
+        while (entry := queue.get()) is not None:
+            if isinstance(entry, BaseException):
+                raise entry
+            result = entry.result()
+            slots.release()
+            yield result
+    finally:
+        closed.set()
+        slots.release()
+        pool.shutdown(cancel_futures=True)

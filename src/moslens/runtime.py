@@ -1,0 +1,170 @@
+"""A model folder (``model.onnx``, ``card.json``, ``test_vector.png``) and its ONNX session.
+
+The graph takes ``windows`` uint8 [n, 224, 224, 3] and gives ``score`` float32 [n], the raw quality of each
+window; normalisation is part of the graph. The card carries the rest: preprocessing, calibration, limits.
+
+Every window is run by itself on one thread. On a CPU a batch of windows costs as much as the same windows
+one by one, and so the score of a picture cannot depend on batch size, thread count or neighbours.
+"""
+
+import hashlib
+import json
+import math
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from moslens.errors import ModelError
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+DEFAULT_MODEL = "quality-lite"
+WEIGHTS = Path(__file__).parent / "weights"
+ID_DIGITS = 12
+PREPROCESSING = {
+    "window": 224,
+    "resample": "bicubic",
+    "layout": "uint8 NHWC RGB, normalised inside the graph",
+}
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """Raw output to the public scale, ``100 / (1 + exp(-(scale * raw + shift)))``, +/- ``radius``."""
+
+    scale: float
+    shift: float
+    radius: float
+
+    def score(self, raw: float) -> float:
+        """The score, 0 to 100, higher is better, of a picture's raw value."""
+        return 50.0 * (1.0 + math.tanh(0.5 * (self.scale * raw + self.shift)))
+
+    def interval(self, score: float) -> tuple[float, float]:
+        """The bounds (low, high) around a score, inside 0 to 100."""
+        return max(0.0, score - self.radius), min(100.0, score + self.radius)
+
+
+@dataclass(frozen=True)
+class Card:
+    """What ``card.json`` says of the model beside it; ``record`` is the whole file."""
+
+    folder: Path
+    name: str
+    id: str
+    sha256: str
+    file: str
+    working_size: int
+    calibration: Calibration
+    record: Mapping[str, Any]
+
+    @classmethod
+    def read(cls, folder: str | os.PathLike[str]) -> "Card":
+        """Read ``folder/card.json``; ModelError where it is missing, malformed or not for this version."""
+        folder = Path(folder)
+        path = folder / "card.json"
+        try:
+            record = json.loads(path.read_bytes())
+            calibration, preprocessing = record["calibration"], record["preprocessing"]
+            card = cls(
+                folder=folder,
+                name=str(record["name"]),
+                id=str(record["id"]),
+                sha256=str(record["sha256"]),
+                file=str(record["file"]),
+                working_size=int(preprocessing["working_size"]),
+                calibration=Calibration(*(float(calibration[key]) for key in ("scale", "shift", "radius"))),
+                record=record,
+            )
+        except OSError as error:
+            raise ModelError(f"no model here: {error.strerror}", path) from error
+        except (ValueError, KeyError, TypeError) as error:
+            raise ModelError(f"the card is malformed: {error!r}", path) from error
+        if calibration.get("kind") != "logistic":
+            raise ModelError(f"unknown calibration {calibration.get('kind')!r}", path)
+        for key, ours in PREPROCESSING.items():
+            if preprocessing.get(key) != ours:
+                raise ModelError(f"needs {key} = {preprocessing.get(key)!r}, this version has {ours!r}", path)
+        if card.id != f"{card.name}@{card.sha256[:ID_DIGITS]}":
+            raise ModelError(f"the id {card.id} does not match the hash {card.sha256}", path)
+        return card
+
+    def verified_weights(self) -> bytes:
+        """The bytes of the ONNX file. Raises ModelError where their SHA-256 is not the one on the card."""
+        path = self.folder / self.file
+        try:
+            data = path.read_bytes()
+        except OSError as error:
+            raise ModelError(f"the weights cannot be read: {error.strerror}", path) from error
+        found = hashlib.sha256(data).hexdigest()
+        if found != self.sha256:
+            raise ModelError(f"altered weights: SHA-256 is {found}, the card says {self.sha256}", path)
+        return data
+
+
+def shipped() -> dict[str, Path]:
+    """Name to folder of every model inside the installed package, sorted by name."""
+    return {path.parent.name: path.parent for path in sorted(WEIGHTS.glob("*/card.json"))}
+
+
+def find_model(model: str | os.PathLike[str] | None = None) -> Path:
+    """The folder of a shipped name, of a path, or (None) of the default model; else raises ModelError."""
+    wanted = DEFAULT_MODEL if model is None else os.fspath(model)
+    at_hand = shipped()
+    if wanted in at_hand:
+        return at_hand[wanted]
+    if model is not None and Path(wanted).is_dir():
+        return Path(wanted)
+    names = ", ".join(at_hand) or "none"
+    raise ModelError(f"no model {wanted!r}: neither a folder nor one of the shipped models ({names})")
+
+
+class Model:
+    """An open, verified model; safe to use from many threads at once."""
+
+    def __init__(self, folder: str | os.PathLike[str]) -> None:
+        """Open the model in ``folder``. Raises ModelError where it is missing, broken or altered."""
+        self.card = Card.read(folder)
+        weights = self.card.verified_weights()
+        import onnxruntime as ort
+
+        options = ort.SessionOptions()
+        options.intra_op_num_threads = 1
+        options.inter_op_num_threads = 1
+        options.log_severity_level = 3
+        try:
+            self._session = ort.InferenceSession(weights, options, providers=["CPUExecutionProvider"])
+        except Exception as error:  # onnxruntime's own exceptions share no public base
+            raise ModelError(
+                f"onnxruntime cannot open it: {error}", self.card.folder / self.card.file
+            ) from error
+        self.outputs = tuple(output.name for output in self._session.get_outputs())
+        inputs = [node.name for node in self._session.get_inputs()]
+        if inputs != ["windows"] or "score" not in self.outputs:
+            raise ModelError(
+                f"needs input 'windows' and output 'score', has {inputs} and {list(self.outputs)}",
+                self.card.folder / self.card.file,
+            )
+        self._run_options = ort.RunOptions()
+        self._run_options.only_execute_path_to_fetches = True
+
+    def run(
+        self, window: "NDArray[np.uint8]", outputs: Sequence[str] = ("score",)
+    ) -> list["NDArray[np.float32]"]:
+        """The named outputs for one window uint8 [224, 224, 3], each without its leading axis of one."""
+        results = self._session.run(list(outputs), {"windows": window[None]}, self._run_options)
+        return [result[0] for result in results]
+
+
+def available_cores() -> int:
+    """Processor cores this process may keep busy: its affinity, at most the container's quota."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else (os.cpu_count() or 1)
+    try:
+        quota, period = Path("/sys/fs/cgroup/cpu.max").read_text(encoding="ascii").split()
+        return max(1, min(cores, math.ceil(int(quota) / int(period))))
+    except (OSError, ValueError):
+        return cores

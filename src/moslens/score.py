@@ -1,0 +1,205 @@
+"""The product: a picture in, a calibrated score with its interval out.
+
+picture -> working size -> full-coverage windows -> raw score of each -> mean -> calibration -> Score
+"""
+
+import math
+import os
+from collections.abc import Iterable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from moslens import __version__
+from moslens.errors import ImageError, InternalError, ModelError
+from moslens.ordered import ordered
+from moslens.runtime import Model, available_cores, find_model
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+MAX_PIXELS = 200_000_000
+DECIMALS = 6
+
+
+@dataclass(frozen=True)
+class Score:
+    """One scored picture. ``score`` is 0 to 100, higher is better; ``low`` and ``high`` bound it at 90 %.
+
+    ``width`` and ``height`` are those of the upright picture; ``path`` is None where it came from memory.
+    """
+
+    path: str | None
+    score: float
+    low: float
+    high: float
+    width: int
+    height: int
+    model: str
+    distortions: tuple[Mapping[str, Any], ...] = ()
+    worst_block: Mapping[str, Any] | None = None
+    version: str = __version__
+
+    def to_row(self) -> dict[str, Any]:
+        """The row of the public contract, ready for JSON; scores to six decimals."""
+        return {
+            "path": self.path,
+            "status": "ok",
+            "score": round(self.score, DECIMALS),
+            "low": round(self.low, DECIMALS),
+            "high": round(self.high, DECIMALS),
+            "width": self.width,
+            "height": self.height,
+            "distortions": [dict(distortion) for distortion in self.distortions],
+            "worst_block": None if self.worst_block is None else dict(self.worst_block),
+            "model": self.model,
+            "version": self.version,
+            "error": None,
+        }
+
+
+@dataclass(frozen=True)
+class Failure:
+    """One picture that could not be scored, and why."""
+
+    path: str | None
+    error: ImageError
+    model: str
+    version: str = __version__
+
+    def to_row(self) -> dict[str, Any]:
+        """The row of the public contract: the same names as a score's, ``error`` filled."""
+        row = dict.fromkeys(COLUMNS)
+        return row | {
+            "path": self.path,
+            "status": "error",
+            "distortions": [],
+            "model": self.model,
+            "version": self.version,
+            "error": {"code": self.error.code, "message": self.error.message},
+        }
+
+
+COLUMNS = tuple(Score(None, 0.0, 0.0, 0.0, 0, 0, "").to_row())
+
+
+class Scorer:
+    """Scores pictures with one model. Picklable, safe to share between threads, callable on a batch of rows.
+
+    ``model`` is a shipped name, a model folder or None for the released model; ``threads`` (None: the cores
+    at hand) is how many windows of one picture run at once in :meth:`score`. Raises ModelError where the
+    model is missing, broken or altered.
+    """
+
+    def __init__(self, model: str | os.PathLike[str] | None = None, threads: int | None = None) -> None:
+        self._model_name = model if model is None else os.fspath(model)
+        self._threads = threads
+        self._open()
+
+    def _open(self) -> None:
+        if self._threads is not None and self._threads < 1:
+            raise ValueError(f"threads must be at least 1, not {self._threads}")
+        self.model = Model(find_model(self._model_name))
+        self.threads = self._threads or available_cores()
+        self._pool = ThreadPoolExecutor(self.threads, "moslens-window") if self.threads > 1 else None
+
+    @property
+    def model_id(self) -> str:
+        """``name@`` and the first twelve hex digits of the SHA-256 of the weights."""
+        return self.model.card.id
+
+    def score(self, source: Any, *, max_pixels: int = MAX_PIXELS) -> Score:
+        """Score one picture: a path, bytes, ``PIL.Image`` or uint8 array [H, W, 3]. Raises ImageError."""
+        return self._score(source, max_pixels, self._pool)
+
+    def score_many(
+        self,
+        sources: Iterable[Any],
+        *,
+        workers: int | None = None,
+        max_pixels: int = MAX_PIXELS,
+        ahead: int | None = None,
+    ) -> Iterator[Score | Failure]:
+        """Score pictures as they come, in order, one result each; a picture that fails gives a Failure.
+
+        ``workers`` (None: as many as threads) pictures are in work at once, each decoded and run by one
+        thread; only those hold pixels. At most ``ahead`` (None: 8 a worker) sources are taken before the
+        oldest result is. A thread of their own takes the sources, so that a slow source holds no result back.
+        """
+        workers = self.threads if workers is None else workers
+        if workers < 1:
+            raise ValueError(f"workers must be at least 1, not {workers}")
+        ahead = max(workers, 8 * workers if ahead is None else ahead)
+        return ordered(lambda source: self._score_or_failure(source, max_pixels), sources, workers, ahead)
+
+    def __call__(self, batch: Any) -> Any:
+        """Add score columns to a batch of rows: a dict of columns, or a pandas DataFrame.
+
+        Pictures are taken from the column ``path``, ``image`` or ``bytes``, the first there is. Columns
+        added: score, low, high (float64, NaN where it failed), width, height (0 where it failed), status,
+        error (message, empty where it worked), model, version.
+        """
+        column = next((name for name in ("path", "image", "bytes") if name in batch), None)
+        if column is None:
+            raise KeyError("a batch needs a column 'path', 'image' or 'bytes'")
+        import numpy as np
+
+        results = list(self.score_many(_cell(value) for value in batch[column]))
+        good = [result if isinstance(result, Score) else None for result in results]
+        columns: dict[str, Any] = {
+            name: np.array([getattr(one, name) if one else math.nan for one in good], np.float64)
+            for name in ("score", "low", "high")
+        }
+        for name in ("width", "height"):
+            columns[name] = np.array([getattr(one, name) if one else 0 for one in good], np.int64)
+        columns["status"] = ["ok" if one else "error" for one in good]
+        columns["error"] = [one.error.message if isinstance(one, Failure) else "" for one in results]
+        columns["model"] = [one.model for one in results]
+        columns["version"] = [one.version for one in results]
+        return batch.assign(**columns) if hasattr(batch, "assign") else {**batch, **columns}
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {"model": self._model_name, "threads": self._threads, "id": self.model_id}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self._model_name, self._threads = state["model"], state["threads"]
+        self._open()
+        if self.model_id != state["id"]:
+            raise ModelError(f"pickled with {state['id']}, here the same name is {self.model_id}")
+
+    def _score(self, source: Any, max_pixels: int, pool: ThreadPoolExecutor | None) -> Score:
+        from moslens import image, views
+
+        card = self.model.card
+        picture = image.load(source, working_size=card.working_size, max_pixels=max_pixels)
+        windows = views.cover(picture.pixels)
+        raws = list((pool.map if pool else map)(self._raw, windows))
+        value = card.calibration.score(math.fsum(raws) / len(raws))
+        if not math.isfinite(value):
+            raise InternalError("the model gave no finite score", _path(source))
+        low, high = card.calibration.interval(value)
+        return Score(_path(source), value, low, high, picture.width, picture.height, card.id)
+
+    def _raw(self, window: "NDArray[np.uint8]") -> float:
+        return float(self.model.run(window)[0])
+
+    def _score_or_failure(self, source: Any, max_pixels: int) -> Score | Failure:
+        try:
+            return self._score(source, max_pixels, None)
+        except ImageError as error:
+            return Failure(_path(source), error, self.model_id)
+        except Exception as error:  # one odd picture must not end the run: its row says what happened
+            fault = InternalError(f"{type(error).__name__}: {error}", _path(source))
+            return Failure(_path(source), fault, self.model_id)
+
+
+def _path(source: Any) -> str | None:
+    return os.fspath(source) if isinstance(source, str | os.PathLike) else None
+
+
+def _cell(value: Any) -> Any:
+    """A picture out of a table cell: Hugging Face and Arrow keep undecoded ones as {"bytes", "path"}."""
+    if isinstance(value, Mapping):
+        return value.get("path") if value.get("bytes") is None else value["bytes"]
+    return value
