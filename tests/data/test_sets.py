@@ -92,7 +92,7 @@ def test_check_names_missing_surplus_and_wrong_counts(tmp_path):
     assert check.surplus == ("Images/stray.png",)
     assert check.problems == (
         "3 labelled pictures where 1162 belong",
-        "2.JPG: score 104 is outside 0\.\.100",
+        "2.JPG: score 104 is outside 0..100",
     )
     with pytest.raises(DatasetError, match=r"3\.bmp") as caught:
         load_dataset("livec", tmp_path)

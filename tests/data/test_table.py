@@ -71,7 +71,7 @@ def test_every_wrong_cell_is_named_in_one_error(folder):
     for line in (
         "row 2, column image: no file nobody.png in",
         "row 3, column mos: nan is not a finite number",
-        "row 4, column mos: 101 is outside 0\.\.100",
+        "row 4, column mos: 101 is outside 0..100",
         "row 5, column std: -1 is outside 0..inf",
         "row 5, column image: a.png is already in row 3",
         "row 6, column image: a.png is already in row 3",
