@@ -1,0 +1,81 @@
+"""``distort``: one kind at one level on one picture."""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from moslens.distortions import blur, brightness, color, compression, noise, sharpness, spatial
+from moslens.distortions.kinds import LEVELS, Kind, get_kind
+
+Array = NDArray[Any]
+
+SMALLEST_SIDE = 16
+
+_OPERATIONS: dict[str, Callable[..., Array]] = {
+    "gaussian_blur": blur.gaussian_blur,
+    "lens_blur": blur.lens_blur,
+    "motion_blur": blur.motion_blur,
+    "color_diffusion": color.color_diffusion,
+    "color_shift": color.color_shift,
+    "color_quantization": color.color_quantization,
+    "hsv_saturation": color.hsv_saturation,
+    "lab_saturation": color.lab_saturation,
+    "jpeg2000": compression.jpeg2000,
+    "jpeg": compression.jpeg,
+    "white_noise": noise.white_noise,
+    "color_noise": noise.color_noise,
+    "impulse_noise": noise.impulse_noise,
+    "multiplicative_noise": noise.multiplicative_noise,
+    "denoise": noise.denoise,
+    "brighten": brightness.brighten,
+    "darken": brightness.darken,
+    "mean_shift": brightness.mean_shift,
+    "jitter": spatial.jitter,
+    "non_eccentricity": spatial.non_eccentricity,
+    "pixelate": spatial.pixelate,
+    "quantization": spatial.quantization,
+    "color_block": spatial.color_block,
+    "high_sharpen": sharpness.high_sharpen,
+    "contrast_change": sharpness.contrast_change,
+    "nonlinear_contrast": sharpness.nonlinear_contrast,
+}
+
+
+def distort(
+    image: Array,
+    kind: Kind | str,
+    level: int,
+    rng: np.random.Generator,
+    *,
+    regions: Sequence[spatial.Region] | None = None,
+) -> Array:
+    """``image`` with one kind of distortion at ``level`` 1 to 5; the input is not touched.
+
+    ``image`` is H x W x 3 RGB, uint8 or float32 / float64 in [0, 1], both sides at least 16 px. The result
+    has the same shape and dtype and stays in the range; the work is done in float32. ``rng`` is the only
+    source of chance: an equal generator gives an equal picture. ``regions``, rectangles (x, y, width,
+    height), are where the sparse kinds place their patches, each rectangle getting its own; other kinds
+    ignore them.
+
+    Raises ``ConfigError`` for an unknown kind, ``ValueError`` or ``TypeError`` for a wrong level, shape or
+    dtype.
+    """
+    kind = get_kind(kind) if isinstance(kind, str) else kind
+    if level not in LEVELS:
+        raise ValueError(f"a level is 1 to 5, not {level!r}")
+    _check(image)
+    whole = image.dtype == np.uint8
+    work = image.astype(np.float32) / np.float32(255) if whole else image.astype(np.float32)
+    where = {"regions": regions} if kind.sparse else {}
+    out = np.clip(_OPERATIONS[kind.name](work, kind.levels[level - 1], rng, **where), 0, 1)
+    return (out * 255 + 0.5).astype(np.uint8) if whole else out.astype(image.dtype, copy=False)
+
+
+def _check(image: Array) -> None:
+    if not isinstance(image, np.ndarray) or image.dtype not in (np.uint8, np.float32, np.float64):
+        got = getattr(image, "dtype", type(image).__name__)
+        raise TypeError(f"a picture is a uint8, float32 or float64 array, not {got}")
+    if image.ndim != 3 or image.shape[2] != 3 or min(image.shape[:2]) < SMALLEST_SIDE:
+        raise ValueError(f"a picture is H x W x 3 with sides of at least 16 px, not {image.shape}")

@@ -1,0 +1,80 @@
+"""Color: diffusion, shift of one channel, palette quantization, and saturation in HSV and in Lab."""
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from moslens.distortions import filters
+from moslens.distortions.colorspace import lab_to_rgb, rgb_to_lab
+
+Array = NDArray[Any]
+
+_LUMA = np.array([0.299, 0.587, 0.114], np.float32)
+_GATE_SIGMA = 4.0
+_PALETTE_SIDE = 64
+_GREEN = 1
+
+
+def color_diffusion(image: Array, amount: float, rng: np.random.Generator) -> Array:
+    """Lab a and b blurred with sigma 1.5 ``amount`` + 2 px and multiplied by ``amount``; L is kept."""
+    lab = rgb_to_lab(filters.planes(image))
+    lab[1:] = filters.gaussian(lab[1:], 1.5 * amount + 2) * np.float32(amount)
+    return filters.interleaved(lab_to_rgb(lab))
+
+
+def color_shift(image: Array, amount: float, rng: np.random.Generator) -> Array:
+    """Green moved by ``amount`` px in a random direction down and right, blended in where edges are.
+
+    The blend follows the gradient of the luma, blurred with sigma 4 px and stretched between its 1st and 99th
+    percentiles: flat areas keep their color, edges get a fringe.
+    """
+    direction = rng.random(2)
+    down, right = np.rint(amount * direction / np.hypot(*direction)).astype(int)
+    green = image[..., _GREEN]
+    height, width = green.shape
+    moved = np.pad(green, ((down, 0), (right, 0)), mode="edge")[:height, :width]
+    gate = _edge_gate(image)
+    out = image.copy()
+    out[..., _GREEN] = green + gate * (moved - green)
+    return out
+
+
+def color_quantization(image: Array, colors: float, rng: np.random.Generator) -> Array:
+    """A palette of ``colors`` colors fitted to the picture, with Floyd-Steinberg dithering."""
+    picture = Image.fromarray((image * 255 + 0.5).astype(np.uint8))
+    # The palette of a sample of 4,096 pixels is as good as that of all of them, at a tenth of the time.
+    sample = picture.resize((_PALETTE_SIDE, _PALETTE_SIDE), Image.Resampling.NEAREST)
+    palette = sample.quantize(int(colors), method=Image.Quantize.MEDIANCUT)
+    quantized = picture.quantize(palette=palette, dither=Image.Dither.FLOYDSTEINBERG)
+    return np.asarray(quantized.convert("RGB"), np.float32) / 255
+
+
+def hsv_saturation(image: Array, gain: float, rng: np.random.Generator) -> Array:
+    """HSV saturation multiplied by ``gain``; below zero the hues turn to their complements.
+
+    With hue and value fixed, every channel is value - saturation x (something of the hue), so the change is
+    linear and needs no conversion.
+    """
+    value = image.max(axis=2, keepdims=True)
+    out: Array = value - np.float32(gain) * (value - image)
+    return out
+
+
+def lab_saturation(image: Array, gain: float, rng: np.random.Generator) -> Array:
+    """Lab a and b multiplied by ``gain``."""
+    lab = rgb_to_lab(filters.planes(image))
+    lab[1:] *= np.float32(gain)
+    return filters.interleaved(lab_to_rgb(lab))
+
+
+def _edge_gate(image: Array) -> Array:
+    luma = image @ _LUMA
+    gradient = np.hypot(*np.gradient(luma))
+    edges = filters.gaussian(gradient[None], _GATE_SIGMA)[0]
+    low, high = np.percentile(edges, (1, 99))
+    if high <= low:
+        return np.zeros_like(edges)
+    gate: Array = np.clip((edges - low) / (high - low), 0, 1).astype(np.float32)
+    return gate
