@@ -1,0 +1,144 @@
+"""Any pixel type that Pillow decodes to 8-bit sRGB, in the two steps that the decoding policy takes.
+
+``before`` the resize, band by band: sample depth, palettes, CMYK and alpha, whose effect on a pixel cannot be
+averaged. ``after`` it: grey to RGB and the ICC profile of opaque grey and colour pictures, which at full size
+would take longer than decoding (docs/decisions.md has the numbers).
+"""
+
+import io
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+from PIL import Image, ImageCms
+
+from moslens.errors import UnsupportedImage
+
+logger = logging.getLogger(__name__)
+
+MID_GREY = 128
+
+_SIXTEEN_BITS = {"I;16", "I;16L", "I;16B", "I;16N"}
+_GREY = {"1", "L", "LA", "La", "I", "F"} | _SIXTEEN_BITS
+_COLOUR = {"P", "PA", "RGB", "RGBX", "RGBA", "RGBa", "YCbCr", "HSV"}
+
+
+@dataclass(frozen=True)
+class Conversion:
+    """``before`` turns a band of the decoded picture into mode L or RGB, ``after`` turns that into sRGB.
+
+    ``direct`` says that ``before`` changes nothing, so that there is no need for bands.
+    """
+
+    before: Callable[[Image.Image], Image.Image]
+    after: Callable[[Image.Image], Image.Image]
+    direct: bool
+
+
+def conversion(image: Image.Image, path: str | None = None) -> Conversion:
+    """The way of a decoded picture to sRGB. Raises UnsupportedImage for modes without an agreed meaning.
+
+    A profile that is broken, or is for another kind of pixels, is ignored with a warning in the log.
+    """
+    mode = image.mode
+    if mode != "CMYK" and mode not in _GREY | _COLOUR:
+        raise UnsupportedImage(f"pixels of the kind {mode} are not supported")
+    try:
+        to_srgb = _to_srgb(image)
+    except Exception as error:
+        logger.warning("%s: the embedded colour profile is ignored: %s", path or "picture", error)
+        to_srgb = None
+    full_scale = _full_scale(image) if mode in ("I", "F") else 65535
+
+    def before(band: Image.Image) -> Image.Image:
+        if mode in _SIXTEEN_BITS or mode in ("I", "F"):
+            band = _eight_bits(band, full_scale)
+        if band.has_transparency_data:
+            return _over_mid_grey(band, to_srgb)
+        if mode == "CMYK":
+            return _rgb(band, to_srgb)
+        wanted = "L" if mode in _GREY else "RGB"
+        return band if band.mode == wanted else band.convert(wanted)
+
+    def after(band: Image.Image) -> Image.Image:
+        return _rgb(band, None if mode == "CMYK" or image.has_transparency_data else to_srgb)
+
+    return Conversion(before, after, mode in ("L", "RGB") and not image.has_transparency_data)
+
+
+def _rgb(image: Image.Image, to_srgb: ImageCms.ImageCmsTransform | None) -> Image.Image:
+    if to_srgb is not None:
+        return to_srgb.apply(image if image.mode == to_srgb.input_mode else image.convert(to_srgb.input_mode))
+    return image if image.mode == "RGB" else image.convert("RGB")
+
+
+def _over_mid_grey(band: Image.Image, to_srgb: ImageCms.ImageCmsTransform | None) -> Image.Image:
+    band = band.convert("RGBA")
+    ground = Image.new("RGB", band.size, (MID_GREY,) * 3)
+    ground.paste(_rgb(band.convert("RGB"), to_srgb), mask=band.getchannel("A"))
+    return ground
+
+
+def _to_srgb(image: Image.Image) -> ImageCms.ImageCmsTransform | None:
+    """The embedded profile: relative colorimetric with black point compensation; None where it is sRGB."""
+    icc = image.info.get("icc_profile")
+    if not icc:
+        return None
+    profile = ImageCms.ImageCmsProfile(io.BytesIO(icc))
+    mode, space = (
+        ("CMYK", "CMYK") if image.mode == "CMYK" else ("L", "GRAY") if image.mode in _GREY else ("RGB",) * 2
+    )
+    if profile.profile.xcolor_space.strip() != space:
+        raise ValueError(f"a {profile.profile.xcolor_space.strip()} profile on {space} pixels")
+    transform = ImageCms.buildTransform(
+        profile,
+        ImageCms.createProfile("sRGB"),
+        mode,
+        "RGB",
+        ImageCms.Intent.RELATIVE_COLORIMETRIC,
+        ImageCms.Flags.BLACKPOINTCOMPENSATION,
+    )
+    if not isinstance(transform, ImageCms.ImageCmsTransform):
+        raise TypeError("no transform")
+    if mode == "CMYK":
+        return transform
+    # A picture tagged as sRGB must score as the same picture without the tag: judged by effect, not by name.
+    levels = np.linspace(0, 255, 256 if mode == "L" else 17).round().astype(np.uint8)
+    probe = (
+        levels[None] if mode == "L" else np.stack(np.meshgrid(levels, levels, levels), -1).reshape(17, -1, 3)
+    )
+    plain = Image.fromarray(probe)
+    change = np.asarray(transform.apply(plain)).astype(int) - np.asarray(plain.convert("RGB"))
+    return None if np.abs(change).max() <= 1 else transform
+
+
+def _full_scale(image: Image.Image) -> float:
+    """White of a picture with 32-bit samples: 65535 where the format says so, else the smallest usual scale.
+
+    Integers are taken as 8, 16 or 31 bits, floats as 0-1, 0-255 or 0-65535: the first that holds them all.
+    """
+    if image.mode == "I" and image.format in ("PNG", "PPM"):
+        return 65535.0
+    tops = range(0, image.height, 256)
+    bands = (np.asarray(image.crop((0, top, image.width, min(top + 256, image.height)))) for top in tops)
+    ranges = np.array([(band.min(), band.max()) for band in bands], np.float64)
+    low, high = ranges.min(), ranges.max()  # not a number if any sample is
+    scales = (255.0, 65535.0, 2147483647.0) if image.mode == "I" else (1.0, 255.0, 65535.0)
+    if not (low >= 0 and high <= scales[-1]):
+        raise UnsupportedImage(f"samples from {low:g} to {high:g} have no agreed black and white")
+    return next(scale for scale in scales if high <= scale)
+
+
+def _eight_bits(band: Image.Image, full_scale: float) -> Image.Image:
+    """Integers keep their highest byte, as Pillow does for 16-bit colour; floats are rounded."""
+    values = np.asarray(band)
+    if values.dtype.kind == "f":
+        grey = (values * (255.0 / full_scale) + 0.5).astype(np.uint8)
+    else:
+        grey = (values >> {255: 0, 65535: 8}.get(int(full_scale), 23)).astype(np.uint8)
+    image = Image.fromarray(grey)
+    hidden = band.info.get("transparency")
+    if isinstance(hidden, int):
+        image.putalpha(Image.fromarray(np.where(values == hidden, 0, 255).astype(np.uint8)))
+    return image
