@@ -1,7 +1,7 @@
 """A thread pool over a stream: results in order, bounded look-ahead, nothing held back by a slow source."""
 
 import threading
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
 from queue import SimpleQueue
 from typing import TypeVar
@@ -12,7 +12,7 @@ Result = TypeVar("Result")
 
 def ordered(
     work: Callable[[Item], Result], items: Iterable[Item], workers: int, ahead: int
-) -> Iterator[Result]:
+) -> Generator[Result]:
     """``map(work, items)`` by ``workers`` threads, in order.
 
     At most ``ahead`` items are taken beyond the results already asked for. Items are taken in a thread of

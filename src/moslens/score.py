@@ -5,7 +5,7 @@ picture -> working size -> full-coverage windows -> raw score of each -> mean ->
 
 import math
 import os
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Generator, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -120,7 +120,7 @@ class Scorer:
         workers: int | None = None,
         max_pixels: int = MAX_PIXELS,
         ahead: int | None = None,
-    ) -> Iterator[Score | Failure]:
+    ) -> Generator[Score | Failure]:
         """Score pictures as they come, in order, one result each; a picture that fails gives a Failure.
 
         ``workers`` (None: as many as threads) pictures are in work at once, each decoded and run by one
@@ -173,8 +173,8 @@ class Scorer:
 
         card = self.model.card
         picture = image.load(source, working_size=card.working_size, max_pixels=max_pixels)
-        windows = views.cover(picture.pixels)
-        raws = list((pool.map if pool else map)(self._raw, windows))
+        run = pool.map if pool else map
+        raws = [raw for windows in views.iter_cover(picture.pixels) for raw in run(self._raw, windows)]
         value = card.calibration.score(math.fsum(raws) / len(raws))
         if not math.isfinite(value):
             raise InternalError("the model gave no finite score", _path(source))

@@ -1,0 +1,114 @@
+"""From the PATHs of a command line to the paths of pictures, one by one and in a fixed order.
+
+Paths stay the strings they came as: rows repeat them as given, and ``pathlib`` would tidy them.
+"""
+
+# ruff: noqa: PTH112, PTH116, PTH118, PTH122, PTH207
+
+import glob
+import logging
+import os
+from collections.abc import Iterator, Sequence
+from itertools import chain
+from typing import BinaryIO
+
+from moslens.errors import ConfigError, MissingExtra
+
+logger = logging.getLogger(__name__)
+
+PICTURE_SUFFIXES = frozenset(
+    {".jpg", ".jpeg", ".jpe", ".jfif", ".mpo", ".png", ".apng", ".webp", ".avif", ".heic", ".heif"}
+    | {".bmp", ".dib", ".gif", ".tif", ".tiff", ".jp2", ".j2k", ".jpx", ".tga", ".ico"}
+    | {".ppm", ".pgm", ".pbm", ".pnm", ".pcx", ".sgi", ".qoi", ".dds"}
+)
+CHUNK = 1 << 16
+
+
+def find_pictures(arguments: Sequence[str], listing: BinaryIO) -> Iterator[str]:
+    """The pictures that the arguments name, in the order given; ``listing`` is read for the argument ``-``.
+
+    A file is taken whatever its name. A folder is walked: files with a picture's extension (in any case),
+    in the order of their full paths, through symbolic links, each folder once. A glob (``**`` goes down)
+    works like a folder, unless it spells the extension out. ``-`` reads names that end in NUL, or in a
+    newline where there is no NUL.
+
+    Arguments are checked at once, folders and the list are read as the result is. Raises ConfigError for
+    an argument that names nothing, MissingExtra for a URL.
+    """
+    return chain.from_iterable([_expand(argument, listing) for argument in arguments])
+
+
+def _expand(argument: str, listing: BinaryIO) -> Iterator[str]:
+    if argument == "-":
+        return read_listing(listing)
+    if os.path.isdir(argument):
+        return walk(argument)
+    if os.path.lexists(argument):
+        return iter([argument])
+    if "://" in argument:
+        raise MissingExtra("bulk", "fsspec")
+    if glob.has_magic(argument):
+        return _match(argument)
+    raise ConfigError("no such file or folder", argument)
+
+
+def _match(pattern: str) -> Iterator[str]:
+    suffix = os.path.splitext(pattern)[1]
+    any_suffix = suffix != "" and not glob.has_magic(suffix)
+    found = sorted(glob.glob(pattern, recursive=True))
+    return (path for path in found if not os.path.isdir(path) and (any_suffix or is_picture_name(path)))
+
+
+def is_picture_name(path: str) -> bool:
+    """Whether the extension is one that pictures have."""
+    return os.path.splitext(path)[1].lower() in PICTURE_SUFFIXES
+
+
+def walk(folder: str) -> Iterator[str]:
+    """Every picture in and below the folder, as ``sorted`` would order the full paths.
+
+    A folder reached twice (a link, a loop) is walked once. One that cannot be listed is given itself, so
+    that its row says so.
+    """
+    seen: set[tuple[int, int]] = set()
+    # A folder sorts by its name and the separator, which puts its members where sorted full paths would be.
+    pending = [os.path.join(folder, "")]
+    while pending:
+        path = pending.pop()
+        if not path.endswith(os.sep):
+            yield path
+            continue
+        try:
+            identity = os.stat(path)
+            if (identity.st_dev, identity.st_ino) in seen:
+                continue
+            seen.add((identity.st_dev, identity.st_ino))
+            names = [_name_in_walk(entry) for entry in os.scandir(path)]
+        except OSError as error:
+            logger.warning("cannot list %r: %s", path, error.strerror)
+            yield path
+            continue
+        pending.extend(path + name for name in sorted(filter(None, names), reverse=True))
+
+
+def _name_in_walk(entry: os.DirEntry[str]) -> str:
+    try:
+        if entry.is_dir():
+            return entry.name + os.sep
+    except OSError:  # a link that loops onto itself: no folder, and its row will say what is wrong
+        pass
+    return entry.name if is_picture_name(entry.name) else ""
+
+
+def read_listing(stream: BinaryIO) -> Iterator[str]:
+    """Names from a stream, as they come, each ended by NUL if the first bytes hold one, else by newline."""
+    rest = b""
+    separator = b""
+    while chunk := stream.read(CHUNK):
+        separator = separator or (b"\0" if b"\0" in chunk else b"\n" if b"\n" in chunk else b"")
+        rest += chunk
+        if separator:
+            *names, rest = rest.split(separator)
+            yield from (os.fsdecode(name) for name in names if name)
+    if rest:
+        yield os.fsdecode(rest)

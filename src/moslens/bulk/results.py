@@ -1,0 +1,157 @@
+"""Where rows go: a stream, a results file that survives being killed, or a Parquet file."""
+
+import logging
+import os
+import stat
+from pathlib import Path
+from typing import IO, Protocol
+
+from moslens.bulk.formats import HEADERS, Row, csv_name, encode, read_rows
+from moslens.errors import MissingExtra, OutputError
+
+logger = logging.getLogger(__name__)
+
+
+class Writer(Protocol):
+    """Takes rows one by one."""
+
+    def write(self, row: Row) -> None:
+        """Take one row; it is out of this process's hands when the call returns, except with Parquet."""
+
+    def close(self) -> None:
+        """Finish what was written."""
+
+
+class StreamWriter:
+    """Rows to an open binary stream, each flushed as it is written."""
+
+    def __init__(self, stream: IO[bytes], format: str) -> None:
+        self._stream = stream
+        self._format = format
+        self._stream.write(HEADERS[format])
+
+    def write(self, row: Row) -> None:
+        self._stream.write(encode(row, self._format))
+        self._stream.flush()
+
+    def close(self) -> None:
+        self._stream.flush()
+
+
+class FileWriter:
+    """Rows to a file that one run at a time may write; each row is one append of one whole line.
+
+    A file that already has content is refused, unless ``resume``: then its rows are read into ``done``,
+    (path and model id to status), a half-written last line is cut off, and new rows go behind.
+    """
+
+    def __init__(self, path: str, format: str, *, resume: bool = False) -> None:
+        self.done: dict[tuple[str, str], str] = {}
+        self._path, self._format = path, format
+        try:
+            self._file = Path(path).open("ab", buffering=0)  # noqa: SIM115 (closed in close)
+        except OSError as error:
+            raise OutputError(f"cannot be written: {error.strerror}", path) from error
+        try:
+            self._claim(resume)
+        except BaseException:
+            self._file.close()
+            raise
+
+    def _claim(self, resume: bool) -> None:
+        status = os.fstat(self._file.fileno())
+        if stat.S_ISREG(status.st_mode):
+            _lock(self._file, self._path)
+            if os.fstat(self._file.fileno()).st_size and not resume:
+                raise OutputError("has content: --resume continues it, or remove it first", self._path)
+        elif resume:
+            raise OutputError("--resume needs a regular file", self._path)
+        end = self._read_done() if resume else 0
+        if end == 0:
+            self._append(HEADERS[self._format])
+
+    def _read_done(self) -> int:
+        end = 0
+        with Path(self._path).open("rb") as earlier:
+            for row, row_end in read_rows(earlier, self._format, self._path):
+                self.done[row["path"], row["model"]] = row["status"]
+                end = row_end
+        self._file.truncate(end)
+        return end
+
+    def write(self, row: Row) -> None:
+        self._append(encode(row, self._format))
+
+    def _append(self, data: bytes) -> None:
+        try:
+            while data:  # a write may take only a part
+                data = data[self._file.write(data) :]
+        except OSError as error:
+            raise OutputError(f"cannot be written: {error.strerror}", self._path) from error
+
+    def close(self) -> None:
+        self._file.close()
+
+
+def _lock(file: IO[bytes], path: str) -> None:
+    try:
+        import fcntl
+    except ImportError:  # no such lock on Windows
+        return
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        raise OutputError("another run is writing to it", path) from None
+    except OSError as error:
+        logger.warning("%s: cannot be locked (%s); see that only one run writes to it", path, error.strerror)
+
+
+class ParquetWriter:
+    """Rows to a Parquet file, in groups of ``GROUP``; the file takes its name when it is closed."""
+
+    GROUP = 4096
+
+    def __init__(self, path: str) -> None:
+        try:
+            import pyarrow as pa  # type: ignore[import-untyped,import-not-found,unused-ignore]
+            import pyarrow.parquet as pq  # type: ignore[import-untyped,import-not-found,unused-ignore]
+        except ModuleNotFoundError:
+            raise MissingExtra("bulk", "pyarrow") from None
+        if os.path.lexists(path):
+            raise OutputError("is there already: remove it first", path)
+        number, text = pa.float64(), pa.string()
+        box = {"x": pa.int64(), "y": pa.int64(), "width": pa.int64(), "height": pa.int64(), "score": number}
+        kind = {"kind": text, "group": text, "severity": number, "share": number}
+        self._schema = pa.schema(
+            {
+                "path": text,
+                "status": text,
+                **dict.fromkeys(("score", "low", "high"), number),
+                **dict.fromkeys(("width", "height"), pa.int64()),
+                "distortions": pa.list_(pa.struct(kind)),
+                "worst_block": pa.struct(box),
+                **dict.fromkeys(("model", "version"), text),
+                "error": pa.struct({"code": text, "message": text}),
+            }
+        )
+        self._table = pa.Table
+        self._rows: list[Row] = []
+        self._path, self._scratch = Path(path), Path(f"{path}.part")
+        try:
+            self._writer = pq.ParquetWriter(self._scratch, self._schema)
+        except OSError as error:
+            raise OutputError(f"cannot be written: {error.strerror}", path) from error
+
+    def write(self, row: Row) -> None:
+        self._rows.append({**row, "path": csv_name(row["path"])})
+        if len(self._rows) >= self.GROUP:
+            self._flush()
+
+    def _flush(self) -> None:
+        self._writer.write_table(self._table.from_pylist(self._rows, self._schema))
+        self._rows.clear()
+
+    def close(self) -> None:
+        self._flush()
+        self._writer.close()
+        self._scratch.replace(self._path)

@@ -1,0 +1,154 @@
+"""``moslens score``: parse, check, run, exit code."""
+
+import os
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from enum import StrEnum
+from itertools import chain
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from moslens.bulk.inputs import find_pictures
+from moslens.errors import ConfigError
+
+
+class Format(StrEnum):
+    """How rows are written."""
+
+    table = "table"
+    jsonl = "jsonl"
+    csv = "csv"
+    parquet = "parquet"
+
+
+def run(
+    paths: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="PATH",
+            help="Pictures, folders (with all below them), globs, or - for a list on standard input.",
+        ),
+    ],
+    *,
+    format: Annotated[
+        Format | None,
+        typer.Option(
+            help="How to write rows. Without it: by the extension of --output (.csv, .parquet),"
+            " else a table on a terminal and jsonl elsewhere."
+        ),
+    ] = None,
+    output: Annotated[
+        str | None,
+        typer.Option(help="Write rows to this file. One that has content is only touched with --resume."),
+    ] = None,
+    resume: Annotated[
+        bool,
+        typer.Option(
+            "--resume",
+            help="Go on where a run into --output was stopped: pictures that have a row by this model are"
+            " left out, new rows go behind, rows by other models stay. jsonl and csv only.",
+        ),
+    ] = False,
+    model: Annotated[
+        str | None,
+        typer.Option(help="A shipped model's name or a model folder.", show_default="the released one"),
+    ] = None,
+    workers: Annotated[
+        int | None, typer.Option(min=1, help="Pictures in work at once.", show_default="one a core")
+    ] = None,
+    max_pixels: Annotated[int, typer.Option(min=1, help="Refuse pictures with more pixels.")] = 200_000_000,
+) -> None:
+    """Score pictures: one row each, in order, 0 (worst) to 100 (best), with a 90 % interval.
+
+    Rows go to standard output or --output, everything else to standard error. Exit code: 0 all scored,
+    1 some rows are errors, 2 wrong use, 130 interrupted (what was finished is written).
+    """
+    chosen = _format(format, output)
+    if resume and (output is None or chosen not in (Format.jsonl, Format.csv)):
+        raise ConfigError("--resume needs --output with a jsonl or csv file")
+    if chosen == Format.parquet and output is None:
+        raise ConfigError("parquet needs --output")
+    # Unbuffered: names are taken as they come, and no buffer's lock is held when the program ends.
+    pictures = find_pictures(paths, open(0, "rb", buffering=0, closefd=False))  # noqa: SIM115
+    first = next(pictures, None)
+    if first is None:
+        raise ConfigError("no picture found")
+
+    from moslens.bulk.engine import Tally, score_all
+    from moslens.bulk.results import FileWriter, ParquetWriter, StreamWriter, Writer
+    from moslens.score import Scorer
+
+    scorer = Scorer(model)
+    done = None
+    writer: Writer
+    if output is None:
+        writer = StreamWriter(sys.stdout.buffer, chosen)
+    elif chosen == Format.parquet:
+        writer = ParquetWriter(output)
+    else:
+        writer = file = FileWriter(output, chosen, resume=resume)
+        done = file.done if resume else None
+    tally = Tally()
+    start = time.monotonic()
+    stopped = False
+    try:
+        with _progress(paths, on_terminal=output is None and sys.stdout.isatty()) as show:
+            score_all(
+                scorer,
+                chain([first], pictures),
+                writer,
+                tally,
+                done=done,
+                workers=workers,
+                max_pixels=max_pixels,
+                on_row=lambda: show(tally.written + tally.kept),
+            )
+    except KeyboardInterrupt:
+        stopped = True
+    except BrokenPipeError:
+        # Whoever read the rows has enough. What Python flushes when it ends must go nowhere, quietly.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        raise typer.Exit(0) from None
+    finally:
+        writer.close()
+    kept = f", {tally.kept} had their row" if tally.kept else ""
+    word = "interrupted: " if stopped else ""
+    seconds = time.monotonic() - start
+    typer.echo(
+        f"{word}{tally.written} rows in {seconds:.1f} s, {tally.written_errors} of them errors{kept}",
+        err=True,
+    )
+    if stopped:
+        raise typer.Exit(130)
+    if tally.written_errors or tally.kept_errors:
+        raise typer.Exit(1)
+
+
+def _format(format: Format | None, output: str | None) -> Format:
+    if format is not None:
+        return format
+    if output is None:
+        return Format.table if sys.stdout.isatty() else Format.jsonl
+    by_suffix = {".csv": Format.csv, ".parquet": Format.parquet}
+    return by_suffix.get(Path(output).suffix.lower(), Format.jsonl)
+
+
+@contextmanager
+def _progress(paths: Sequence[str], *, on_terminal: bool) -> Iterator[Callable[[int], None]]:
+    """A bar on standard error; none where that is no terminal, or where the rows themselves show up."""
+    if on_terminal or not sys.stderr.isatty():
+        yield lambda completed: None
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeRemainingColumn
+
+    total = None if "-" in paths else sum(1 for _ in find_pictures(paths, sys.stdin.buffer))
+    with Progress(
+        BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(), console=Console(stderr=True)
+    ) as bar:
+        task = bar.add_task("scoring", total=total)
+        yield lambda completed: bar.update(task, completed=completed)
