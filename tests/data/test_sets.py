@@ -6,8 +6,7 @@ import numpy as np
 import pytest
 from scipy.io import savemat
 
-from moslens.data.readers import READERS
-from moslens.data.sets import all_cards, check_dataset, find_card, load_dataset
+from moslens.data.sets import READERS, all_cards, check_dataset, find_card, load_dataset
 from moslens.errors import DatasetError
 
 
@@ -94,9 +93,14 @@ def test_check_names_missing_surplus_and_wrong_counts(tmp_path):
         "3 labelled pictures where 1162 belong",
         "2.JPG: score 104 is outside 0..100",
     )
-    with pytest.raises(DatasetError, match=r"3\.bmp") as caught:
+    with pytest.raises(DatasetError, match=r"missing picture .*3\.bmp"):
         load_dataset("livec", tmp_path)
-    assert "1162 belong" in str(caught.value)
+
+
+def test_a_copy_with_fewer_labels_is_used_with_a_warning(tmp_path, caplog):
+    livec_released(tmp_path, [("1.bmp", 40.0, 5.0), ("2.bmp", 50.0, 5.0)])
+    assert len(load_dataset("livec", tmp_path).samples) == 2
+    assert "2 labelled pictures where 1162 belong" in caplog.text
 
 
 def test_missing_and_broken_label_files(tmp_path):

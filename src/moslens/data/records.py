@@ -35,7 +35,9 @@ class Sample:
 class Card:
     """The facts of a data set. ``range`` is that of the released scores, before any change of sign.
 
-    ``unverified`` says which of these facts could not be checked against a public source.
+    ``labels`` and ``images`` are the label files and picture folders of the release, ``extra`` patterns of
+    other files in those folders, ``kinds`` its distortions in order. ``count`` and ``references`` count what
+    is scored. ``unverified`` says which facts could not be checked against a public source.
     """
 
     name: str
@@ -48,6 +50,8 @@ class Card:
     aliases: tuple[str, ...] = ()
     labels: tuple[str, ...] = ()
     images: tuple[str, ...] = ()
+    extra: tuple[str, ...] = ()
+    kinds: tuple[str, ...] = ()
     official_split: str = ""
     licence: str = ""
     source: str = ""

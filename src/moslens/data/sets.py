@@ -1,16 +1,35 @@
 """Data sets by name or CSV file: ``load_dataset`` to use one, ``check_dataset`` to see what a copy lacks."""
 
+import logging
 import os
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from moslens.data import authentic, synthetic
 from moslens.data.cards import all_cards, find_card
-from moslens.data.readers import READERS
 from moslens.data.records import Card, Dataset, Sample
 from moslens.data.table import raise_problems, read_csv
 from moslens.errors import DatasetError
 
 __all__ = ["Card", "Check", "Dataset", "Sample", "all_cards", "check_dataset", "find_card", "load_dataset"]
+
+READERS: dict[str, Callable[[Path], list[Sample]]] = {
+    "live": synthetic.live,
+    "csiq": synthetic.csiq,
+    "tid2013": synthetic.tid2013,
+    "kadid10k": synthetic.kadid10k,
+    "livec": authentic.livec,
+    "koniq10k": authentic.koniq10k,
+    "livefb": authentic.livefb,
+    "spaq": authentic.spaq,
+    "cid2013": authentic.cid2013,
+    "bid": authentic.bid,
+    "pipal": synthetic.pipal,
+    "agiqa3k": authentic.agiqa3k,
+}
+
+_log = logging.getLogger(__name__)
 
 
 def load_dataset(
@@ -19,8 +38,9 @@ def load_dataset(
     """The data set ``name_or_csv``: a card's name with the folder it lies in, or a CSV file.
 
     ``root`` is the folder as released for a card; for a CSV the folder its pictures are relative to, by
-    default its own. ``mos_range`` bounds the scores of a CSV; a card has its own. Raises DatasetError, which
-    names every label file, row, column or picture that is wrong.
+    default its own. ``mos_range`` bounds the scores of a CSV; a card has its own. A copy with fewer or more
+    labels than the card says is used with a warning. Raises DatasetError, which names every label file, row,
+    column or picture that is wrong.
     """
     if name_or_csv.lower().endswith(".csv") or os.sep in name_or_csv:
         return read_csv(Path(name_or_csv), root, mos_range)
@@ -28,7 +48,10 @@ def load_dataset(
     if root is None:
         raise DatasetError(f"data set {card.name} needs the folder it lies in (--root)")
     samples = _read(card, root)
-    raise_problems(_label_problems(card, samples) + _missing(samples), root)
+    missing = [f"missing picture {sample.path}" for sample in samples if not sample.path.is_file()]
+    raise_problems(_label_problems(card, samples) + missing, root)
+    for problem in _count_problems(card, samples):
+        _log.warning("%s: %s: %s", root, card.name, problem)
     return Dataset(card.name, root, samples, card)
 
 
@@ -38,10 +61,18 @@ def _read(card: Card, root: Path) -> tuple[Sample, ...]:
     return tuple(sorted(READERS[card.name](root), key=lambda sample: sample.name))
 
 
-def _label_problems(card: Card, samples: tuple[Sample, ...]) -> list[str]:
+def _count_problems(card: Card, samples: tuple[Sample, ...]) -> list[str]:
     problems = []
     if card.count is not None and len(samples) != card.count:
         problems.append(f"{len(samples)} labelled pictures where {card.count} belong")
+    references = {sample.reference for sample in samples if sample.reference is not None}
+    if card.references is not None and len(references) != card.references:
+        problems.append(f"{len(references)} references where {card.references} belong")
+    return problems
+
+
+def _label_problems(card: Card, samples: tuple[Sample, ...]) -> list[str]:
+    problems = []
     names: set[str] = set()
     low, high = card.mos_range
     for sample in samples:
@@ -50,19 +81,12 @@ def _label_problems(card: Card, samples: tuple[Sample, ...]) -> list[str]:
         if not low <= sample.mos <= high:
             problems.append(f"{sample.name}: score {sample.mos:g} is outside {low:g}..{high:g}")
         names.add(sample.name)
-    groups = {sample.reference for sample in samples if sample.reference is not None}
-    if card.references is not None and len(groups) != card.references:
-        problems.append(f"{len(groups)} references where {card.references} belong")
     return problems
-
-
-def _missing(samples: tuple[Sample, ...]) -> list[str]:
-    return [f"missing picture {sample.path}" for sample in samples if not sample.path.is_file()]
 
 
 @dataclass(frozen=True)
 class Check:
-    """What ``check_dataset`` found. ``missing`` and ``surplus`` are paths below the root."""
+    """What :func:`check_dataset` found. ``missing`` and ``surplus`` are paths below the root."""
 
     card: Card
     root: Path
@@ -78,9 +102,9 @@ class Check:
 
 
 def check_dataset(name: str, root: Path) -> Check:
-    """Compare the folder ``root`` with the card ``name``: labels, counts, every missing and surplus picture.
+    """Compare the folder ``root`` with the card ``name``: labels, counts, every missing and surplus file.
 
-    Raises DatasetError where there is no such card or folder; a wrong content is reported, not raised.
+    Raises DatasetError where there is no such card or folder; wrong content is reported, not raised.
     """
     card = find_card(name)
     try:
@@ -88,17 +112,29 @@ def check_dataset(name: str, root: Path) -> Check:
     except DatasetError as error:
         if not root.is_dir():
             raise
-        missing = tuple(label for label in card.labels if not (root / label).is_file())
-        return Check(card, root, 0, missing, (), (error.message,))
-    missing = tuple(str(s.path.relative_to(root)) for s in samples if not s.path.is_file())
-    known = {s.path for s in samples}
-    folders = sorted({s.path.parent for s in samples})
-    surplus = [path for folder in folders if folder.is_dir() for path in folder.iterdir() if path.is_file()]
+        absent = tuple(label for label in card.labels if not (root / label).exists())
+        return Check(card, root, 0, absent, (), (error.message,))
+    known = {sample.path for sample in samples}
+    references = {sample.reference for sample in samples}
+    folders = {path.parent for path in known if path.parent.is_dir()}
+    surplus = [
+        path.relative_to(root)
+        for folder in folders
+        for path in folder.iterdir()
+        if path.is_file() and path not in known and path.name not in references
+    ]
     return Check(
         card,
         root,
         len(samples),
-        missing,
-        tuple(sorted(str(path.relative_to(root)) for path in surplus if path not in known)),
-        tuple(_label_problems(card, samples)),
+        tuple(sorted(path.relative_to(root).as_posix() for path in known if not path.is_file())),
+        tuple(
+            sorted(
+                path.as_posix()
+                for path in surplus
+                if path.as_posix() not in card.labels
+                and not any(path.match(pattern) for pattern in card.extra)
+            )
+        ),
+        tuple(_count_problems(card, samples) + _label_problems(card, samples)),
     )
