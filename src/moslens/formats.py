@@ -84,7 +84,11 @@ _BEGINNINGS = tuple(
 _TGA_END = b"TRUEVISION-XFILE.\0"
 _HEIF_BRANDS = {b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"hevm", b"hevs", b"mif1", b"msf1"}
 
-_RAN_OUT = re.compile(r"truncated|end of (file|data)|not enough|too short|not large enough", re.IGNORECASE)
+_RAN_OUT = re.compile(
+    r"truncated|\bEOF\b|end of (file|data)|not enough|too short|not large enough|incomplete|"
+    r"requires a buffer|index out of range",
+    re.IGNORECASE,
+)
 _CANNOT = re.compile(
     r"unsupported|not (yet )?supported|not available|not installed|cannot handle|unimplemented|"
     r"unknown (pixel mode|data organi[sz]ation|compression)",

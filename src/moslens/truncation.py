@@ -9,15 +9,17 @@ import struct
 from collections.abc import Callable
 from typing import IO
 
+_MOST_READ = 1 << 30
+
 
 def is_short(stream: IO[bytes], name: str) -> bool | None:
     """Whether the file lacks its end; None where its structure does not say."""
+    size = stream.seek(0, 2)
     whole = declared_size(stream, name)
-    if whole is not None:
-        # Some programs leave the length in a BMP header at zero: only a longer one says anything.
-        return whole > stream.seek(0, 2) or (None if name == "BMP" else False)
+    if whole is not None and whole > size:
+        return True
     check = _CHECKS.get(name)
-    if check is None:
+    if check is None or size > _MOST_READ:
         return None
     stream.seek(0)
     return check(stream.read())
@@ -86,7 +88,7 @@ def _png_is_short(data: bytes) -> bool:
 
 
 def _tiff_is_short(data: bytes) -> bool | None:
-    """Follows the first directory of a classic TIFF: anything it points to beyond the end is missing."""
+    """Follow the first directory of a classic TIFF: short if anything it points to lies beyond the end."""
     order = "<" if data[:2] == b"II" else ">"
     if len(data) < 8:
         return True
@@ -96,28 +98,32 @@ def _tiff_is_short(data: bytes) -> bool | None:
     if directory + 2 > len(data):
         return True
     (entries,) = struct.unpack_from(order + "H", data, directory)
-    if directory + 2 + 12 * entries > len(data):
+    if directory + 2 + 12 * entries + 4 > len(data):
         return True
     found: dict[int, tuple[int, ...]] = {}
     for at in range(directory + 2, directory + 2 + 12 * entries, 12):
         tag, kind, count = struct.unpack_from(order + "HHI", data, at)
-        if tag in (273, 279, 324, 325) and kind in (3, 4):  # where strips and tiles lie, and their lengths
-            values = f"{order}{count}{'H' if kind == 3 else 'I'}"
-            where = (
-                at + 8 if struct.calcsize(values) <= 4 else struct.unpack_from(order + "I", data, at + 8)[0]
-            )
-            if where + struct.calcsize(values) > len(data):
-                return True
+        values = f"{order}{count}{_TIFF_KINDS.get(kind, 'x')}"
+        size = struct.calcsize(values)
+        where = at + 8 if size <= 4 else struct.unpack_from(order + "I", data, at + 8)[0]
+        if where + size > len(data):
+            return True
+        if tag in (273, 279, 324, 325):  # where strips or tiles lie, and how long they are
             found[tag] = struct.unpack_from(values, data, where)
     offsets = found.get(273, ()) + found.get(324, ())
     lengths = found.get(279, ()) + found.get(325, ())
     return any(offset + length > len(data) for offset, length in zip(offsets, lengths, strict=False))
 
 
+_TIFF_KINDS = {2: "s", 3: "H", 4: "I", 5: "Q", 7: "s", 8: "h", 9: "i", 10: "q", 11: "f", 12: "d"}
+
 _CHECKS: dict[str, Callable[[bytes], bool | None]] = {
     "JPEG": _jpeg_is_short,
     "PNG": _png_is_short,
     "TIFF": _tiff_is_short,
+    "WebP": lambda data: False,  # its declared length decides
+    "AVIF": lambda data: b"mdat" not in data,
+    "HEIC": lambda data: b"mdat" not in data,
     "GIF": lambda data: not data.rstrip(b"\0").endswith(b";"),
     "JPEG 2000": lambda data: b"\xff\xd9" not in data,
     "QOI": lambda data: not data.endswith(b"\0\0\0\0\0\0\0\1"),

@@ -93,7 +93,7 @@ def iter_cover(pixels: Pixels, size: int = WINDOW, batch: int = 16) -> Iterator[
 
 
 def cover(pixels: Pixels, size: int = WINDOW) -> Pixels:
-    """All windows of a picture, (n, size, size, 3), in the order of ``window_origins``: every pixel is seen."""
+    """All windows, (n, size, size, 3), in the order of ``window_origins``: every pixel is in one."""
     return np.concatenate(list(iter_cover(pixels, size)))
 
 
