@@ -19,7 +19,9 @@ from typing import Any, Literal, get_args
 import numpy as np
 from numpy.typing import NDArray
 
-from moslens.distortions import KIND_INDEX, KINDS, LEVELS, Kind, distort, get_kind
+from moslens.distortions import KIND_INDEX, KINDS, LEVELS, Kind, get_kind
+from moslens.distortions.apply import check, distort_planes
+from moslens.distortions.layout import from_planes, to_planes
 from moslens.errors import ConfigError, ImageTooSmall
 
 Array = NDArray[Any]
@@ -87,8 +89,7 @@ class Composite:
         width = self.image.shape[1]
         columns = 1 + max(block.column for block in self.blocks)
         mirrored = [
-            replace(block, column=columns - 1 - block.column, x=width - block.x - block.width)
-            for block in self.blocks
+            replace(block, column=columns - 1 - block.column, x=width - block.x - block.width) for block in self.blocks
         ]
         order = sorted(range(len(mirrored)), key=lambda index: (mirrored[index].row, mirrored[index].column))
         return replace(
@@ -151,8 +152,9 @@ class BlockDegradation:
         """Degrade ``image``: H x W x 3 RGB, uint8 or float in [0, 1]. An equal generator gives an equal
         result.
 
-        Raises ``ImageTooSmall`` where the grid does not fit.
+        Raises ``ImageTooSmall`` where the grid does not fit, ``TypeError`` and ``ValueError`` as ``distort``.
         """
+        check(image)
         blocks = grid_blocks(image.shape[1], image.shape[0], self.grid)
         if self.mode == "block":
             return self._mosaic(image, blocks, rng)
@@ -163,9 +165,7 @@ class BlockDegradation:
         if not recipe:
             clean = np.zeros(len(blocks), np.int64)
             return Composite(image.copy(), (image,), ((),), clean, blocks, False)
-        return Composite(
-            view.copy(), (image, view), ((), recipe), np.ones(len(blocks), np.int64), blocks, False
-        )
+        return Composite(view.copy(), (image, view), ((), recipe), np.ones(len(blocks), np.int64), blocks, False)
 
     def _mosaic(self, image: Array, blocks: tuple[Block, ...], rng: np.random.Generator) -> Composite:
         by_group = self._by_group()
@@ -176,17 +176,16 @@ class BlockDegradation:
         assignment[rng.random(len(blocks)) < self.p_clean] = 0
         views: list[Array] = [image]
         recipes: list[Recipe] = [()]
+        stack = to_planes(image)
         for number, group in enumerate(groups, start=1):
             mine = [blocks[k] for k in np.flatnonzero(assignment == number)]
-            view, recipe, faint = self._view(image, by_group[group], blocks, mine, rng)
+            view, recipe, faint = self._view(image, stack, by_group[group], blocks, mine, rng)
             views.append(view)
             recipes.append(recipe)
             assignment[[blocks.index(block) for block in faint]] = 0
         feathered = bool(rng.random() < self.feather)
         mosaic = _compose(views, assignment, blocks, feathered)
-        if feathered and self._faint(
-            mosaic, image, [b for b, s in zip(blocks, assignment, strict=True) if s]
-        ):
+        if feathered and self._faint(mosaic, image, [b for b, s in zip(blocks, assignment, strict=True) if s]):
             # Blending took a barely visible block below the threshold: keep the label true, drop the blend.
             feathered, mosaic = False, _compose(views, assignment, blocks, False)
         return Composite(mosaic, tuple(views), tuple(recipes), assignment, blocks, feathered)
@@ -194,6 +193,7 @@ class BlockDegradation:
     def _view(
         self,
         image: Array,
+        stack: Array,
         kinds: Sequence[Kind],
         blocks: Sequence[Block],
         mine: Sequence[Block],
@@ -204,7 +204,7 @@ class BlockDegradation:
         for _ in range(self.max_tries):
             kind = kinds[int(rng.integers(len(kinds)))]
             level = self._draw_level(kind, rng)
-            view = distort(image, kind, level, rng, regions=regions)
+            view = from_planes(distort_planes(stack, kind, level, rng, regions), image.dtype)
             faint = self._faint(view, image, mine)
             if not faint:
                 break
@@ -215,24 +215,19 @@ class BlockDegradation:
         longest = min(_LONGEST_CHAIN, len(by_group)) if self.mode == "global-chain" else 1
         for _ in range(self.max_tries):
             steps = []
-            view = image.astype(np.float32) / np.float32(255) if image.dtype == np.uint8 else image
+            stack = to_planes(image)
             for group in rng.permutation(len(by_group))[: int(rng.integers(1, longest + 1))]:
                 kind = by_group[group][int(rng.integers(len(by_group[group])))]
                 level = self._draw_level(kind, rng)
-                view = distort(view, kind, level, rng)
+                stack = distort_planes(stack, kind, level, rng)
                 steps.append((KIND_INDEX[kind.name], level))
-            if image.dtype == np.uint8:
-                view = (view * 255 + 0.5).astype(np.uint8)
+            view = from_planes(stack, image.dtype)
             if _mean_change(view, image) >= self.min_change:
                 return tuple(steps), view
         return (), image
 
     def _faint(self, changed: Array, image: Array, blocks: Sequence[Block]) -> list[Block]:
-        return [
-            block
-            for block in blocks
-            if _mean_change(changed[block.slices], image[block.slices]) < self.min_change
-        ]
+        return [block for block in blocks if _mean_change(changed[block.slices], image[block.slices]) < self.min_change]
 
     def _by_group(self) -> list[list[Kind]]:
         """The kinds to draw from, one list a group, without those that do nothing at the fixed level."""
@@ -242,9 +237,7 @@ class BlockDegradation:
             if self.level not in kind.no_op_levels:
                 groups.setdefault(kind.group, []).append(kind)
         if not groups and self.mode != "none":
-            raise ConfigError(
-                f"no kind in {', '.join(self.kinds) or 'an empty list'} changes a picture at this level"
-            )
+            raise ConfigError(f"no kind in {', '.join(self.kinds) or 'an empty list'} changes a picture at this level")
         return list(groups.values())
 
     def _draw_level(self, kind: Kind, rng: np.random.Generator) -> int:

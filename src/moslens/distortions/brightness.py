@@ -5,28 +5,27 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from moslens.distortions import filters
 from moslens.distortions.colorspace import lab_to_rgb, rgb_to_lab
 
 Array = NDArray[Any]
 
 
-def brighten(image: Array, amount: float, rng: np.random.Generator) -> Array:
+def brighten(stack: Array, amount: float, rng: np.random.Generator) -> Array:
     """The curve through (0.5, 0.5 + ``amount`` / 2), two parts on RGB and one part on the L of Lab."""
-    lab = rgb_to_lab(filters.planes(image))
+    lab = rgb_to_lab(stack)
     lab[0] = 100 * _curve(lab[0] / 100, amount)
     in_lab = np.clip(lab_to_rgb(lab), 0, 1)
-    return (2 * _curve(image, amount) + filters.interleaved(in_lab)) / 3
+    return (2 * _curve(stack, amount) + in_lab) / np.float32(3)
 
 
-def darken(image: Array, amount: float, rng: np.random.Generator) -> Array:
+def darken(stack: Array, amount: float, rng: np.random.Generator) -> Array:
     """The curve through (0.5, 0.5 - ``amount`` / 2) on RGB."""
-    return _curve(image, -amount)
+    return _curve(stack, -amount)
 
 
-def mean_shift(image: Array, shift: float, rng: np.random.Generator) -> Array:
+def mean_shift(stack: Array, shift: float, rng: np.random.Generator) -> Array:
     """Every sample plus ``shift``."""
-    return image + np.float32(shift)
+    return stack + np.float32(shift)
 
 
 def _curve(x: Array, amount: float) -> Array:

@@ -8,6 +8,7 @@ from PIL import Image
 
 from moslens.distortions import filters
 from moslens.distortions.colorspace import lab_to_rgb, rgb_to_lab
+from moslens.distortions.layout import from_planes, to_planes
 
 Array = NDArray[Any]
 
@@ -17,14 +18,14 @@ _PALETTE_SIDE = 64
 _GREEN = 1
 
 
-def color_diffusion(image: Array, amount: float, rng: np.random.Generator) -> Array:
+def color_diffusion(stack: Array, amount: float, rng: np.random.Generator) -> Array:
     """Lab a and b blurred with sigma 1.5 ``amount`` + 2 px and multiplied by ``amount``; L is kept."""
-    lab = rgb_to_lab(filters.planes(image))
+    lab = rgb_to_lab(stack)
     lab[1:] = filters.gaussian(lab[1:], 1.5 * amount + 2) * np.float32(amount)
-    return filters.interleaved(lab_to_rgb(lab))
+    return lab_to_rgb(lab)
 
 
-def color_shift(image: Array, amount: float, rng: np.random.Generator) -> Array:
+def color_shift(stack: Array, amount: float, rng: np.random.Generator) -> Array:
     """Green moved by ``amount`` px in a random direction down and right, blended in where edges are.
 
     The blend follows the gradient of the luma, blurred with sigma 4 px and stretched between its 1st and 99th
@@ -32,45 +33,44 @@ def color_shift(image: Array, amount: float, rng: np.random.Generator) -> Array:
     """
     direction = rng.random(2)
     down, right = np.rint(amount * direction / np.hypot(*direction)).astype(int)
-    green = image[..., _GREEN]
+    green = stack[_GREEN]
     height, width = green.shape
     moved = np.pad(green, ((down, 0), (right, 0)), mode="edge")[:height, :width]
-    gate = _edge_gate(image)
-    out = image.copy()
-    out[..., _GREEN] = green + gate * (moved - green)
+    out = stack.copy()
+    out[_GREEN] += _edge_gate(stack) * (moved - green)
     return out
 
 
-def color_quantization(image: Array, colors: float, rng: np.random.Generator) -> Array:
+def color_quantization(stack: Array, colors: float, rng: np.random.Generator) -> Array:
     """A palette of ``colors`` colors fitted to the picture, with Floyd-Steinberg dithering."""
-    picture = Image.fromarray((image * 255 + 0.5).astype(np.uint8))
+    picture = Image.fromarray(from_planes(stack, np.uint8))
     # The palette of a sample of 4,096 pixels is as good as that of all of them, at a tenth of the time.
     sample = picture.resize((_PALETTE_SIDE, _PALETTE_SIDE), Image.Resampling.NEAREST)
     palette = sample.quantize(int(colors), method=Image.Quantize.MEDIANCUT)
     quantized = picture.quantize(palette=palette, dither=Image.Dither.FLOYDSTEINBERG)
-    return np.asarray(quantized.convert("RGB"), np.float32) / 255
+    return to_planes(np.asarray(quantized.convert("RGB")))
 
 
-def hsv_saturation(image: Array, gain: float, rng: np.random.Generator) -> Array:
+def hsv_saturation(stack: Array, gain: float, rng: np.random.Generator) -> Array:
     """HSV saturation multiplied by ``gain``; below zero the hues turn to their complements.
 
     With hue and value fixed, every channel is value - saturation x (something of the hue), so the change is
     linear and needs no conversion.
     """
-    value = image.max(axis=2, keepdims=True)
-    out: Array = value - np.float32(gain) * (value - image)
+    value = stack.max(axis=0)
+    out: Array = value - np.float32(gain) * (value - stack)
     return out
 
 
-def lab_saturation(image: Array, gain: float, rng: np.random.Generator) -> Array:
+def lab_saturation(stack: Array, gain: float, rng: np.random.Generator) -> Array:
     """Lab a and b multiplied by ``gain``."""
-    lab = rgb_to_lab(filters.planes(image))
+    lab = rgb_to_lab(stack)
     lab[1:] *= np.float32(gain)
-    return filters.interleaved(lab_to_rgb(lab))
+    return lab_to_rgb(lab)
 
 
-def _edge_gate(image: Array) -> Array:
-    luma = image @ _LUMA
+def _edge_gate(stack: Array) -> Array:
+    luma = _LUMA[0] * stack[0] + _LUMA[1] * stack[1] + _LUMA[2] * stack[2]
     gradient = np.hypot(*np.gradient(luma))
     edges = filters.gaussian(gradient[None], _GATE_SIGMA)[0]
     low, high = np.percentile(edges, (1, 99))

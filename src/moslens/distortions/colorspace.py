@@ -13,13 +13,12 @@ Array = NDArray[Any]
 
 # IEC 61966-2-1; divided by the D65 white, so that white maps to (1, 1, 1).
 _WHITE = np.array([0.95047, 1.0, 1.08883])
-_TO_XYZ = np.array(
-    [[0.412453, 0.357580, 0.180423], [0.212671, 0.715160, 0.072169], [0.019334, 0.119193, 0.950227]]
-)
+_TO_XYZ = np.array([[0.412453, 0.357580, 0.180423], [0.212671, 0.715160, 0.072169], [0.019334, 0.119193, 0.950227]])
 _TO_RELATIVE = (_TO_XYZ / _WHITE[:, None]).astype(np.float32)
 _FROM_RELATIVE = np.linalg.inv(_TO_XYZ / _WHITE[:, None]).astype(np.float32)
 
 _STRIP = 1 << 14
+_F = np.float32
 
 
 def rgb_to_lab(rgb: Array) -> Array:
@@ -44,25 +43,32 @@ def _strips(source: Array, target: Array) -> list[tuple[Array, Array]]:
 
 
 def _strip_to_lab(rgb: Array, lab: Array) -> None:
-    linear = np.where(rgb > 0.04045, _power((rgb + 0.055) / 1.055, 2.4), rgb / 12.92)
+    linear = _power((rgb + _F(0.055)) / _F(1.055), 2.4)
+    np.copyto(linear, rgb / _F(12.92), where=rgb <= 0.04045)
     relative = _TO_RELATIVE @ linear
-    f = np.where(relative > 0.008856, _power(relative, 1 / 3), 7.787 * relative + 16 / 116)
-    lab[0] = 116 * f[1] - 16
-    lab[1] = 500 * (f[0] - f[1])
-    lab[2] = 200 * (f[1] - f[2])
+    f = _power(relative, 1 / 3)
+    np.copyto(f, _F(7.787) * relative + _F(16 / 116), where=relative <= 0.008856)
+    lab[0] = _F(116) * f[1] - _F(16)
+    lab[1] = _F(500) * (f[0] - f[1])
+    lab[2] = _F(200) * (f[1] - f[2])
 
 
 def _strip_to_rgb(lab: Array, rgb: Array) -> None:
     f = np.empty(lab.shape, np.float32)
-    f[1] = (lab[0] + 16) / 116
-    f[0] = f[1] + lab[1] / 500
-    f[2] = np.maximum(f[1] - lab[2] / 200, 0)
-    relative = np.where(f > 0.2068966, f * f * f, (f - 16 / 116) / 7.787)
+    f[1] = (lab[0] + _F(16)) / _F(116)
+    f[0] = f[1] + lab[1] / _F(500)
+    f[2] = np.maximum(f[1] - lab[2] / _F(200), 0)
+    relative = f * f * f
+    np.copyto(relative, (f - _F(16 / 116)) / _F(7.787), where=f <= 0.2068966)
     linear = np.maximum(_FROM_RELATIVE @ relative, 0)
-    rgb[:] = np.where(linear > 0.0031308, 1.055 * _power(linear, 1 / 2.4) - 0.055, 12.92 * linear)
+    gamma = _F(1.055) * _power(linear, 1 / 2.4) - _F(0.055)
+    np.copyto(gamma, _F(12.92) * linear, where=linear <= 0.0031308)
+    rgb[:] = gamma
 
 
 def _power(base: Array, exponent: float) -> Array:
     """``base ** exponent`` of non-negative float32: quicker than ``np.power``, relative error about 1e-6."""
-    result: Array = np.exp(np.float32(exponent) * np.log(np.maximum(base, np.float32(1e-12))))
-    return result
+    result: Array = np.maximum(base, _F(1e-12))
+    np.log(result, out=result)
+    result *= _F(exponent)
+    return np.exp(result, out=result)

@@ -7,25 +7,27 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from moslens.distortions.layout import from_planes, to_planes
+
 Array = NDArray[Any]
 
 _MOST_RESOLUTIONS = 6
 
 
-def jpeg(image: Array, quality: float, rng: np.random.Generator) -> Array:
+def jpeg(stack: Array, quality: float, rng: np.random.Generator) -> Array:
     """JPEG at ``quality`` 1 to 100, chroma halved both ways (4:2:0)."""
-    return _through_codec(image, "JPEG", quality=int(quality), subsampling="4:2:0")
+    return _through_codec(stack, "JPEG", quality=int(quality), subsampling="4:2:0")
 
 
-def jpeg2000(image: Array, ratio: float, rng: np.random.Generator) -> Array:
+def jpeg2000(stack: Array, ratio: float, rng: np.random.Generator) -> Array:
     """JPEG 2000 at a compression ratio, with the lossy 9-7 wavelet.
 
     The code stream has about 150 bytes of headers, so that very small pictures cannot reach the high ratios.
     """
     # OpenJPEG refuses more decompositions than the shorter side can be halved.
-    resolutions = min(_MOST_RESOLUTIONS, int(min(image.shape[:2])).bit_length())
+    resolutions = min(_MOST_RESOLUTIONS, int(min(stack.shape[1:])).bit_length())
     return _through_codec(
-        image,
+        stack,
         "JPEG2000",
         no_jp2=True,
         quality_mode="rates",
@@ -35,8 +37,8 @@ def jpeg2000(image: Array, ratio: float, rng: np.random.Generator) -> Array:
     )
 
 
-def _through_codec(image: Array, codec: str, **settings: Any) -> Array:
+def _through_codec(stack: Array, codec: str, **settings: Any) -> Array:
     file = io.BytesIO()
-    Image.fromarray((image * 255 + 0.5).astype(np.uint8)).save(file, format=codec, **settings)
+    Image.fromarray(from_planes(stack, np.uint8)).save(file, format=codec, **settings)
     with Image.open(file) as decoded:
-        return np.asarray(decoded.convert("RGB"), np.float32) / 255
+        return to_planes(np.asarray(decoded.convert("RGB")))

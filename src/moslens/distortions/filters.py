@@ -1,9 +1,8 @@
-"""Linear filters with replicated borders, as tiled matrix products: exact, and quick at 224 px and at 24
-megapixels.
+"""Linear filters with replicated borders, as small matrix products: exact, and quick at 224 px and at 24 megapixels.
 
-A row of taps becomes a banded matrix over a tile of columns, so that one matrix product filters a whole
-band of the picture; the cost per pixel does not grow with the picture as one big matrix would make it grow.
-All functions take and give planes: float32, C x H x W.
+A row of taps becomes a banded matrix over a tile of columns, so that a few products filter the picture, and the
+cost per pixel does not grow with the picture as with one big matrix. All functions take and give planes: float32,
+C x H x W.
 """
 
 import math
@@ -14,17 +13,12 @@ from numpy.typing import NDArray
 
 Array = NDArray[Any]
 
-_LEAST_TILE = 48
+_LEAST_TILE = 32
+_FEW_TAPS = 32
 
-
-def planes(image: Array) -> Array:
-    """H x W x C to C x H x W, contiguous."""
-    return np.ascontiguousarray(image.transpose(2, 0, 1))
-
-
-def interleaved(stack: Array) -> Array:
-    """C x H x W to H x W x C, contiguous."""
-    return np.ascontiguousarray(stack.transpose(1, 2, 0))
+# OpenBLAS does a product of at most 4 * 65,536 multiplications in the calling thread. Larger ones wake its thread
+# pool, which on a machine whose cores are busy takes a hundred times as long as the product itself.
+_LARGEST_PRODUCT = 1 << 18
 
 
 def gaussian_taps(sigma: float) -> Array:
@@ -39,26 +33,37 @@ def gaussian_taps(sigma: float) -> Array:
 def gaussian(stack: Array, sigma: float) -> Array:
     """Gaussian blur of C x H x W planes."""
     taps = gaussian_taps(sigma)
-    return _down(_along(stack, taps), taps)
+    band = _band(taps, max(_LEAST_TILE, len(taps)))
+    padded = np.pad(stack, ((0, 0), (len(taps) // 2,) * 2, (len(taps) // 2,) * 2), mode="edge")
+    return _down(_along(padded, band, stack.shape[2]), band, stack.shape[1])
 
 
 def correlate(stack: Array, kernel: Array) -> Array:
     """Correlate C x H x W planes with a kernel of odd height and width."""
-    height, width = stack.shape[1:]
     rows, columns = kernel.shape
+    height, width = stack.shape[1:]
     padded = np.pad(stack, ((0, 0), (rows // 2,) * 2, (columns // 2,) * 2), mode="edge")
-    different, which = np.unique(kernel, axis=0, return_inverse=True)
-    which = which.reshape(-1)
-    tile = max(_LEAST_TILE, columns)
-    bands = [_band(row, tile) for row in different]
     out = np.zeros_like(stack)
-    for x in range(0, width, tile):
-        wide = min(tile, width - x)
-        source = padded[:, :, x : x + wide + columns - 1]
-        filtered = [source @ band[: wide + columns - 1, :wide] for band in bands]
-        target = out[:, :, x : x + wide]
-        for row, index in enumerate(which):
-            target += filtered[index][:, row : row + height]
+    if np.count_nonzero(kernel) <= _FEW_TAPS:
+        scratch = np.empty_like(stack)
+        for y, x in np.argwhere(kernel):
+            np.multiply(padded[:, y : y + height, x : x + width], np.float32(kernel[y, x]), out=scratch)
+            out += scratch
+        return out
+    different, which = np.unique(kernel, axis=0, return_inverse=True)
+    for index, taps in enumerate(different):
+        filtered = _along(padded, _band(taps, max(_LEAST_TILE, columns)), width)
+        for row in np.flatnonzero(which.reshape(-1) == index):
+            out += filtered[:, row : row + height]
+    return out
+
+
+def product(rows: Array, matrix: Array, out: Array | None = None) -> Array:
+    """``rows`` (N x K) times ``matrix`` (K x M), by groups of rows that a BLAS does in the calling thread."""
+    out = np.empty((len(rows), matrix.shape[1]), np.float32) if out is None else out
+    step = max(1, _LARGEST_PRODUCT // matrix.size)
+    for at in range(0, len(rows), step):
+        np.matmul(rows[at : at + step], matrix, out=out[at : at + step])
     return out
 
 
@@ -91,6 +96,7 @@ def line(length: float, angle: float) -> Array:
 
 
 def _band(taps: Array, tile: int) -> Array:
+    """The matrix that takes ``tile`` + len(taps) - 1 neighbours to ``tile`` filtered values."""
     matrix = np.zeros((tile + len(taps) - 1, tile), np.float32)
     column = np.arange(tile)
     for offset, tap in enumerate(taps):
@@ -98,25 +104,28 @@ def _band(taps: Array, tile: int) -> Array:
     return matrix
 
 
-def _along(stack: Array, taps: Array) -> Array:
-    width, extra = stack.shape[2], len(taps) - 1
-    padded = np.pad(stack, ((0, 0), (0, 0), (extra // 2,) * 2), mode="edge")
-    tile = max(_LEAST_TILE, len(taps))
-    band = _band(taps, tile)
-    out = np.empty_like(stack)
+def _along(padded: Array, band: Array, width: int) -> Array:
+    planes, height, _ = padded.shape
+    flat = padded.reshape(planes * height, -1)
+    out = np.empty((planes * height, width), np.float32)
+    tile = band.shape[1]
     for x in range(0, width, tile):
         wide = min(tile, width - x)
-        out[:, :, x : x + wide] = padded[:, :, x : x + wide + extra] @ band[: wide + extra, :wide]
-    return out
+        reach = wide + len(band) - tile
+        product(flat[:, x : x + reach], band[:reach, :wide], out[:, x : x + wide])
+    return out.reshape(planes, height, width)
 
 
-def _down(stack: Array, taps: Array) -> Array:
-    height, extra = stack.shape[1], len(taps) - 1
-    padded = np.pad(stack, ((0, 0), (extra // 2,) * 2, (0, 0)), mode="edge")
-    tile = max(_LEAST_TILE, len(taps))
-    band = np.ascontiguousarray(_band(taps, tile).T)
-    out = np.empty_like(stack)
+def _down(padded: Array, band: Array, height: int) -> Array:
+    planes, _, width = padded.shape
+    out = np.empty((planes, height, width), np.float32)
+    tile = band.shape[1]
+    step = max(1, _LARGEST_PRODUCT // band.size)
     for y in range(0, height, tile):
         high = min(tile, height - y)
-        out[:, y : y + high] = band[:high, : high + extra] @ padded[:, y : y + high + extra]
+        reach = high + len(band) - tile
+        matrix = band[:reach, :high].T
+        for source, target in zip(padded, out, strict=True):
+            for x in range(0, width, step):
+                np.matmul(matrix, source[y : y + reach, x : x + step], out=target[y : y + high, x : x + step])
     return out

@@ -106,9 +106,7 @@ KINDS: tuple[Kind, ...] = (
         signed=True,
         monotone=False,
     ),
-    Kind(
-        "nonlinear_contrast", "sharpness", "range", "half width", (0.4, 0.3, 0.2, 0.1, 0.05), source="ARNIQA"
-    ),
+    Kind("nonlinear_contrast", "sharpness", "range", "half width", (0.4, 0.3, 0.2, 0.1, 0.05), source="ARNIQA"),
 )
 
 GROUPS: tuple[str, ...] = tuple(dict.fromkeys(kind.group for kind in KINDS))

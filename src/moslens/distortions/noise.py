@@ -5,52 +5,54 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from moslens.distortions import filters
+
+from moslens.distortions.filters import product
 
 Array = NDArray[Any]
-
-# ITU-R BT.601, full range: what YCbCr noise becomes in RGB.
-_YCBCR_TO_RGB = np.array([[1, 0, 1.402], [1, -0.344136, -0.714136], [1, 1.772, 0]], np.float32)
 
 _DCT_SIDE = 8
 _DCT_STEP = 4
 _DCT_THRESHOLD = 2.7
 
 
-def white_noise(image: Array, variance: float, rng: np.random.Generator) -> Array:
+def white_noise(stack: Array, variance: float, rng: np.random.Generator) -> Array:
     """Gaussian noise, independent in every sample."""
-    return image + _normal(image.shape, variance, rng)
+    return stack + _normal(stack.shape, variance, rng)
 
 
-def color_noise(image: Array, variance: float, rng: np.random.Generator) -> Array:
+def color_noise(stack: Array, variance: float, rng: np.random.Generator) -> Array:
     """Gaussian noise, independent in Y, Cb and Cr: mostly colored, strongest in blue and red."""
-    noise = _normal(image.shape, variance, rng)
-    noisy: Array = image + noise @ _YCBCR_TO_RGB.T
-    return noisy
+    light, blue, red = _normal(stack.shape, variance, rng)
+    out = stack + light
+    # ITU-R BT.601, full range.
+    out[0] += np.float32(1.402) * red
+    out[1] -= np.float32(0.344136) * blue + np.float32(0.714136) * red
+    out[2] += np.float32(1.772) * blue
+    return out
 
 
-def impulse_noise(image: Array, density: float, rng: np.random.Generator) -> Array:
+def impulse_noise(stack: Array, density: float, rng: np.random.Generator) -> Array:
     """Salt and pepper: a share ``density`` of the samples becomes 0 or 1 with equal chance."""
-    draw = rng.random(image.shape, dtype=np.float32)
-    out = image.copy()
+    draw = rng.random(stack.shape, dtype=np.float32)
+    out = stack.copy()
     out[draw < density / 2] = 0
     out[draw >= 1 - density / 2] = 1
     return out
 
 
-def multiplicative_noise(image: Array, variance: float, rng: np.random.Generator) -> Array:
+def multiplicative_noise(stack: Array, variance: float, rng: np.random.Generator) -> Array:
     """Speckle: every sample times 1 + Gaussian noise, so that bright areas suffer and black stays black."""
-    return image + image * _normal(image.shape, variance, rng)
+    return stack + stack * _normal(stack.shape, variance, rng)
 
 
-def denoise(image: Array, variance: float, rng: np.random.Generator) -> Array:
+def denoise(stack: Array, variance: float, rng: np.random.Generator) -> Array:
     """White noise added, then removed: texture is gone, faint ripples and blotches stay.
 
     The denoiser is a hard threshold of 2.7 standard deviations on overlapping 8 x 8 cosine transforms,
     averaged where they overlap (Yu and Sapiro, IPOL 2011).
     """
-    noisy = np.clip(image + _normal(image.shape, variance, rng), 0, 1)
-    return filters.interleaved(_threshold_dct(filters.planes(noisy), _DCT_THRESHOLD * variance**0.5))
+    noisy = np.clip(stack + _normal(stack.shape, variance, rng), 0, 1)
+    return _threshold_dct(noisy, _DCT_THRESHOLD * variance**0.5)
 
 
 def _normal(shape: tuple[int, ...], variance: float, rng: np.random.Generator) -> Array:
@@ -72,14 +74,15 @@ def _threshold_dct(stack: Array, threshold: float) -> Array:
     # One step of border on the outside, so that every pixel is covered four times.
     padded = np.pad(stack, ((0, 0), (step, bottom + step), (step, right + step)), mode="reflect")
     basis = _dct_basis()
+    inverse = np.ascontiguousarray(basis.T)
     total = np.zeros_like(padded)
     for y in range(0, padded.shape[1] - side + 1, step):
-        windows = np.lib.stride_tricks.sliding_window_view(padded[:, y : y + side], side, axis=2)[
-            :, :, ::step
-        ]
-        spectrum = windows.transpose(0, 2, 1, 3).reshape(-1, side * side) @ basis.T
-        spectrum[:, 1:][np.abs(spectrum[:, 1:]) < threshold] = 0
-        smooth = (spectrum @ basis).reshape(len(stack), -1, side, side)
+        windows = np.lib.stride_tricks.sliding_window_view(padded[:, y : y + side], side, axis=2)[:, :, ::step]
+        spectrum = product(windows.transpose(0, 2, 1, 3).reshape(-1, side * side), inverse)
+        keep = np.abs(spectrum) >= threshold
+        keep[:, 0] = True
+        spectrum *= keep
+        smooth = product(spectrum, basis).reshape(len(stack), -1, side, side)
         for phase in range(side // step):
             chosen = smooth[:, phase :: side // step].transpose(0, 2, 1, 3).reshape(len(stack), side, -1)
             total[:, y : y + side, phase * step : phase * step + chosen.shape[2]] += chosen

@@ -13,29 +13,29 @@ Array = NDArray[Any]
 _RADIUS = 3.0
 
 
-def high_sharpen(image: Array, amount: float, rng: np.random.Generator) -> Array:
+def high_sharpen(stack: Array, amount: float, rng: np.random.Generator) -> Array:
     """Unsharp mask on the L of Lab: L + ``amount`` (L - Gaussian(L)), sigma 3 px."""
-    lab = rgb_to_lab(filters.planes(image))
+    lab = rgb_to_lab(stack)
     light = lab[:1]
     light += np.float32(amount) * (light - filters.gaussian(light, _RADIUS))
     np.clip(light, 0, 100, out=light)
-    return filters.interleaved(lab_to_rgb(lab))
+    return lab_to_rgb(lab)
 
 
-def contrast_change(image: Array, amount: float, rng: np.random.Generator) -> Array:
+def contrast_change(stack: Array, amount: float, rng: np.random.Generator) -> Array:
     """The cubic spline through (0, 0), (0.3, 0.25 - amount/4), (0.5, 0.5), (0.7, 0.75 + amount/4), (1, 1).
 
     With not-a-knot ends it is one odd cubic about (0.5, 0.5), given here in closed form. It is the identity
     at ``amount`` -0.2, not at 0: above it raises the contrast, below it lowers it.
     """
     slope = (0.218 + amount / 4) / 0.168
-    t = image - np.float32(0.5)
+    t = stack - np.float32(0.5)
     return np.float32(0.5) + t * (np.float32(slope) + np.float32(4 - 4 * slope) * t * t)
 
 
-def nonlinear_contrast(image: Array, half_width: float, rng: np.random.Generator) -> Array:
+def nonlinear_contrast(stack: Array, half_width: float, rng: np.random.Generator) -> Array:
     """[0, 1] squeezed into 0.5 - ``half_width`` to 0.5 + ``half_width``.
 
     The name is ARNIQA's; the map itself is affine.
     """
-    return np.float32(0.5) + np.float32(2 * half_width) * (image - np.float32(0.5))
+    return np.float32(0.5) + np.float32(2 * half_width) * (stack - np.float32(0.5))

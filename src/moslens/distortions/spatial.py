@@ -11,8 +11,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from moslens.distortions import filters
-
 Array = NDArray[Any]
 Region = tuple[int, int, int, int]
 
@@ -24,20 +22,19 @@ _FARTHEST = 8
 _BLOCK = 32
 
 
-def jitter(image: Array, displacement: float, rng: np.random.Generator) -> Array:
+def jitter(stack: Array, displacement: float, rng: np.random.Generator) -> Array:
     """Five passes that each move every pixel by Gaussian noise of ``displacement`` px, bilinear."""
-    stack = filters.planes(image)
     for _ in range(_PASSES):
         stack = _scatter(stack, displacement, rng)
-    return filters.interleaved(stack)
+    return stack
 
 
 def non_eccentricity(
-    image: Array, patches: float, rng: np.random.Generator, regions: Sequence[Region] | None = None
+    stack: Array, patches: float, rng: np.random.Generator, regions: Sequence[Region] | None = None
 ) -> Array:
     """Patches of 16 x 16 px copied up to 8 px away."""
-    out = image.copy()
-    for x, y, width, height in regions or [_whole(image)]:
+    out = stack.copy()
+    for x, y, width, height in regions or [_whole(stack)]:
         side = min(_PATCH, width // 2, height // 2)
         for _ in range(max(1, round(patches * width * height / _REFERENCE_AREA))):
             left = x + int(rng.integers(width - side + 1))
@@ -45,44 +42,45 @@ def non_eccentricity(
             shift_x, shift_y = rng.integers(-_FARTHEST, _FARTHEST + 1, 2)
             to_x = int(np.clip(left + shift_x, x, x + width - side))
             to_y = int(np.clip(top + shift_y, y, y + height - side))
-            out[to_y : to_y + side, to_x : to_x + side] = out[top : top + side, left : left + side].copy()
+            patch = out[:, top : top + side, left : left + side].copy()
+            out[:, to_y : to_y + side, to_x : to_x + side] = patch
     return out
 
 
-def pixelate(image: Array, strength: float, rng: np.random.Generator) -> Array:
+def pixelate(stack: Array, strength: float, rng: np.random.Generator) -> Array:
     """Scaled by 0.95 - ``strength`` ** 0.6 and back, nearest neighbour both ways."""
     scale = 0.95 - strength**0.6
-    rows, columns = (_there_and_back(size, max(1, int(size * scale))) for size in image.shape[:2])
-    return image[rows[:, None], columns]
+    rows, columns = (_there_and_back(size, max(1, int(size * scale))) for size in stack.shape[1:])
+    return stack[:, rows[:, None], columns]
 
 
-def quantization(image: Array, values: float, rng: np.random.Generator) -> Array:
+def quantization(stack: Array, values: float, rng: np.random.Generator) -> Array:
     """Every channel rounded to ``values`` evenly spaced values."""
     steps = np.float32(values - 1)
-    return np.rint(image * steps) / steps
+    return np.rint(stack * steps) / steps
 
 
 def color_block(
-    image: Array, blocks: float, rng: np.random.Generator, regions: Sequence[Region] | None = None
+    stack: Array, blocks: float, rng: np.random.Generator, regions: Sequence[Region] | None = None
 ) -> Array:
     """Blocks of 32 x 32 px in a random flat color.
 
     Where the share of a rectangle is less than one block, it gets one smaller block of the same share, so
     that a higher level always covers more.
     """
-    out = image.copy()
-    for x, y, width, height in regions or [_whole(image)]:
+    out = stack.copy()
+    for x, y, width, height in regions or [_whole(stack)]:
         share = blocks * width * height / _REFERENCE_AREA
         side = min(round(_BLOCK * min(1.0, share) ** 0.5), width, height)
         for _ in range(max(1, round(share))):
             left = x + int(rng.integers(width - side + 1))
             top = y + int(rng.integers(height - side + 1))
-            out[top : top + side, left : left + side] = rng.random(3, dtype=np.float32)
+            out[:, top : top + side, left : left + side] = rng.random((3, 1, 1), dtype=np.float32)
     return out
 
 
-def _whole(image: Array) -> Region:
-    return 0, 0, image.shape[1], image.shape[0]
+def _whole(stack: Array) -> Region:
+    return 0, 0, stack.shape[2], stack.shape[1]
 
 
 def _there_and_back(size: int, small: int) -> NDArray[np.intp]:
