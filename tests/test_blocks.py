@@ -16,9 +16,7 @@ from test_distortions import picture
 DEFAULT = BlockDegradation()
 
 
-def degrade(
-    seed: int = 0, size: tuple[int, int] = (96, 112), **settings_: object
-) -> tuple[np.ndarray, Composite]:
+def degrade(seed: int = 0, size: tuple[int, int] = (96, 112), **settings_: object) -> tuple[np.ndarray, Composite]:
     image = picture(*size, seed=seed)
     return image, BlockDegradation(**settings_)(image, np.random.default_rng(seed))  # type: ignore[arg-type]
 
@@ -50,9 +48,7 @@ def test_blocks_tile_the_picture(width: int, height: int, rows: int, columns: in
             grid_blocks(width, height, (rows, columns))
         return
     blocks = grid_blocks(width, height, (rows, columns))
-    assert [(block.row, block.column) for block in blocks] == [
-        divmod(k, columns) for k in range(rows * columns)
-    ]
+    assert [(block.row, block.column) for block in blocks] == [divmod(k, columns) for k in range(rows * columns)]
     assert sum(block.width * block.height for block in blocks) == width * height
     for block in blocks:
         assert block.x % 16 == block.y % 16 == 0
@@ -105,9 +101,7 @@ def test_labels_hold_for_any_picture(
     assert len(groups) == len(set(groups)) <= min(4, rows * columns)
 
     scale = 1 if as_float else 255
-    for block, view, kind, level in zip(
-        result.blocks, result.assignment, result.kinds, result.levels, strict=True
-    ):
+    for block, view, kind, level in zip(result.blocks, result.assignment, result.kinds, result.levels, strict=True):
         part = result.image[block.slices].astype(float)
         if view == 0:
             assert (kind, level) == (-1, 0)
@@ -141,9 +135,7 @@ def test_flip_turns_picture_and_labels_together(height: int, width: int, grid: i
     for block, view in zip(flipped.blocks, flipped.assignment, strict=True):
         assert_array_equal(flipped.image[block.slices], flipped.views[view][block.slices])
     for block, kind, level in zip(flipped.blocks, flipped.kinds, flipped.levels, strict=True):
-        mirror = result.blocks.index(
-            replace(block, column=grid - 1 - block.column, x=width - block.x - block.width)
-        )
+        mirror = result.blocks.index(replace(block, column=grid - 1 - block.column, x=width - block.x - block.width))
         assert (result.kinds[mirror], result.levels[mirror]) == (kind, level)
     back = flipped.flip()
     assert back.blocks == result.blocks
@@ -206,9 +198,7 @@ def test_kinds_of_a_group_are_equally_likely_and_no_op_levels_never_drawn() -> N
 def test_flat_picture_is_labelled_clean_where_nothing_shows() -> None:
     """Blur cannot change a flat picture: after the last try the blocks are pristine, and say so."""
     grey = np.full((96, 96, 3), 119, np.uint8)
-    result = BlockDegradation(kinds=("gaussian_blur", "hsv_saturation"), p_clean=0.0)(
-        grey, np.random.default_rng(0)
-    )
+    result = BlockDegradation(kinds=("gaussian_blur", "hsv_saturation"), p_clean=0.0)(grey, np.random.default_rng(0))
     assert_array_equal(result.assignment, 0)
     assert_array_equal(result.kinds, -1)
     assert_array_equal(result.image, grey)
@@ -237,9 +227,7 @@ def test_sparse_kinds_reach_every_block(name: str, grid: int) -> None:
 def test_feathered_seams_blend_linearly() -> None:
     black = np.zeros((64, 64, 3), np.float32)
     for seed in range(20):
-        bdm = BlockDegradation(
-            grid=(1, 2), kinds=("mean_shift", "brighten"), p_clean=0.5, feather=1.0, level=4
-        )
+        bdm = BlockDegradation(grid=(1, 2), kinds=("mean_shift", "brighten"), p_clean=0.5, feather=1.0, level=4)
         result = bdm(black, np.random.default_rng(seed))
         if result.feathered and list(result.kinds) == [KIND_INDEX["mean_shift"], -1]:
             break

@@ -148,9 +148,7 @@ def test_float_and_uint8_agree(name: str) -> None:
     fill=st.sampled_from(["noise", "black", "white", "grey", "picture"]),
 )
 @settings(deadline=None, max_examples=250)
-def test_any_size_and_content(
-    *, name: str, level: int, height: int, width: int, seed: int, fill: str
-) -> None:
+def test_any_size_and_content(*, name: str, level: int, height: int, width: int, seed: int, fill: str) -> None:
     rng = np.random.default_rng(seed)
     image = {
         "noise": rng.integers(0, 256, (height, width, 3), dtype=np.uint8),
@@ -193,9 +191,7 @@ def test_wrong_shape(shape: tuple[int, ...]) -> None:
         distort(np.zeros(shape, np.uint8), "jpeg", 1, np.random.default_rng(0))
 
 
-@pytest.mark.parametrize(
-    "image", [picture().astype(np.int64), picture().astype(np.uint16), picture().tolist()]
-)
+@pytest.mark.parametrize("image", [picture().astype(np.int64), picture().astype(np.uint16), picture().tolist()])
 def test_wrong_type(image: object) -> None:
     with pytest.raises(TypeError, match="uint8"):
         distort(image, "jpeg", 1, np.random.default_rng(0))  # type: ignore[arg-type]

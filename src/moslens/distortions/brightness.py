@@ -15,7 +15,8 @@ def brighten(stack: Array, amount: float, rng: np.random.Generator) -> Array:
     lab = rgb_to_lab(stack)
     lab[0] = 100 * _curve(lab[0] / 100, amount)
     in_lab = np.clip(lab_to_rgb(lab), 0, 1)
-    return (2 * _curve(stack, amount) + in_lab) / np.float32(3)
+    out: Array = (2 * _curve(stack, amount) + in_lab) / np.float32(3)
+    return out
 
 
 def darken(stack: Array, amount: float, rng: np.random.Generator) -> Array:

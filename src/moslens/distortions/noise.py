@@ -5,7 +5,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-
 from moslens.distortions.filters import product
 
 Array = NDArray[Any]
@@ -17,13 +16,14 @@ _DCT_THRESHOLD = 2.7
 
 def white_noise(stack: Array, variance: float, rng: np.random.Generator) -> Array:
     """Gaussian noise, independent in every sample."""
-    return stack + _normal(stack.shape, variance, rng)
+    noisy: Array = stack + _normal(stack.shape, variance, rng)
+    return noisy
 
 
 def color_noise(stack: Array, variance: float, rng: np.random.Generator) -> Array:
     """Gaussian noise, independent in Y, Cb and Cr: mostly colored, strongest in blue and red."""
     light, blue, red = _normal(stack.shape, variance, rng)
-    out = stack + light
+    out: Array = stack + light
     # ITU-R BT.601, full range.
     out[0] += np.float32(1.402) * red
     out[1] -= np.float32(0.344136) * blue + np.float32(0.714136) * red
