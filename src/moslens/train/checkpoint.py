@@ -1,0 +1,121 @@
+"""Run folders: checkpoints that survive a kill at any moment, and the finished weights.
+
+A run folder holds ``config.json`` (the configuration and what the data decided), ``log.jsonl``,
+``checkpoint-STEP.safetensors`` + ``.json``, and when done ``model.safetensors``, ``predictions.csv``, ``metrics.json``.
+A checkpoint counts only if its JSON is there and names the hash of its tensors; the JSON is written last.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from moslens.errors import CheckpointError
+
+
+def write_atomic(path: Path, data: bytes) -> None:
+    """Write all of a file or nothing of it."""
+    partial = path.with_name(path.name + ".partial")
+    with partial.open("wb") as file:
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())
+    partial.replace(path)
+
+
+def write_json(path: Path, value: Any) -> None:
+    """JSON with a final newline, atomically."""
+    write_atomic(path, (json.dumps(value, indent=2, ensure_ascii=False) + "\n").encode())
+
+
+def read_json(path: Path) -> Any:
+    """The value in a JSON file; CheckpointError where it is missing or broken."""
+    try:
+        return json.loads(path.read_text("utf-8"))
+    except FileNotFoundError as error:
+        raise CheckpointError("no such file", path) from error
+    except (OSError, ValueError) as error:
+        raise CheckpointError(f"cannot be read ({error})", path) from error
+
+
+def save_tensors(path: Path, tensors: dict[str, Tensor]) -> str:
+    """Write tensors atomically and return the SHA-256 of the file."""
+    partial = path.with_name(path.name + ".partial")
+    save_file({k: v.detach().cpu().contiguous() for k, v in tensors.items()}, partial)
+    digest = file_sha256(partial)
+    partial.replace(path)
+    return digest
+
+
+def load_tensors(path: Path) -> dict[str, Tensor]:
+    """Read a safetensors file; CheckpointError where it is missing or broken."""
+    try:
+        return load_file(path)
+    except FileNotFoundError as error:
+        raise CheckpointError("no such file", path) from error
+    except (SafetensorError, OSError) as error:
+        raise CheckpointError(f"not a readable safetensors file ({error})", path) from error
+
+
+def file_sha256(path: Path) -> str:
+    """Hex SHA-256 of a file."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def save_checkpoint(run: Path, step: int, tensors: dict[str, Tensor]) -> None:
+    """Store the state after ``step`` steps and drop the older ones."""
+    name = f"checkpoint-{step:08d}"
+    digest = save_tensors(run / f"{name}.safetensors", tensors)
+    write_json(run / f"{name}.json", {"step": step, "sha256": digest, "torch": torch.__version__})
+    for old in run.glob("checkpoint-*"):
+        if not old.name.startswith(name):
+            old.unlink(missing_ok=True)
+
+
+def latest_checkpoint(run: Path) -> tuple[int, dict[str, Tensor]] | None:
+    """The newest whole checkpoint as (step, tensors); None where there is none at all.
+
+    One that is torn or altered is passed over; CheckpointError if that leaves nothing, for a silent start from
+    scratch would throw work away.
+    """
+    found = sorted(run.glob("checkpoint-*.json"), reverse=True)
+    for path in found:
+        tensors = path.with_suffix(".safetensors")
+        try:
+            state = read_json(path)
+            if file_sha256(tensors) == state["sha256"]:
+                return int(state["step"]), load_tensors(tensors)
+        except (CheckpointError, OSError, KeyError, TypeError, ValueError):
+            continue
+    if found:
+        raise CheckpointError(f"none of its {len(found)} checkpoints is whole: remove them to start again", run)
+    return None
+
+
+def optimiser_tensors(optimiser: torch.optim.Optimizer) -> dict[str, Tensor]:
+    """The optimiser's per-parameter state as named tensors ("optimiser.INDEX.NAME")."""
+    state = optimiser.state_dict()["state"]
+    return {
+        f"optimiser.{index}.{name}": torch.as_tensor(value)
+        for index, values in state.items()
+        for name, value in values.items()
+    }
+
+
+def restore_optimiser(optimiser: torch.optim.Optimizer, tensors: dict[str, Tensor]) -> None:
+    """Put back what :func:`optimiser_tensors` took; keys are "INDEX.NAME"."""
+    state: dict[int, dict[str, Tensor]] = {}
+    for key, value in tensors.items():
+        index, name = key.split(".", 1)
+        state.setdefault(int(index), {})[name] = value
+    groups = optimiser.state_dict()["param_groups"]
+    optimiser.load_state_dict({"state": state, "param_groups": groups})

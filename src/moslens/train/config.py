@@ -1,0 +1,146 @@
+"""Configuration of a training run: a TOML file, checked against frozen dataclasses, with ``--set key=value``."""
+
+from __future__ import annotations
+
+import dataclasses
+import tomllib
+import types
+import typing
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from moslens.errors import ConfigError
+
+
+@dataclass(frozen=True)
+class ModelSection:
+    """Which network. ``weights``: "package", a path to a timm-format file, or "" for a random start."""
+
+    config: str = "lite"
+    weights: str = "package"
+    changes: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class DataSection:
+    """The labelled pictures. ``split`` is the seed of the 80/20 split, or -1 to train on every picture.
+
+    ``validation`` and ``fraction`` are shares of the training part; ``repeats`` is how often a picture is drawn
+    in an epoch, each time with another crop; ``workers`` > 0 loads batches in that many processes.
+    """
+
+    name: str = "livec"
+    root: str = "../shared/data/livec"
+    split: int = 0
+    fraction: float = 1.0
+    validation: float = 0.0
+    working_size: int = 512
+    repeats: int = 1
+    workers: int = 0
+
+
+@dataclass(frozen=True)
+class OptimSection:
+    """AdamW with warm-up and a cosine to zero; learning rates of the pretrained body and of everything new.
+
+    ``warmup`` is a share of all steps. ``frozen`` lists parameter-name prefixes that do not train.
+    ``ema`` > 0 keeps an exponential moving average of the weights with that decay and releases it.
+    """
+
+    epochs: int = 8
+    batch: int = 16
+    lr_body: float = 2e-4
+    lr_new: float = 1e-3
+    weight_decay: float = 0.01
+    warmup: float = 0.1
+    clip: float = 5.0
+    ema: float = 0.0
+    frozen: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """Everything that decides the outcome of a run, except the data itself."""
+
+    stage: str = "quality"
+    seed: int = 0
+    checkpoint_every: int = 100
+    model: ModelSection = field(default_factory=ModelSection)
+    data: DataSection = field(default_factory=DataSection)
+    optim: OptimSection = field(default_factory=OptimSection)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain nested dicts, ready for JSON."""
+        return dataclasses.asdict(self)
+
+
+def load_config(path: str | Path, changes: typing.Sequence[str] = ()) -> TrainConfig:
+    """Read a TOML configuration and apply ``section.key=value`` changes (values in TOML syntax, bare words allowed).
+
+    Raises ConfigError naming the file and the key for anything unknown, ill-typed or unreadable.
+    """
+    path = Path(path)
+    try:
+        tree = tomllib.loads(path.read_text("utf-8"))
+    except OSError as error:
+        raise ConfigError(f"cannot be read ({error.strerror})", path) from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ConfigError(f"not valid TOML ({error})", path) from error
+    for change in changes:
+        key, separator, text = change.partition("=")
+        if not separator:
+            raise ConfigError(f"--set wants key=value, not {change!r}")
+        node = tree
+        *sections, leaf = key.strip().split(".")
+        for section in sections:
+            node = node.setdefault(section, {})
+            if not isinstance(node, dict):
+                raise ConfigError(f"--set {key}: {section!r} is no section")
+        node[leaf] = _value(text.strip())
+    return from_dict(tree, path)
+
+
+def from_dict(tree: dict[str, Any], path: str | Path | None = None) -> TrainConfig:
+    """The inverse of ``TrainConfig.to_dict``; ConfigError for unknown keys and wrong types."""
+    config: TrainConfig = _build(TrainConfig, tree, "", path)
+    return config
+
+
+def _value(text: str) -> Any:
+    try:
+        return tomllib.loads(f"v = {text}")["v"]
+    except tomllib.TOMLDecodeError:
+        return text
+
+
+def _build(kind: Any, tree: dict[str, Any], prefix: str, path: str | Path | None) -> Any:
+    hints = typing.get_type_hints(kind)
+    unknown = set(tree) - set(hints)
+    if unknown:
+        names = ", ".join(prefix + name for name in sorted(unknown))
+        raise ConfigError(f"unknown setting {names}; known here: {', '.join(sorted(hints))}", path)
+    values = {}
+    for name, value in tree.items():
+        hint = hints[name]
+        if dataclasses.is_dataclass(hint):
+            if not isinstance(value, dict):
+                raise ConfigError(f"{prefix}{name} is a section", path)
+            values[name] = _build(hint, value, f"{prefix}{name}.", path)
+        else:
+            values[name] = _coerce(value, hint, prefix + name, path)
+    return kind(**values)
+
+
+def _coerce(value: Any, hint: Any, name: str, path: str | Path | None) -> Any:
+    origin = typing.get_origin(hint) or hint
+    if origin is tuple and isinstance(value, list | tuple):
+        item = typing.get_args(hint)[0]
+        return tuple(_coerce(v, item, name, path) for v in value)
+    if origin is float and isinstance(value, int) and not isinstance(value, bool):
+        return float(value)
+    if isinstance(origin, types.UnionType) or (origin is int and isinstance(value, bool)):
+        raise ConfigError(f"{name} wants {hint}, not {value!r}", path)
+    if not isinstance(value, origin):
+        raise ConfigError(f"{name} wants {getattr(origin, '__name__', origin)}, not {value!r}", path)
+    return value

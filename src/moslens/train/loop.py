@@ -1,0 +1,237 @@
+"""The training loop that every stage shares: step, log, checkpoint, resume, on one device or several."""
+
+from __future__ import annotations
+
+import json
+import logging
+import math
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import torch
+from accelerate import Accelerator
+from torch import Tensor, nn
+
+from moslens.errors import CheckpointError, ConfigError
+from moslens.train import checkpoint
+from moslens.train.config import OptimSection, TrainConfig
+
+log = logging.getLogger(__name__)
+
+
+class Batches(Protocol):
+    """A stream that can start at any step of any epoch and hands each process its share."""
+
+    steps: int
+
+    def epoch(self, epoch: int, start: int = 0, rank: int = 0, world: int = 1) -> Iterator[Any]: ...
+
+
+def open_run(run: Path, config: TrainConfig, facts: dict[str, Any], *, resume: bool) -> None:
+    """Start a run folder, or check that the one to resume was started with the same configuration.
+
+    CheckpointError where a folder already holds a run and ``resume`` was not asked, or where it holds another one.
+    """
+    path = run / "config.json"
+    content = {"config": config.to_dict(), **facts}
+    if path.exists():
+        if not resume:
+            raise CheckpointError("holds a run already: --resume goes on with it", run)
+        old = checkpoint.read_json(path)
+        if old != json.loads(json.dumps(content)):
+            raise CheckpointError("was started with another configuration or other data", run)
+        return
+    run.mkdir(parents=True, exist_ok=True)
+    checkpoint.write_json(path, content)
+
+
+def parameter_groups(module: nn.Module, optim: OptimSection) -> list[dict[str, Any]]:
+    """Four AdamW groups: pretrained body or new layers, with weight decay or (1-D parameters) without."""
+    groups: dict[tuple[bool, bool], list[nn.Parameter]] = {}
+    for name, parameter in module.named_parameters():
+        if any(prefix in name for prefix in optim.frozen):
+            parameter.requires_grad_(False)
+        if parameter.requires_grad:
+            groups.setdefault((".body." in name, parameter.ndim > 1), []).append(parameter)
+    return [
+        {
+            "params": parameters,
+            "base": optim.lr_body if body else optim.lr_new,
+            "lr": 0.0,
+            "weight_decay": optim.weight_decay if decays else 0.0,
+        }
+        for (body, decays), parameters in groups.items()
+    ]
+
+
+def rate(step: int, total: int, warmup: float) -> float:
+    """Share of the base rate at ``step`` of ``total``: linear warm-up, then half a cosine to zero."""
+    warm = max(1, round(warmup * total))
+    if step < warm:
+        return (step + 1) / warm
+    return 0.5 * (1 + math.cos(math.pi * (step - warm) / max(1, total - warm)))
+
+
+class Average:
+    """Exponential moving average of a module's trainable weights, with the usual short memory at the start."""
+
+    def __init__(self, module: nn.Module, decay: float) -> None:
+        self.decay = decay
+        self.source = {k: p for k, p in module.named_parameters() if p.requires_grad}
+        self.values = {k: p.detach().clone() for k, p in self.source.items()}
+
+    def update(self, step: int) -> None:
+        decay = min(self.decay, (1 + step) / (10 + step))
+        with torch.no_grad():
+            torch._foreach_lerp_(list(self.values.values()), list(self.source.values()), 1 - decay)
+
+
+@dataclass
+class _State:
+    """What a checkpoint holds: the task (its model and buffers), the optimiser, the average, the step."""
+
+    task: nn.Module
+    optimiser: torch.optim.Optimizer
+    average: Average | None
+    step: int = 0
+
+    def save(self, run: Path) -> None:
+        tensors = {f"task.{k}": v for k, v in self.task.state_dict().items()}
+        tensors |= checkpoint.optimiser_tensors(self.optimiser)
+        if self.average is not None:
+            tensors |= {f"average.{k}": v for k, v in self.average.values.items()}
+        checkpoint.save_checkpoint(run, self.step, tensors)
+
+    def restore(self, run: Path) -> None:
+        found = checkpoint.latest_checkpoint(run)
+        if found is None:
+            return
+        self.step, tensors = found
+        parts: dict[str, dict[str, Tensor]] = {"task": {}, "optimiser": {}, "average": {}}
+        for key, value in tensors.items():
+            part, name = key.split(".", 1)
+            parts[part][name] = value
+        self.task.load_state_dict(parts["task"])
+        checkpoint.restore_optimiser(self.optimiser, parts["optimiser"])
+        if self.average is not None:
+            self.average.values = parts["average"]
+
+
+def fit(task: nn.Module, batches: Batches, config: TrainConfig, run: Path, *, stop_after: int | None = None) -> bool:
+    """Train ``task`` to the end of its epochs, going on from the newest checkpoint of ``run`` if it has one.
+
+    ``task(batch)`` returns a dict of losses whose "loss" is minimised; every term is logged. Leaves
+    ``model.safetensors`` (the task's ``model``, or its moving average) and returns True in the main process.
+    ``stop_after`` ends early after that many steps, with a checkpoint: for tests and timed trials; returns False.
+    """
+    cuda = torch.cuda.is_available()
+    accelerator = Accelerator(cpu=not cuda, mixed_precision="fp16" if cuda else "no")
+    if config.optim.batch % accelerator.num_processes:
+        raise ConfigError(
+            f"optim.batch {config.optim.batch} is not a multiple of {accelerator.num_processes} processes"
+        )
+    task.to(accelerator.device).to(memory_format=torch.channels_last)
+    optimiser = torch.optim.AdamW(parameter_groups(task, config.optim), betas=(0.9, 0.999))
+    state = _State(task, optimiser, Average(task, config.optim.ema) if config.optim.ema else None)
+    state.restore(run)
+    wrapped, state.optimiser = accelerator.prepare(task, optimiser)
+    total = config.optim.epochs * batches.steps
+    end = total if stop_after is None else min(total, stop_after)
+    if accelerator.is_main_process:
+        _trim_log(run / "log.jsonl", state.step)
+        log.info("step %d of %d, %d process(es)", state.step, total, accelerator.num_processes)
+
+    wrapped.train()
+    started, first = time.monotonic(), state.step
+    for batch in _batches_from(batches, state.step, end, accelerator):
+        factor = rate(state.step, total, config.optim.warmup)
+        losses, norm = _step(accelerator, wrapped, state.optimiser, batch, factor, config.optim.clip)
+        state.step += 1
+        if state.average is not None:
+            state.average.update(state.step)
+        if not accelerator.is_main_process:
+            continue
+        row = {
+            "step": state.step,
+            "epoch": (state.step - 1) // batches.steps,
+            **losses,
+            "gradient": norm,
+            "rate": factor,
+        }
+        seconds = (time.monotonic() - started) / (state.step - first)
+        _log_step(run / "log.jsonl", row | {"seconds_a_step": seconds})
+        if not math.isfinite(losses["loss"]):
+            raise CheckpointError(f"the loss is not finite at step {state.step}", run)
+        if state.step % config.checkpoint_every == 0 or state.step == end:
+            state.save(run)
+    accelerator.wait_for_everyone()
+    if state.step < total or not accelerator.is_main_process:
+        return False
+    if state.average is not None:
+        task.load_state_dict(state.average.values, strict=False)
+    checkpoint.save_tensors(run / "model.safetensors", dict(task.get_submodule("model").state_dict()))
+    return True
+
+
+def _batches_from(batches: Batches, step: int, end: int, accelerator: Accelerator) -> Iterator[Any]:
+    """This process's batches of steps ``step`` to ``end``, on its device."""
+    while step < end:
+        epoch, start = divmod(step, batches.steps)
+        for batch in batches.epoch(epoch, start, accelerator.process_index, accelerator.num_processes):
+            yield _move(batch, accelerator.device)
+            step += 1
+            if step == end:
+                return
+
+
+def _step(
+    accelerator: Accelerator,
+    task: nn.Module,
+    optimiser: torch.optim.Optimizer,
+    batch: Any,
+    factor: float,
+    clip: float,
+) -> tuple[dict[str, float], float]:
+    """One optimiser step; the losses and the gradient norm before clipping."""
+    for group in optimiser.param_groups:
+        group["lr"] = group["base"] * factor
+    losses = task(batch)
+    optimiser.zero_grad(set_to_none=True)
+    accelerator.backward(losses["loss"])
+    norm = accelerator.clip_grad_norm_(task.parameters(), clip)
+    optimiser.step()
+    return {k: float(v.detach()) for k, v in losses.items()}, float(norm if norm is not None else 0.0)
+
+
+def _move(batch: Any, device: torch.device) -> Any:
+    if isinstance(batch, Tensor):
+        return batch.to(device, non_blocking=True)
+    if isinstance(batch, dict):
+        return {k: _move(v, device) for k, v in batch.items()}
+    if isinstance(batch, list | tuple):
+        return type(batch)(_move(v, device) for v in batch)
+    return batch
+
+
+def _log_step(path: Path, row: dict[str, Any]) -> None:
+    rounded = {k: round(v, 6) if isinstance(v, float) else v for k, v in row.items()}
+    with path.open("a", encoding="utf-8") as file:
+        file.write(json.dumps(rounded) + "\n")
+
+
+def _trim_log(path: Path, step: int) -> None:
+    """Drop log lines past the checkpoint that a resumed run goes on from, and a torn last line."""
+    if not path.exists():
+        return
+    kept = []
+    for line in path.read_text("utf-8").splitlines():
+        try:
+            row = json.loads(line)
+        except ValueError:
+            continue
+        if row["step"] <= step:
+            kept.append(line)
+    checkpoint.write_atomic(path, "".join(line + "\n" for line in kept).encode())

@@ -1,0 +1,84 @@
+"""The quality stage: a network learns human opinion scores from crops of labelled photos."""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from moslens.data.loader import CropStream, QualityBatches, decode_all
+from moslens.data.records import Dataset
+from moslens.data.sets import load_dataset
+from moslens.data.split import Split, make_split
+from moslens.losses import quality_loss
+from moslens.model import SHDIQA, build
+from moslens.train.config import DataSection, ModelSection, TrainConfig
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Labels:
+    """Mean and standard deviation of the training labels, in MOS units."""
+
+    mean: float
+    std: float
+
+
+class QualityTask(nn.Module):
+    """One batch in, a dict of losses out: {"loss", "quality"}."""
+
+    def __init__(self, model: SHDIQA) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, batch: tuple[Tensor, Tensor]) -> dict[str, Tensor]:
+        crops, labels = batch
+        pictures = crops.to(memory_format=torch.channels_last).float() / 255.0
+        loss = quality_loss(self.model(pictures), labels)
+        return {"loss": loss, "quality": loss.detach()}
+
+
+def split_of(dataset: Dataset, data: DataSection) -> Split:
+    """The split a configuration names; split -1 trains on everything and tests on nothing."""
+    if data.split < 0:
+        everything = tuple(range(len(dataset.samples)))
+        return Split(seed=data.split, train=everything, validation=(), test=())
+    return make_split(dataset, data.split, validation=data.validation, fraction=data.fraction)
+
+
+def build_model(section: ModelSection, *, pretrained: bool) -> SHDIQA:
+    """The network of a configuration, with its starting weights or (to be filled from a run) without."""
+    weights = section.weights or None
+    return build(section.config, weights=weights if pretrained else None, **section.changes)
+
+
+def labelled_stream(config: TrainConfig, dataset: Dataset, split: Split) -> tuple[QualityBatches, Labels]:
+    """Decode the training part and standardise its labels."""
+    samples = [dataset.samples[i] for i in split.train]
+    mos = np.array([sample.mos for sample in samples])
+    labels = Labels(float(mos.mean()), float(mos.std()))
+    log.info("decoding %d pictures", len(samples))
+    pictures = decode_all([sample.path for sample in samples], config.data.working_size)
+    stream = CropStream(pictures, [float(v) for v in (mos - labels.mean) / labels.std], config.seed)
+    return QualityBatches(stream, config.optim.batch, config.data.repeats, config.data.workers), labels
+
+
+def train_quality(config: TrainConfig, run: Path, *, resume: bool = False) -> None:
+    """Train one quality model as configured, and score its test part with the weights of the last epoch."""
+    from moslens.train.loop import fit, open_run
+    from moslens.train.predict import finish_quality_run
+
+    dataset = load_dataset(config.data.name, Path(config.data.root))
+    split = split_of(dataset, config.data)
+    batches, labels = labelled_stream(config, dataset, split)
+    facts = {"labels": dataclasses.asdict(labels), "train_pictures": len(split.train)}
+    open_run(run, config, facts, resume=resume)
+    task = QualityTask(build_model(config.model, pretrained=True))
+    if fit(task, batches, config, run):
+        finish_quality_run(run, dataset, split)
