@@ -86,9 +86,7 @@ def _to_srgb(image: Image.Image) -> ImageCms.ImageCmsTransform | None:
     if not icc:
         return None
     profile = ImageCms.ImageCmsProfile(io.BytesIO(icc))
-    mode, space = (
-        ("CMYK", "CMYK") if image.mode == "CMYK" else ("L", "GRAY") if image.mode in _GREY else ("RGB",) * 2
-    )
+    mode, space = ("CMYK", "CMYK") if image.mode == "CMYK" else ("L", "GRAY") if image.mode in _GREY else ("RGB",) * 2
     if profile.profile.xcolor_space.strip() != space:
         raise ValueError(f"a {profile.profile.xcolor_space.strip()} profile on {space} pixels")
     transform = ImageCms.buildTransform(
@@ -105,9 +103,7 @@ def _to_srgb(image: Image.Image) -> ImageCms.ImageCmsTransform | None:
         return transform
     # A picture tagged as sRGB must score as the same picture without the tag: judged by effect, not by name.
     levels = np.linspace(0, 255, 256 if mode == "L" else 17).round().astype(np.uint8)
-    probe = (
-        levels[None] if mode == "L" else np.stack(np.meshgrid(levels, levels, levels), -1).reshape(17, -1, 3)
-    )
+    probe = levels[None] if mode == "L" else np.stack(np.meshgrid(levels, levels, levels), -1).reshape(17, -1, 3)
     plain = Image.fromarray(probe)
     change = np.asarray(transform.apply(plain)).astype(int) - np.asarray(plain.convert("RGB"))
     return None if np.abs(change).max() <= 1 else transform

@@ -147,9 +147,7 @@ def _refuse_camera_raw(tags: Any) -> None:
     """Many raw formats are TIFF files that begin with a thumbnail, which must not stand in for the photo."""
     reduced_resolution, dng_version = 254, 50706
     if dng_version in tags or int(tags.get(reduced_resolution, 0)) & 1:
-        raise UnsupportedImage(
-            "moslens does not open camera raw files, and only a preview comes first in this one"
-        )
+        raise UnsupportedImage("moslens does not open camera raw files, and only a preview comes first in this one")
 
 
 def read_pixels(image: Image.Image) -> None:
@@ -178,9 +176,7 @@ def explain_failure(error: Exception, stream: IO[bytes], name: str | None) -> Im
     if short is None:
         short = isinstance(error, EOFError) or _RAN_OUT.search(words) is not None
     if short:
-        return TruncatedImage(
-            where_it_ends(stream, name) if name else "the data ends before the picture does"
-        )
+        return TruncatedImage(where_it_ends(stream, name) if name else "the data ends before the picture does")
     if isinstance(error, NotImplementedError) or _CANNOT.search(words):
         return UnsupportedImage(f"this kind of {name or 'picture'} cannot be decoded here ({words})")
     return CorruptImage(f"the {name or 'picture'} data is broken ({words})")

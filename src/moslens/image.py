@@ -42,7 +42,7 @@ MIN_SIDE = 32
 Pixels = NDArray[np.uint8]
 Source = str | bytes | os.PathLike[str] | Image.Image | Pixels
 
-_BAND_PIXELS = 1 << 22
+_BAND_PIXELS = 1 << 20
 _ORIENTATION = 0x0112
 
 
@@ -204,9 +204,7 @@ def _check_size(width: int, height: int, max_pixels: int) -> None:
         raise ImageTooSmall(f"{width} x {height} pixels; the shorter side must have {MIN_SIDE} or more")
     if width * height > max_pixels:
         found, cap = width * height / 1e6, max_pixels / 1e6
-        raise ImageTooLarge(
-            f"{width} x {height} pixels are {found:,.1f} megapixels, above the cap of {cap:,.1f}"
-        )
+        raise ImageTooLarge(f"{width} x {height} pixels are {found:,.1f} megapixels, above the cap of {cap:,.1f}")
 
 
 def _check_array(pixels: Pixels, max_pixels: int) -> None:

@@ -87,9 +87,7 @@ def iter_cover(pixels: Pixels, size: int = WINDOW, batch: int = 16) -> Iterator[
     origins = window_origins(height, width, size)
     for first in range(0, len(origins), batch):
         # One window spans an axis that needs padding, so padding each window is padding the picture.
-        yield np.stack(
-            [pad(pixels[y : y + size, x : x + size], size) for y, x in origins[first : first + batch]]
-        )
+        yield np.stack([pad(pixels[y : y + size, x : x + size], size) for y, x in origins[first : first + batch]])
 
 
 def cover(pixels: Pixels, size: int = WINDOW) -> Pixels:
