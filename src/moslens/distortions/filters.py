@@ -70,7 +70,7 @@ def product(rows: Array, matrix: Array, out: Array | None = None) -> Array:
 def disk(radius: float) -> Array:
     """The disk of ``radius`` px: the share of each pixel that the circle covers, summing to one."""
     reach = math.ceil(radius - 0.5)
-    steps = 64
+    steps = 256
     x = (np.arange((2 * reach + 1) * steps) + 0.5) / steps - reach - 0.5
     half_chord = np.sqrt(np.maximum(radius**2 - x**2, 0))
     edges = np.arange(-reach, reach + 2)[:, None] - 0.5

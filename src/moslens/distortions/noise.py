@@ -42,7 +42,8 @@ def impulse_noise(stack: Array, density: float, rng: np.random.Generator) -> Arr
 
 def multiplicative_noise(stack: Array, variance: float, rng: np.random.Generator) -> Array:
     """Speckle: every sample times 1 + Gaussian noise, so that bright areas suffer and black stays black."""
-    return stack + stack * _normal(stack.shape, variance, rng)
+    noisy: Array = stack * (1 + _normal(stack.shape, variance, rng))
+    return noisy
 
 
 def denoise(stack: Array, variance: float, rng: np.random.Generator) -> Array:
