@@ -8,6 +8,7 @@ from numpy.testing import assert_array_equal
 
 from moslens.distortions import GROUPS, KIND_BY_NAME, KIND_INDEX, KINDS, LEVELS, distort, get_kind
 from moslens.errors import ConfigError
+from tests.pictures import picture
 
 NAMES = [kind.name for kind in KINDS]
 
@@ -55,16 +56,6 @@ GROUP_SIZES = {
     "spatial": 5,
     "sharpness": 3,
 }
-
-
-def picture(height: int = 64, width: int = 80, seed: int = 0) -> np.ndarray:
-    """Smooth color shapes with some texture, uint8: changes under every kind."""
-    rng = np.random.default_rng(seed)
-    y, x = np.mgrid[0:height, 0:width]
-    phase = rng.uniform(0, 6, (3, 2))
-    waves = [np.sin(x / 9 + a) + np.cos(y / 7 + b) + ((x // 16 + y // 16) % 2) for a, b in phase]
-    smooth = np.stack(waves, axis=2) * 45 + 110
-    return np.clip(smooth + rng.normal(0, 6, smooth.shape), 0, 255).astype(np.uint8)
 
 
 def test_table_has_the_published_levels() -> None:

@@ -18,7 +18,7 @@ from skimage import color as skcolor
 from moslens.distortions import KIND_BY_NAME, LEVELS, distort, filters
 from moslens.distortions.color import color_shift
 from moslens.distortions.layout import from_planes, to_planes
-from test_distortions import picture
+from tests.pictures import picture
 
 PHOTO = picture(120, 136, seed=4).astype(np.float32) / 255
 GREY = np.full((256, 256, 3), 0.5, np.float32)
@@ -415,7 +415,7 @@ def test_jitter_moves_pixels_by_its_displacement(level: int) -> None:
     # Each pass adds `amount` ** 2, and its bilinear weights average what the earlier ones left, on either axis.
     part = np.random.default_rng(0).normal(0, amount, 100_000) % 1
     kept = np.mean((1 - part) ** 2 + part**2) ** 2
-    assert moved.var() == pytest.approx(amount**2 * sum(kept**k for k in range(5)), rel=0.1)
+    assert moved.var() == pytest.approx(amount**2 * sum(kept**k for k in range(5)), rel=0.15)
 
 
 @pytest.mark.parametrize("level", LEVELS)

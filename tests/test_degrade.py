@@ -1,0 +1,259 @@
+"""``moslens degrade`` and ``moslens distortions``: files, labels, sheets, exit codes."""
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.testing import assert_array_equal
+from PIL import Image
+
+from moslens import degrade
+from moslens.blocks import BlockDegradation, grid_blocks
+from moslens.cli import main
+from moslens.distortions import GROUPS, KIND_BY_NAME, KINDS
+from moslens.image import decode
+from moslens.sheet import PER_SHEET, Sheets, contact_sheet, draw_labels
+from tests.pictures import picture
+
+BLOCK_KEYS = ["row", "column", "x", "y", "width", "height", "kind", "group", "level"]
+
+
+@pytest.fixture
+def photos(tmp_path: Path) -> Path:
+    folder = tmp_path / "photos"
+    (folder / "below").mkdir(parents=True)
+    for number, (name, size) in enumerate(
+        {"a.png": (96, 128), "b.png": (150, 97), "below/c.png": (64, 200), "below/d.png": (100, 100)}.items()
+    ):
+        Image.fromarray(picture(*size, seed=number)).save(folder / name)
+    return folder
+
+
+def call(*words: str | Path) -> int:
+    with pytest.raises(SystemExit) as left:
+        main([str(word) for word in words])
+    return int(left.value.code or 0)
+
+
+def run(photos: Path, output: Path, *words: str) -> tuple[int, list[dict[str, Any]]]:
+    code = call("degrade", photos, "--output", output, "--workers", "1", *words)
+    return code, [json.loads(line) for line in (output / "labels.jsonl").read_text().splitlines()]
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def test_rows_and_pictures(photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    code, rows = run(photos, tmp_path / "out")
+    assert code == 0
+    assert [row["source"] for row in rows] == [
+        str(photos / name) for name in ("a.png", "b.png", "below/c.png", "below/d.png")
+    ]
+    for row in rows:
+        assert list(row) == ["path", "source", "seed", "grid", "blocks"]
+        assert row["grid"] == 3
+        with Image.open(row["source"]) as source:
+            blocks = grid_blocks(*source.size, 3)
+        for block, expected in zip(row["blocks"], blocks, strict=True):
+            assert list(block) == BLOCK_KEYS
+            assert [block[key] for key in BLOCK_KEYS[:6]] == [getattr(expected, key) for key in BLOCK_KEYS[:6]]
+            if block["level"] == 0:
+                assert block["kind"] is block["group"] is None
+            else:
+                assert KIND_BY_NAME[block["kind"]].group == block["group"]
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert captured.err.count("\n") == 1
+    assert "4 pictures" in captured.err
+
+
+def test_a_row_is_enough_to_make_the_picture_again(photos: Path, tmp_path: Path) -> None:
+    _, rows = run(photos, tmp_path / "out", "--grid", "2", "--seed", "5")
+    for row in rows:
+        again = BlockDegradation(grid=2)(decode(row["source"]), np.random.default_rng(row["seed"]))
+        assert_array_equal(decode(tmp_path / "out" / row["path"]), again.image)
+        assert row["blocks"] == degrade.block_rows(again)
+
+
+def test_workers_do_not_change_a_byte(photos: Path, tmp_path: Path) -> None:
+    run(photos, tmp_path / "one")
+    assert call("degrade", photos, "--output", tmp_path / "two", "--workers", "2") == 0
+    one = contents(tmp_path / "one")
+    assert len(one) == 6
+    assert one == contents(tmp_path / "two")
+
+
+def test_other_pictures_do_not_matter_but_the_seed_does(photos: Path, tmp_path: Path) -> None:
+    _, before = run(photos, tmp_path / "before")
+    Image.fromarray(picture(80, 80)).save(photos / "aa.png")
+    _, after = run(photos, tmp_path / "after")
+    assert [row for row in after if not row["source"].endswith("aa.png")] == before
+    _, other = run(photos, tmp_path / "other", "--seed", "1")
+    assert [row["seed"] for row in other] != [row["seed"] for row in after]
+    assert all(row["seed"] < 2**48 for row in other)
+
+
+def test_a_broken_picture_costs_its_row(photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (photos / "b.png").write_bytes((photos / "b.png").read_bytes()[:500])
+    (photos / "c.png").write_bytes(b"")
+    Image.fromarray(picture(60, 200)).save(photos / "small.png")
+    code, rows = run(photos, tmp_path / "out", "--grid", "4")
+    assert code == 1
+    errors = {Path(row["source"]).name: row for row in rows if "error" in row}
+    assert {name: row["error"]["code"] for name, row in errors.items()} == {
+        "b.png": "truncated",
+        "c.png": "empty",
+        "small.png": "too_small",
+    }
+    for row in errors.values():
+        assert (row["path"], row["blocks"]) == (None, [])
+        assert row["error"]["message"].count(row["source"]) == 1
+    assert len(list((tmp_path / "out" / "pictures").iterdir())) == len(rows) - 3 == 3
+    assert "3 of them errors" in capsys.readouterr().err
+
+
+def test_kinds_and_level(photos: Path, tmp_path: Path) -> None:
+    _, rows = run(photos, tmp_path / "out", "--kinds", "impulse_noise, jpeg", "--level", "1")
+    blocks = [block for row in rows for block in row["blocks"]]
+    assert {(block["kind"], block["level"]) for block in blocks} == {("impulse_noise", 1), ("jpeg", 1), (None, 0)}
+    for row in rows:
+        image, clean = decode(tmp_path / "out" / row["path"]), decode(row["source"])
+        for block in row["blocks"]:
+            part = (
+                slice(block["y"], block["y"] + block["height"]),
+                slice(block["x"], block["x"] + block["width"]),
+            )
+            assert block["level"] == 0 or (image[part] != clean[part]).any()
+
+
+def test_equal_names_get_pictures_of_their_own(photos: Path, tmp_path: Path) -> None:
+    Image.fromarray(picture(64, 64, 9)).save(photos / "a.bmp")
+    Image.fromarray(picture(64, 64, 8)).save(photos / "below" / "A.png")
+    _, rows = run(photos, tmp_path / "out")
+    names = [Path(row["path"]).name for row in rows]
+    assert names == ["a.png", "a-2.png", "b.png", "A-3.png", "c.png", "d.png"]
+    assert len({row["seed"] for row in rows}) == 6
+
+
+def test_output_inside_the_input_is_not_read(photos: Path) -> None:
+    code, rows = run(photos, photos / "out")
+    assert (code, len(rows)) == (0, 4)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems refuse such names")
+def test_a_name_that_is_not_utf8(photos: Path, tmp_path: Path) -> None:
+    name = os.fsdecode(b"caf\xe9.png")
+    (photos / "a.png").rename(photos / name)
+    code, rows = run(photos, tmp_path / "out")
+    assert code == 0
+    assert [row["source"] for row in rows if "caf" in row["source"]] == [str(photos / name)]
+    assert (tmp_path / "out" / "pictures" / name).exists()
+    assert (tmp_path / "out" / "labels.jsonl").read_bytes().isascii()
+
+
+@pytest.mark.parametrize(
+    ("words", "complaint"),
+    [
+        (["--kinds", "motionblur"], "did you mean motion_blur"),
+        (["--kinds", "gaussian_blur", "--level", "1"], "no kind"),
+        (["--kinds", ","], "no kind"),
+        (["--level", "6"], "--level"),
+        (["--grid", "5"], "--grid"),
+        (["--workers", "0"], "--workers"),
+    ],
+)
+def test_wrong_options(
+    photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], words: list[str], complaint: str
+) -> None:
+    assert call("degrade", photos, "--output", tmp_path / "out", *words) == 2
+    assert complaint in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
+def test_wrong_paths(photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert call("degrade", tmp_path / "none", "--output", tmp_path / "out") == 2
+    (tmp_path / "empty").mkdir()
+    assert call("degrade", tmp_path / "empty", "--output", tmp_path / "out") == 2
+    assert call("degrade", photos, "--output", photos / "a.png") == 2
+    assert not (tmp_path / "out").exists()
+    run(photos, tmp_path / "out")
+    before = contents(tmp_path / "out")
+    assert call("degrade", photos, "--output", tmp_path / "out") == 2
+    assert contents(tmp_path / "out") == before
+    assert "give another folder" in capsys.readouterr().err
+
+
+def test_interrupted_keeps_what_was_done(photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    real = degrade.degrade_all
+
+    def cut_short(*arguments: Any) -> Iterator[degrade.Degraded]:
+        for number, result in enumerate(real(*arguments)):
+            if number == 2:
+                raise KeyboardInterrupt
+            yield result
+
+    monkeypatch.setattr(degrade, "degrade_all", cut_short)
+    code, rows = run(photos, tmp_path / "out")
+    assert (code, len(rows)) == (130, 2)
+
+
+def test_label_drawing_marks_cuts_and_blocks() -> None:
+    grey = np.full((280, 280, 3), 90, np.uint8)
+    bdm = BlockDegradation(grid=2, kinds=("mean_shift", "jpeg"), p_clean=0.0, feather=0.0, level=4)
+    result = bdm(grey, np.random.default_rng(0))
+    drawn = np.asarray(draw_labels(result))
+    assert drawn.shape == (560, 560, 3)
+    cut = result.blocks[1].x * 2
+    assert (drawn[100:200, cut : cut + 1] == 255).all()
+    assert (drawn[cut : cut + 1, 100:200] == 255).all()
+    for block in result.blocks:
+        corner = drawn[block.y * 2 + 4 : block.y * 2 + 40, block.x * 2 + 4 : block.x * 2 + 90]
+        assert (corner > 200).any()
+        assert (corner < 60).any()
+
+
+def test_sheets_hold_twelve(tmp_path: Path) -> None:
+    sheets = Sheets(tmp_path)
+    for number in range(PER_SHEET + 1):
+        sheets.add(Image.new("RGB", (560, 300), (number, 0, 0)), f"photo {number}")
+    sheets.close()
+    sheets.close()
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["contact-sheet-1.png", "contact-sheet-2.png"]
+    with Image.open(tmp_path / "contact-sheet-1.png") as full:
+        assert full.height > 4 * 300
+        assert full.width > 3 * 560
+    sheet = contact_sheet([Image.new("RGB", (560, 300), "red")], ["long/" * 60 + "\udce9.png"])
+    assert sheet.width < 600
+    assert sheet.getpixel((300, 200)) == (255, 0, 0)
+
+
+def test_distortions_lists_the_table(capsys: pytest.CaptureFixture[str]) -> None:
+    assert call("distortions") == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) == len(KINDS) + 2
+    for line, kind in zip(lines[1:], KINDS, strict=False):
+        words = line.split()
+        assert words[0] == kind.name
+        assert kind.group in words
+        assert kind.group in GROUPS
+        assert [float(word.strip("()")) for word in words[-5:]] == list(kind.levels)
+        assert [word.startswith("(") for word in words[-5:]] == [n in kind.no_op_levels for n in range(1, 6)]
+
+
+def test_degrading_needs_no_extra(photos: Path, tmp_path: Path) -> None:
+    """numpy and Pillow are enough: every other package is hidden."""
+    script = (
+        "import sys\n"
+        "for name in ('torch', 'scipy', 'cv2', 'skimage', 'matplotlib', 'timm'): sys.modules[name] = None\n"
+        "from moslens.cli import main\n"
+        f"main(['degrade', {str(photos)!r}, '--output', {str(tmp_path / 'out')!r}, '--workers', '1'])\n"
+    )
+    assert subprocess.run([sys.executable, "-c", script], check=False).returncode == 0
+    assert len((tmp_path / "out" / "labels.jsonl").read_text().splitlines()) == 4
