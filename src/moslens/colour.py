@@ -54,6 +54,8 @@ def conversion(image: Image.Image, path: str | None = None) -> Conversion:
     def before(band: Image.Image) -> Image.Image:
         if mode in _SIXTEEN_BITS or mode in ("I", "F"):
             band = _eight_bits(band, full_scale)
+        if mode == "La":
+            band = band.convert("LA")  # Pillow converts it to nothing else
         if band.has_transparency_data:
             return _over_mid_grey(band, to_srgb)
         if mode == "CMYK":

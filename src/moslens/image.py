@@ -203,8 +203,8 @@ def _check_size(width: int, height: int, max_pixels: int) -> None:
     if min(width, height) < MIN_SIDE:
         raise ImageTooSmall(f"{width} x {height} pixels; the shorter side must have {MIN_SIDE} or more")
     if width * height > max_pixels:
-        found, cap = width * height / 1e6, max_pixels / 1e6
-        raise ImageTooLarge(f"{width} x {height} pixels are {found:,.1f} megapixels, above the cap of {cap:,.1f}")
+        size = f"{width} x {height} = {width * height:,} pixels"
+        raise ImageTooLarge(f"{size} are more than the cap of {max_pixels:,}")
 
 
 def _check_array(pixels: Pixels, max_pixels: int) -> None:
