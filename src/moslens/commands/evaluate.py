@@ -1,0 +1,135 @@
+"""``moslens evaluate RUN|MODEL|CSV --dataset NAME|CSV --root DIR``."""
+
+import shutil
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from moslens.errors import ConfigError, OutputError
+
+
+def run(
+    source: Annotated[
+        str,
+        typer.Argument(
+            metavar="RUN|MODEL|CSV",
+            help="A run folder, a folder of split-N runs, a model folder, a shipped model's name, or a CSV with"
+            " columns image and prediction.",
+        ),
+    ],
+    *,
+    dataset: Annotated[
+        list[str],
+        typer.Option(
+            help="A data set's name (moslens datasets) or a CSV image,mos[,std][,reference][,kind]. Repeatable."
+        ),
+    ],
+    root: Annotated[
+        list[Path] | None,
+        typer.Option(help="The folder the data set lies in, one for each --dataset. A CSV's own folder without it."),
+    ] = None,
+    splits: Annotated[str, typer.Option(help="Seeds of the splits to measure: 0-9 or 0,3,7.")] = "0-9",
+    output: Annotated[
+        Path | None, typer.Option(help="Write REPORT.json and REPORT.html. A killed run goes on from REPORT.partial/.")
+    ] = None,
+    reuse: Annotated[
+        bool, typer.Option("--reuse", help="Take the test predictions that runs stored instead of computing them.")
+    ] = False,
+    mos_range: Annotated[str, typer.Option(help="LOW:HIGH that the scores of a CSV data set lie in.")] = "0:100",
+    draws: Annotated[int, typer.Option(min=1, help="Bootstrap draws of the intervals.")] = 1000,
+) -> None:
+    """Measure a run, a model or anyone's predictions on a data set with opinion scores.
+
+    Prints the figures of every split, their median, mean and standard deviation. The first --dataset is the
+    main one; others are measured too and shown beside it.
+    """
+    from moslens import evaluate, results
+    from moslens.data.sets import load_dataset
+    from moslens.sources import open_source
+
+    seeds = parse_seeds(splits)
+    bounds = parse_range(mos_range)
+    opened = open_source(source, reuse=reuse)
+    sets = [load_dataset(name, folder, mos_range=bounds) for name, folder in pair_roots(dataset, root or [])]
+    stem = None if output is None else report_stem(output)
+    work = None if stem is None else stem.with_name(f"{stem.name}.partial")
+    found = [
+        evaluate.evaluate(opened, one, seeds, work=work and work / str(k), draws=draws) for k, one in enumerate(sets)
+    ]
+    name = stem.name if stem is not None else f"{opened.model} on {sets[0].name}"
+    result = evaluate.to_result(found[0], name, others=found[1:])
+    if stem is not None and work is not None:
+        from moslens.report import write_report
+
+        write_report(stem.with_name(f"{stem.name}.html"), found[0], result, found[1:])
+        results.write_result(stem.with_name(f"{stem.name}.json"), result)
+        shutil.rmtree(work, ignore_errors=True)
+    typer.echo(table(result))
+    for warning in result["warnings"]:
+        typer.echo(f"note: {warning}", err=True)
+
+
+def parse_seeds(text: str) -> list[int]:
+    """Seeds from ``0-9`` or ``0,3,7``. Raises ConfigError."""
+    seeds: list[int] = []
+    for piece in text.split(","):
+        first, dash, last = piece.strip().partition("-")
+        if not first.isdecimal() or (dash and not last.isdecimal()):
+            raise ConfigError(f"--splits wants seeds such as 0-9 or 0,3,7, not {text!r}")
+        seeds += range(int(first), int(last or first) + 1)
+    if not seeds or len(set(seeds)) < len(seeds):
+        raise ConfigError(f"--splits {text!r} names no seed, or one twice")
+    return seeds
+
+
+def parse_range(text: str) -> tuple[float, float]:
+    """Bounds from ``LOW:HIGH``. Raises ConfigError."""
+    low, _, high = text.partition(":")
+    try:
+        bounds = float(low), float(high)
+    except ValueError:
+        bounds = (0.0, 0.0)
+    if not bounds[0] < bounds[1]:
+        raise ConfigError(f"--mos-range wants LOW:HIGH such as 1:5, not {text!r}")
+    return bounds
+
+
+def pair_roots(datasets: Sequence[str], roots: Sequence[Path]) -> list[tuple[str, Path | None]]:
+    """Each data set with its root, in order; roots may only be left out at the end. Raises ConfigError."""
+    if len(roots) > len(datasets):
+        raise ConfigError(f"{len(roots)} --root for {len(datasets)} --dataset")
+    return list(zip(datasets, [*roots, *[None] * (len(datasets) - len(roots))], strict=True))
+
+
+def report_stem(output: Path) -> Path:
+    """REPORT without .json or .html. Raises OutputError for a folder."""
+    stem = output.with_suffix("") if output.suffix.lower() in (".json", ".html") else output
+    if not stem.name or output.is_dir():
+        raise OutputError("is a folder; --output names the report in it", output)
+    return stem
+
+
+def table(result: Mapping[str, Any]) -> str:
+    """Figures of every split and their summary as aligned text, SRCC first."""
+    keys = ("srcc", "plcc", "plcc_raw", "krcc", "rmse")
+    rows = [["split", "pictures", *keys]]
+    for split in result["splits"]:
+        name = "all" if split["seed"] is None else str(split["seed"])
+        rows.append([name, str(split["n"]), *(f"{split[key]:.4f}" for key in keys)])
+    if len(result["splits"]) > 1:
+        rows += [[word, "", *(f"{result[word][key]:.4f}" for key in keys)] for word in ("median", "mean", "std")]
+    if result["whole"] is not None:
+        whole = result["whole"]
+        rows.append(["all", str(whole["n"]), *(f"{whole[key]:.4f}" for key in keys)])
+    for row in result["cross"]:
+        rows.append([row["dataset"], str(row["pictures"]), *(f"{row['median'][key]:.4f}" for key in keys)])
+    widths = [max(len(row[k]) for row in rows) for k in range(len(rows[0]))]
+    lines = [
+        "  ".join(
+            cell.ljust(w) if k == 0 else cell.rjust(w) for k, (cell, w) in enumerate(zip(row, widths, strict=True))
+        )
+        for row in rows
+    ]
+    return "\n".join([f"{result['model']} on {result['dataset']}: {result['protocol']}", *lines])

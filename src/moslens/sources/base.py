@@ -1,0 +1,55 @@
+"""What predictions are made of, whoever makes them: prediction, part of a data set, source."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from moslens.data.records import Dataset
+from moslens.data.split import make_split, split_hash
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """One picture's prediction, higher is better; bounds on the 0-100 scale where the source gives them."""
+
+    value: float
+    low: float | None = None
+    high: float | None = None
+
+
+@dataclass(frozen=True)
+class Part:
+    """Pictures to measure together. ``key`` tells predictions apart that differ for the same picture."""
+
+    seed: int | None
+    indices: tuple[int, ...]
+    key: str
+    epoch: int | None = None
+    split_hash: str | None = None
+
+
+class Source(Protocol):
+    """Something that predicts.
+
+    ``model`` is its name in reports, ``identity`` changes whenever its predictions may, ``made`` says how
+    they came about, ``config`` what the result file says of it.
+    """
+
+    model: str
+    identity: str
+    made: str
+    config: Mapping[str, Any]
+
+    def parts(self, dataset: Dataset, seeds: Sequence[int]) -> list[Part]: ...
+
+    def protocol(self, dataset: Dataset) -> str: ...
+
+    def warnings(self, dataset: Dataset) -> list[str]: ...
+
+    def predict(self, dataset: Dataset, key: str, indices: Sequence[int]) -> Iterator[tuple[int, Prediction]]: ...
+
+
+def test_parts(dataset: Dataset, seeds: Sequence[int], key: str) -> list[Part]:
+    """The test part of every seed, for a source that is the same in all of them."""
+    splits = [make_split(dataset, seed) for seed in seeds]
+    return [Part(split.seed, split.test, key, split_hash=split_hash(split, dataset)) for split in splits]

@@ -1,0 +1,144 @@
+"""Finished training runs as a source."""
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path, PurePath
+from typing import Any
+
+from moslens.data.cards import find_card
+from moslens.data.records import Dataset
+from moslens.data.split import make_split, split_hash
+from moslens.data.table import cell_number, raise_problems, read_rows
+from moslens.errors import CheckpointError, DatasetError
+from moslens.sources.base import Part, Prediction
+
+
+def find_runs(folder: Path) -> list[Path]:
+    """The run in a folder, or the ``split-N`` runs below it in the order of N, or none."""
+    if (folder / "config.json").is_file():
+        return [folder]
+    return [config.parent for config in sorted(folder.glob("split-*/config.json"), key=_split_number)]
+
+
+def _split_number(config: Path) -> tuple[int, str]:
+    number = config.parent.name.removeprefix("split-")
+    return (int(number) if number.isdecimal() else 0, number)
+
+
+class RunSource:
+    """Finished training runs: each measured on its own test part, or on all of another data set."""
+
+    def __init__(self, name: str, folders: Sequence[Path], reuse: bool = False) -> None:
+        self.model = name
+        self.made = "stored by the runs" if reuse else "recomputed"
+        self._reuse = reuse
+        self._runs: dict[str, tuple[Path, dict[str, Any]]] = {}
+        for folder in folders:
+            config = _run_config(folder)
+            key = f"split {config['data']['split']}"
+            if key in self._runs:
+                raise CheckpointError(f"is a second run of {key}", folder)
+            self._runs[key] = (folder, config)
+        first = next(iter(self._runs.values()))[1]
+        self.config: Mapping[str, Any] = first
+        self.identity = json.dumps([name, self.made, [c for _, c in self._runs.values()], _stamps(folders)])
+
+    @property
+    def keys(self) -> tuple[str, ...]:
+        """The runs, as :meth:`predict` tells them apart."""
+        return tuple(self._runs)
+
+    def _same_data(self, dataset: Dataset) -> bool:
+        trained = str(self.config["data"]["name"])
+        known = PurePath(trained).stem if trained.lower().endswith(".csv") else find_card(trained).name
+        return known == dataset.name
+
+    def parts(self, dataset: Dataset, seeds: Sequence[int]) -> list[Part]:
+        """One part a run of one of the seeds; a run without a test part (split -1) is always among them.
+
+        Raises CheckpointError where no run is of these seeds or one is not finished.
+        """
+        parts = []
+        for key, (folder, config) in self._runs.items():
+            data, epoch = config["data"], config["optim"]["epochs"]
+            seed = data["split"]
+            if seed >= 0 and seed not in seeds:
+                continue
+            if not any((folder / name).is_file() for name in ("model.safetensors", "predictions.csv")):
+                raise CheckpointError("the run is not finished", folder)
+            if seed < 0 or not self._same_data(dataset):
+                parts.append(Part(seed, tuple(range(len(dataset.samples))), key, epoch))
+                continue
+            shares = {name: data[name] for name in ("validation", "fraction") if name in data}
+            split = make_split(dataset, seed, **shares)
+            parts.append(Part(seed, split.test, key, epoch, split_hash(split, dataset)))
+            self._check_split(folder, dataset, split.test)
+        if not parts:
+            raise CheckpointError(f"{self.model} has no run of split {', '.join(map(str, seeds))}")
+        return parts
+
+    def _check_split(self, folder: Path, dataset: Dataset, test: Sequence[int]) -> None:
+        stored = set(_stored(folder))
+        if stored and stored != {dataset.samples[i].name for i in test}:
+            raise DatasetError("the run was tested on other pictures than this split's test part", folder)
+
+    def protocol(self, dataset: Dataset) -> str:
+        epochs = "the last epoch of each run"
+        if not self._same_data(dataset):
+            return f"trained on a split of {self.config['data']['name']}, tested on all of {dataset.name}; {epochs}"
+        if any(config["data"]["split"] < 0 for _, config in self._runs.values()):
+            return f"trained on all of {dataset.name} and measured on the same pictures: no test"
+        return f"seeded 80/20 splits by group, each run measured on the test part of its own split; {epochs}"
+
+    def warnings(self, dataset: Dataset) -> list[str]:
+        if self._same_data(dataset) and any(c["data"]["split"] < 0 for _, c in self._runs.values()):
+            return ["the run was trained on the pictures it is measured on: these figures are not a test"]
+        return []
+
+    def predict(self, dataset: Dataset, key: str, indices: Sequence[int]) -> Iterator[tuple[int, Prediction]]:
+        folder = self._runs[key][0]
+        if self._reuse:
+            stored = _stored(folder)
+            missing = [dataset.samples[i].name for i in indices if dataset.samples[i].name not in stored]
+            if missing:
+                raise CheckpointError(f"stored no prediction for {missing[0]} and {len(missing) - 1} more", folder)
+            yield from ((i, Prediction(stored[dataset.samples[i].name])) for i in indices)
+            return
+        from moslens.train.predict import predict_run
+
+        values = predict_run(folder, dataset, indices)
+        yield from ((i, Prediction(float(value))) for i, value in zip(indices, values, strict=True))
+
+
+def _run_config(folder: Path) -> dict[str, Any]:
+    path = folder / "config.json"
+    try:
+        content = json.loads(path.read_text("utf-8"))
+        config: dict[str, Any] = content["config"]
+        for section, key in (("data", "name"), ("data", "split"), ("optim", "epochs")):
+            config[section][key]
+    except OSError as error:
+        raise CheckpointError(f"cannot be read ({error.strerror})", path) from error
+    except (ValueError, KeyError, TypeError) as error:
+        raise CheckpointError(f"not the configuration of a run ({error!r})", path) from error
+    return config
+
+
+def _stamps(folders: Sequence[Path]) -> list[list[float]]:
+    files = [folder / name for folder in folders for name in ("model.safetensors", "predictions.csv")]
+    return [[path.stat().st_size, path.stat().st_mtime] for path in files if path.is_file()]
+
+
+def _stored(folder: Path) -> dict[str, float]:
+    """Test predictions that a finished run left, by picture; empty where it left none."""
+    path = folder / "predictions.csv"
+    if not path.is_file():
+        return {}
+    problems: list[str] = []
+    stored = {
+        row["image"]: cell_number(row["prediction"], f"row {n}, column prediction", problems)
+        for n, row in read_rows(path, ("image", "prediction"))
+        if row.get("part", "test") == "test"
+    }
+    raise_problems(problems, path)
+    return stored
