@@ -42,8 +42,9 @@ def photo(height: int = 96, width: int = 128, seed: int = 0) -> Pixels:
     rng = np.random.default_rng(seed)
     y, x = np.mgrid[:height, :width] / max(height, width)
     planes = [200 * x + 40 * y, 220 * y + 20, 90 + 110 * np.sin(9 * x + 4 * y * y)]
-    pixels = np.stack(planes, -1) + 60 * ((x > 0.3) & (y < 0.4))[..., None] + rng.normal(0, 6, (height, width, 3))
-    return pixels.clip(0, 255).astype(np.uint8)
+    levels = np.stack(planes, -1) + 60 * ((x > 0.3) & (y < 0.4))[..., None] + rng.normal(0, 6, (height, width, 3))
+    pixels: Pixels = levels.clip(0, 255).astype(np.uint8)
+    return pixels
 
 
 def encode(picture: Pixels | Image.Image, format: str, **options: Any) -> bytes:
