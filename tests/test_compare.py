@@ -1,0 +1,164 @@
+"""Two sources on the same pictures: changes, ranks, tests against people, bounds and exit codes."""
+
+import json
+import shutil
+
+import numpy as np
+import pytest
+from PIL import Image
+from scipy import stats
+
+from moslens.cli import main
+from moslens.compare import Bounds, compare_on_dataset, compare_pictures
+from moslens.data.sets import load_dataset
+from moslens.errors import ConfigError
+from moslens.sources import RunSource, TableSource, open_source
+
+
+@pytest.fixture
+def tables(tmp_path):
+    """A data set of 100 pictures; close.csv follows it, far.csv less so."""
+    rng = np.random.default_rng(0)
+    mos = rng.uniform(0, 100, 100)
+    columns = {"set": mos, "close": mos + rng.normal(0, 5, 100), "far": mos + rng.normal(0, 40, 100)}
+    for i in range(100):
+        Image.new("RGB", (32, 32), (i, i, i)).save(tmp_path / f"{i:03}.png")
+    for name, values in columns.items():
+        header = "image,mos" if name == "set" else "image,prediction"
+        rows = [f"{i:03}.png,{value:.6f}" for i, value in enumerate(values.clip(0, 100) if name == "set" else values)]
+        (tmp_path / f"{name}.csv").write_text("\n".join([header, *rows]))
+    return tmp_path, columns
+
+
+def test_changes_on_pictures_are_sorted_and_summed_up(tables):
+    folder, columns = tables
+    paths = [str(folder / f"{i:03}.png") for i in range(100)]
+    found = compare_pictures(TableSource(folder / "close.csv"), TableSource(folder / "far.csv"), paths)
+    change = columns["far"] - columns["close"]
+    assert found.mean_change == pytest.approx(change.mean(), abs=1e-5)
+    assert found.mean_absolute_change == pytest.approx(np.abs(change).mean(), abs=1e-5)
+    assert found.largest_change == pytest.approx(np.abs(change).max(), abs=1e-5)
+    assert found.srcc == pytest.approx(stats.spearmanr(columns["close"], columns["far"]).statistic)
+    assert found.krcc == pytest.approx(stats.kendalltau(columns["close"], columns["far"]).statistic)
+    order = np.argsort(-np.abs(change))
+    assert [move.name for move in found.moves[:5]] == [paths[i] for i in order[:5]]
+    assert found.moves[0].change == pytest.approx(change[order[0]], abs=1e-5)
+
+
+def test_the_better_model_wins_on_a_data_set(tables):
+    folder, _ = tables
+    dataset = load_dataset(str(folder / "set.csv"))
+    sources = [TableSource(folder / f"{name}.csv") for name in ("close", "far")]
+    found = compare_on_dataset(*sources, dataset, range(10), np.random.default_rng(0), draws=100)
+    quality = found.quality
+    assert quality.seeds == tuple(range(10))
+    assert (quality.sign.wins, quality.sign.losses) == (0, 10)
+    assert quality.sign.p == pytest.approx(2 / 2**10)
+    assert quality.bootstrap.high < 0
+    assert quality.loss > 0.1
+    assert min(quality.first_srcc) > max(quality.second_srcc)
+    assert all(srcc > 0.9 for srcc in quality.first_plcc)
+    swapped = compare_on_dataset(*reversed(sources), dataset, range(10), np.random.default_rng(0), draws=100)
+    assert swapped.quality.loss == pytest.approx(-quality.loss)
+    assert swapped.quality.sign.wins == 10
+
+
+def test_bounds_name_what_is_passed(tables):
+    folder, _ = tables
+    paths = [str(folder / f"{i:03}.png") for i in range(100)]
+    found = compare_pictures(TableSource(folder / "close.csv"), TableSource(folder / "far.csv"), paths)
+    assert Bounds().broken(found) == []
+    assert Bounds(max_change=1000, max_mean_change=1000, min_srcc=-1).broken(found) == []
+    broken = Bounds(max_change=1, max_mean_change=1, min_srcc=0.99).broken(found)
+    assert [sentence.split(" is ")[0] for sentence in broken] == [
+        "largest change",
+        "mean absolute change",
+        "rank correlation",
+    ]
+    assert len(Bounds(max_loss=1.0).broken(found)) == 1
+
+
+def test_models_list_pictures_they_cannot_read(photo_folder, tmp_path, tiny_model):
+    folder = shutil.copytree(photo_folder, tmp_path / "photos")
+    (folder / "broken.png").write_bytes(b"no picture")
+    other = shutil.copytree(tiny_model, tmp_path / "other")
+    card = json.loads((other / "card.json").read_text())
+    card |= {"name": "other", "id": f"other@{card['sha256'][:12]}"}
+    card["calibration"]["shift"] += 1.0
+    (other / "card.json").write_text(json.dumps(card))
+    paths = sorted(str(path) for path in folder.iterdir())
+    found = compare_pictures(open_source(str(tiny_model)), open_source(str(other)), paths)
+    assert len(found.moves) == len(paths) - 1
+    assert len(found.failures) == 1
+    assert "broken.png" in found.failures[0]
+    assert found.mean_change > 0
+    assert found.srcc == pytest.approx(1)
+    same = compare_pictures(open_source(str(tiny_model)), open_source(str(tiny_model)), paths)
+    assert (same.largest_change, same.srcc) == (0, pytest.approx(1))
+    with pytest.raises(ConfigError, match="no picture was scored by both"):
+        compare_pictures(open_source(str(tiny_model)), open_source(str(other)), [str(folder / "broken.png")])
+
+
+def test_runs_need_one_run_for_pictures_and_shared_splits_for_data_sets(tables, monkeypatch):
+    folder, _ = tables
+    for name, seeds in (("a", (0, 1)), ("b", (1, 2)), ("c", (5,))):
+        for seed in seeds:
+            run = folder / name / f"split-{seed}"
+            run.mkdir(parents=True)
+            config = {"data": {"name": "set.csv", "split": seed}, "optim": {"epochs": 1}}
+            (run / "config.json").write_text(json.dumps({"config": config}))
+            (run / "model.safetensors").write_bytes(b"")
+    monkeypatch.setattr("moslens.train.predict.predict_run", lambda run, data, indices: np.arange(float(len(indices))))
+    a, b, c = (open_source(str(folder / name)) for name in "abc")
+    assert isinstance(a, RunSource)
+    dataset = load_dataset(str(folder / "set.csv"))
+    found = compare_on_dataset(a, b, dataset, range(10), np.random.default_rng(0), draws=10)
+    assert found.quality.seeds == (1,)
+    assert found.largest_change == 0
+    with pytest.raises(ConfigError, match="share no test part"):
+        compare_on_dataset(a, c, dataset, range(10), np.random.default_rng(0))
+    with pytest.raises(ConfigError, match="holds 2 runs"):
+        compare_pictures(a, b, [str(folder / "000.png")])
+
+
+def run(arguments, capsys):
+    with pytest.raises(SystemExit) as caught:
+        main(["compare", *arguments])
+    return caught.value.code or 0, *capsys.readouterr()
+
+
+def test_exit_code_guards_a_ci(tables, capsys, monkeypatch):
+    folder, _ = tables
+    monkeypatch.chdir(folder)
+    data = ["close.csv", "far.csv", "--dataset", "set.csv", "--splits", "0-2", "--top", "2"]
+    code, out, err = run([*data, "--max-loss", "0.9"], capsys)
+    assert (code, err) == (0, "")
+    record = json.loads(out)
+    assert record["broken"] == []
+    assert len(record["moved"]) == 2
+    code, out, err = run([*data, "--max-loss", "0.01", "--format", "table"], capsys)
+    assert code == 1
+    assert "loss of SRCC against opinion scores is" in err
+    assert "sign test" in out
+
+
+def test_pictures_from_the_command_line(photo_folder, tiny_model, capsys):
+    code, out, _ = run([str(tiny_model), str(tiny_model), str(photo_folder), "--max-change", "0"], capsys)
+    assert code == 0
+    assert json.loads(out)["pictures"] == 6
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["close.csv", "far.csv"], "needs PATHs or --dataset"),
+        (["close.csv", "far.csv", ".", "--dataset", "set.csv"], "and not both"),
+        (["close.csv", "far.csv", "000.png", "--max-loss", "0.1"], "--max-loss needs --dataset"),
+        (["close.csv", "none.csv", "000.png"], "none.csv"),
+    ],
+)
+def test_wrong_use(tables, capsys, monkeypatch, arguments, words):
+    monkeypatch.chdir(tables[0])
+    code, out, err = run(arguments, capsys)
+    assert (code, out) == (2, "")
+    assert words in err
