@@ -18,12 +18,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from conftest import make_photo, make_tiny_model, run_onnx
 from moslens import Failure, ImageTooLarge, ImageTooSmall, Score, Scorer, UnreadableImage, image, views
 from moslens.errors import InternalError, ModelError
 from moslens.ordered import ordered
 from moslens.runtime import Calibration, Model, find_model, shipped
 from moslens.score import COLUMNS
+from tests.conftest import make_photo, make_tiny_model, run_onnx
 
 CONTRACT_ROW = (
     "path", "status", "score", "low", "high", "width", "height",
@@ -52,9 +52,7 @@ def photos(folder: Path) -> list[Path]:
     return sorted(folder.iterdir())
 
 
-def test_score_is_the_calibrated_mean_over_all_windows(
-    scorer: Scorer, tiny_model: Path, photo_folder: Path
-) -> None:
+def test_score_is_the_calibrated_mean_over_all_windows(scorer: Scorer, tiny_model: Path, photo_folder: Path) -> None:
     network = (tiny_model / "model.onnx").read_bytes()
     seen = set()
     for path in photos(photo_folder):
@@ -67,9 +65,7 @@ def test_score_is_the_calibrated_mean_over_all_windows(
         assert result.high == pytest.approx(min(100, expected + 9), abs=1e-4)
         assert (result.width, result.height) == image.decode(path).shape[1::-1]
         seen.add(round(expected, 2))
-    assert len(seen) == len(photos(photo_folder)), (
-        "the fixture's scores must differ, or the test shows nothing"
-    )
+    assert len(seen) == len(photos(photo_folder)), "the fixture's scores must differ, or the test shows nothing"
 
 
 def test_score_has_no_neighbours(scorer: Scorer, tiny_model: Path, photo_folder: Path) -> None:
@@ -249,9 +245,7 @@ def test_a_graph_that_is_not_one_is_refused(own_model: Path) -> None:
         Scorer(own_model)
 
 
-def test_models_are_found_by_name_or_folder(
-    tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_models_are_found_by_name_or_folder(tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert find_model(tiny_model) == tiny_model
     assert find_model(str(tiny_model)) == tiny_model
     with pytest.raises(ModelError, match="no model 'nonesuch'"):

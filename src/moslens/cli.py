@@ -99,8 +99,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def _leave(message: str) -> None:
-    text = f"moslens: {message}\n"
-    sys.stderr.write(text.encode("utf-8", "backslashreplace").decode("utf-8"))
+    sys.stderr.write(f"moslens: {message}\n".encode("utf-8", "backslashreplace").decode("utf-8"))
     sys.exit(2)
 
 

@@ -44,9 +44,7 @@ def score_all(
             on_row()
 
 
-def _without_row(
-    paths: Iterable[str], model_id: str, done: dict[tuple[str, str], str], tally: Tally
-) -> Iterator[str]:
+def _without_row(paths: Iterable[str], model_id: str, done: dict[tuple[str, str], str], tally: Tally) -> Iterator[str]:
     queued: set[str] = set()
     for path in paths:
         status = done.get((path, model_id))

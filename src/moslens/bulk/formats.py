@@ -29,13 +29,12 @@ def _jsonl(row: Row) -> bytes:
 
 
 def _csv(row: Row) -> bytes:
-    cells = {
-        name: json.dumps(value) if isinstance(value, list | dict) else value for name, value in row.items()
-    }
+    cells = {name: json.dumps(value) if isinstance(value, list | dict) else value for name, value in row.items()}
     cells["path"] = csv_name(row["path"])
     text = io.StringIO(newline="")
-    csv.DictWriter(text, COLUMNS, lineterminator="\n").writerow(cells)
-    return text.getvalue().encode("utf-8")
+    # The writer quotes a carriage return or newline in a cell only if the line's own end has it too.
+    csv.DictWriter(text, COLUMNS, lineterminator="\r\n").writerow(cells)
+    return text.getvalue().removesuffix("\r\n").encode("utf-8") + b"\n"
 
 
 def csv_name(path: str | None) -> str | None:
@@ -52,6 +51,11 @@ def csv_name(path: str | None) -> str | None:
 def path_of_csv_name(cell: str) -> str:
     """The path that :func:`csv_name` wrote."""
     return str(json.loads(cell)) if cell.startswith('"') else cell
+
+
+def utf8(text: str) -> str:
+    """Text that UTF-8 can hold: broken bytes as escapes."""
+    return text.encode("utf-8", "backslashreplace").decode("utf-8")
 
 
 def printable(text: str) -> str:
@@ -81,9 +85,7 @@ def read_rows(file: IO[bytes], format: str, name: str) -> Iterator[tuple[dict[st
         end += len(line)
         if format == "csv" and number == 1:
             if line != HEADERS["csv"]:
-                raise OutputError(
-                    "not a results file of this version: its first line is another header", name
-                )
+                raise OutputError("not a results file of this version: its first line is another header", name)
             continue
         try:
             row = _parse_csv(line) if format == "csv" else json.loads(line)

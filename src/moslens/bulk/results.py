@@ -6,7 +6,7 @@ import stat
 from pathlib import Path
 from typing import IO, Protocol
 
-from moslens.bulk.formats import HEADERS, Row, csv_name, encode, read_rows
+from moslens.bulk.formats import HEADERS, Row, csv_name, encode, read_rows, utf8
 from moslens.errors import MissingExtra, OutputError
 
 logger = logging.getLogger(__name__)
@@ -143,7 +143,8 @@ class ParquetWriter:
             raise OutputError(f"cannot be written: {error.strerror}", path) from error
 
     def write(self, row: Row) -> None:
-        self._rows.append({**row, "path": csv_name(row["path"])})
+        error = row["error"] and {key: utf8(text) for key, text in row["error"].items()}
+        self._rows.append({**row, "path": csv_name(row["path"]), "error": error})
         if len(self._rows) >= self.GROUP:
             self._flush()
 
