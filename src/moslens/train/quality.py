@@ -79,6 +79,7 @@ def train_quality(config: TrainConfig, run: Path, *, resume: bool = False) -> No
     batches, labels = labelled_stream(config, dataset, split)
     facts = {"labels": dataclasses.asdict(labels), "train_pictures": len(split.train)}
     open_run(run, config, facts, resume=resume)
+    torch.manual_seed(config.seed)
     task = QualityTask(build_model(config.model, pretrained=True))
     if fit(task, batches, config, run):
         finish_quality_run(run, dataset, split)

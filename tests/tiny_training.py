@@ -1,0 +1,41 @@
+"""A data set of made pictures and a network small enough to train in a test."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from moslens.train.config import TrainConfig, from_dict
+from conftest import make_photo
+
+TINY_MODEL: dict[str, Any] = {
+    "config": "lite",
+    "weights": "",
+    "changes": {"backbone": "test_efficientnet", "dim": 24, "heads": 2},
+}
+
+
+def make_labelled(folder: Path, count: int = 20) -> Path:
+    """``count`` pictures of several sizes with scores that differ, as a CSV; returns the CSV."""
+    folder.mkdir(parents=True)
+    lines = ["image,mos"]
+    for number in range(count):
+        name = f"{number:02d}.png"
+        make_photo(240 + 8 * (number % 3), 232, seed=number).save(folder / name)
+        lines.append(f"{name},{20 + 3 * (number * 7 % count):.1f}")
+    table = folder / "labels.csv"
+    table.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    return table
+
+
+def tiny_config(table: Path, **optim: Any) -> TrainConfig:
+    """Two epochs of four batches of four, checkpointing every second step."""
+    return from_dict(
+        {
+            "stage": "quality",
+            "checkpoint_every": 2,
+            "model": TINY_MODEL,
+            "data": {"name": str(table), "root": str(table.parent), "split": 0},
+            "optim": {"epochs": 2, "batch": 4, **optim},
+        }
+    )
