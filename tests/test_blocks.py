@@ -11,7 +11,7 @@ from numpy.testing import assert_array_equal
 from moslens.blocks import FEATHER, BlockDegradation, Composite, draw_grid, grid_blocks
 from moslens.distortions import GROUPS, KIND_INDEX, KINDS
 from moslens.errors import ConfigError, ImageTooSmall
-from tests.pictures import picture
+from pictures import picture
 
 DEFAULT = BlockDegradation()
 

@@ -19,7 +19,7 @@ from moslens.cli import main
 from moslens.distortions import GROUPS, KIND_BY_NAME, KINDS
 from moslens.image import decode
 from moslens.sheet import PER_SHEET, Sheets, contact_sheet, draw_labels
-from tests.pictures import picture
+from pictures import picture
 
 BLOCK_KEYS = ["row", "column", "x", "y", "width", "height", "kind", "group", "level"]
 

@@ -8,7 +8,7 @@ from numpy.testing import assert_array_equal
 
 from moslens.distortions import GROUPS, KIND_BY_NAME, KIND_INDEX, KINDS, LEVELS, distort, get_kind
 from moslens.errors import ConfigError
-from tests.pictures import picture
+from pictures import picture
 
 NAMES = [kind.name for kind in KINDS]
 

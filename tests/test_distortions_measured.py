@@ -18,7 +18,7 @@ from skimage import color as skcolor
 from moslens.distortions import KIND_BY_NAME, LEVELS, distort, filters
 from moslens.distortions.color import color_shift
 from moslens.distortions.layout import from_planes, to_planes
-from tests.pictures import picture
+from pictures import picture
 
 PHOTO = picture(120, 136, seed=4).astype(np.float32) / 255
 GREY = np.full((256, 256, 3), 0.5, np.float32)
