@@ -3,6 +3,8 @@
 import colorsys
 import io
 import itertools
+import json
+from pathlib import Path
 
 import cv2
 import numpy as np
@@ -484,3 +486,39 @@ def test_non_eccentricity_copies_pixels_from_close_by() -> None:
 def test_uint8_survives_the_way_to_planes_and_back() -> None:
     image = np.arange(256, dtype=np.uint8).reshape(16, 16, 1).repeat(3, 2)
     np.testing.assert_array_equal(from_planes(to_planes(image), np.uint8), image)
+
+
+# --- the committed severity table ------------------------------------------------------------------------------------
+
+
+def test_the_table_of_kinds_agrees_with_the_measured_severity() -> None:
+    path = Path(__file__).resolve().parent.parent / "results" / "distortion-severity.json"
+    record = json.loads(path.read_text(encoding="utf-8"))
+    assert len(record["photos"]) == 20
+    assert [row["kind"] for row in record["kinds"]] == list(KIND_BY_NAME)
+    for row in record["kinds"]:
+        kind = KIND_BY_NAME[row["kind"]]
+        assert [level["level"] for level in row["levels"]] == list(kind.active_levels)
+        assert [level["parameter"] for level in row["levels"]] == [
+            kind.levels[level - 1] for level in kind.active_levels
+        ]
+        psnr = [level["psnr"] for level in row["levels"]]
+        assert kind.monotone == all(later < earlier for earlier, later in itertools.pairwise(psnr))
+
+
+def test_severity_figures_can_be_measured_again(shared_data: Path) -> None:
+    record = json.loads(
+        (Path(__file__).resolve().parent.parent / "results" / "distortion-severity.json").read_text(encoding="utf-8")
+    )
+    crops = []
+    for name in record["photos"]:
+        with Image.open(shared_data / "pristine" / name) as image:
+            left, top = (image.width - 224) // 2, (image.height - 224) // 2
+            crops.append(np.asarray(image.convert("RGB").crop((left, top, left + 224, top + 224))))
+    for row in record["kinds"][::5]:
+        for level in row["levels"][::2]:
+            figures = []
+            for index, crop in enumerate(crops):
+                difference = run(crop, row["kind"], level["level"], index).astype(float) - crop
+                figures.append(10 * np.log10(255**2 / (difference**2).mean()))
+            assert np.mean(figures) == pytest.approx(level["psnr"], abs=0.02)
