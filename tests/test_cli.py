@@ -285,7 +285,7 @@ class TestStart:
         help_text, loaded = shown.rsplit("\n", 2)[0], shown.split()
         for name in FAST:
             assert f"\n  {name} " in help_text
-        assert not {"numpy", "PIL", "onnxruntime", "rich", "torch"} & set(loaded)
+        assert not {"numpy", "PIL", "onnxruntime", "torch"} & set(loaded)
 
     @pytest.mark.parametrize("name", FAST)
     def test_every_command_has_help(self, name: str, capsys: pytest.CaptureFixture[str]) -> None:
@@ -321,5 +321,5 @@ class TestStart:
             after = resource.getrusage(resource.RUSAGE_CHILDREN)
             used.append(after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime)
             assert json.loads(done.stdout)["status"] == "ok"
-            assert not {"torch", "scipy", "matplotlib", "rich", "pyarrow"} & set(done.stderr.split())
+            assert not {"torch", "scipy", "matplotlib", "pyarrow"} & set(done.stderr.split())
         assert min(used) < 1.0
