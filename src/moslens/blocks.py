@@ -94,8 +94,8 @@ class Composite:
         order = sorted(range(len(mirrored)), key=lambda index: (mirrored[index].row, mirrored[index].column))
         return replace(
             self,
-            image=self.image[:, ::-1],
-            views=tuple(view[:, ::-1] for view in self.views),
+            image=np.ascontiguousarray(self.image[:, ::-1]),
+            views=tuple(np.ascontiguousarray(view[:, ::-1]) for view in self.views),
             assignment=self.assignment[order],
             blocks=tuple(mirrored[index] for index in order),
         )
