@@ -22,40 +22,20 @@ from numpy.typing import NDArray
 from moslens.distortions import KIND_INDEX, KINDS, LEVELS, Kind, get_kind
 from moslens.distortions.apply import check, distort_planes
 from moslens.distortions.layout import from_planes, to_planes
-from moslens.errors import ConfigError, ImageTooSmall
+from moslens.errors import ConfigError
+from moslens.mosaic import CELL, FEATHER, Block, Ints, compose, grid_blocks, rows_columns
+
+__all__ = ["CELL", "FEATHER", "Block", "BlockDegradation", "Composite", "draw_grid", "grid_blocks"]
 
 Array = NDArray[Any]
-Ints = NDArray[np.int64]
 Mode = Literal["block", "global-chain", "global-single", "none"]
 Levels = Literal["half-gaussian", "uniform"]
 Recipe = tuple[tuple[int, int], ...]
 """What was done to a view: (kind, level) in order; empty for the pristine view, more than one in a chain."""
 
-CELL = 16
-"""Cuts between blocks are multiples of this many px, so that a token of a 16 px patch lies in one block."""
-
-FEATHER = 4
-"""Feathered seams blend over this many px on either side of a cut."""
-
 _LEVEL_DEVIATION = 2.5
 _LONGEST_CHAIN = 4
 _GRID_SHARES = {2: 0.5, 3: 0.3, 4: 0.2}
-
-
-@dataclass(frozen=True, slots=True)
-class Block:
-    """A rectangle of the grid, in pixels of the picture."""
-
-    row: int
-    column: int
-    x: int
-    y: int
-    width: int
-    height: int
-
-    @property
-    def slices(self) -> tuple[slice, slice]:
-        return slice(self.y, self.y + self.height), slice(self.x, self.x + self.width)
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,7 +112,7 @@ class BlockDegradation:
     max_tries: int = 5
 
     def __post_init__(self) -> None:
-        if min(_rows_columns(self.grid)) < 1:
+        if min(rows_columns(self.grid)) < 1:
             raise ConfigError(f"a grid has at least one block, not {self.grid}")
         if self.mode not in get_args(Mode):
             raise ConfigError(f"mode is one of {', '.join(get_args(Mode))}, not {self.mode!r}")
@@ -184,10 +164,10 @@ class BlockDegradation:
             recipes.append(recipe)
             assignment[[blocks.index(block) for block in faint]] = 0
         feathered = bool(rng.random() < self.feather)
-        mosaic = _compose(views, assignment, blocks, feathered)
+        mosaic = compose(views, assignment, blocks, feathered)
         if feathered and self._faint(mosaic, image, [b for b, s in zip(blocks, assignment, strict=True) if s]):
             # Blending took a barely visible block below the threshold: keep the label true, drop the blend.
-            feathered, mosaic = False, _compose(views, assignment, blocks, False)
+            feathered, mosaic = False, compose(views, assignment, blocks, False)
         return Composite(mosaic, tuple(views), tuple(recipes), assignment, blocks, feathered)
 
     def _view(
@@ -255,43 +235,6 @@ def draw_grid(rng: np.random.Generator) -> int:
     return int(rng.choice(list(_GRID_SHARES), p=list(_GRID_SHARES.values())))
 
 
-def grid_blocks(width: int, height: int, grid: int | tuple[int, int]) -> tuple[Block, ...]:
-    """The blocks of a picture in reading order; cuts at multiples of 16 px, the last block takes the
-    remainder.
-
-    With n whole cells of 16 px a side, cut i of g is at cell round(i n / g), halves to even. Raises
-    ``ImageTooSmall`` where a side has fewer cells than blocks.
-    """
-    rows, columns = _rows_columns(grid)
-    if height // CELL < rows or width // CELL < columns:
-        raise ImageTooSmall(
-            f"{rows} x {columns} blocks need at least {columns * CELL} x {rows * CELL} px, "
-            f"the picture has {width} x {height}"
-        )
-    across, down = _cuts(width, columns), _cuts(height, rows)
-    return tuple(
-        Block(
-            row,
-            column,
-            across[column],
-            down[row],
-            across[column + 1] - across[column],
-            down[row + 1] - down[row],
-        )
-        for row in range(rows)
-        for column in range(columns)
-    )
-
-
-def _rows_columns(grid: int | tuple[int, int]) -> tuple[int, int]:
-    return (grid, grid) if isinstance(grid, int) else grid
-
-
-def _cuts(side: int, parts: int) -> list[int]:
-    cells = side // CELL
-    return [CELL * round(part * cells / parts) for part in range(parts)] + [side]
-
-
 def _surjection(blocks: int, views: int, rng: np.random.Generator) -> Ints:
     """A view 1 .. ``views`` for every block, each view at least once."""
     assignment = rng.integers(1, views + 1, blocks)
@@ -303,31 +246,3 @@ def _mean_change(changed: Array, image: Array) -> float:
     if image.dtype == np.uint8:
         return float(np.abs(np.subtract(changed, image, dtype=np.int16)).mean()) / 255
     return float(np.abs(changed - image).mean())
-
-
-def _compose(views: Sequence[Array], assignment: Ints, blocks: Sequence[Block], feathered: bool) -> Array:
-    image = np.empty_like(views[0])
-    if not feathered:
-        for block, view in zip(blocks, assignment, strict=True):
-            image[block.slices] = views[view][block.slices]
-        return image
-    height, width = image.shape[:2]
-    total = np.zeros(image.shape, np.float32)
-    for block, view in zip(blocks, assignment, strict=True):
-        top, bottom = max(block.y - FEATHER, 0), min(block.y + block.height + FEATHER, height)
-        left, right = max(block.x - FEATHER, 0), min(block.x + block.width + FEATHER, width)
-        weight = _ramp(block.y, block.height, height)[:, None] * _ramp(block.x, block.width, width)
-        total[top:bottom, left:right] += weight[..., None] * views[view][top:bottom, left:right]
-    if image.dtype == np.uint8:
-        total += 0.5
-    image[:] = total
-    return image
-
-
-def _ramp(start: int, size: int, side: int) -> Array:
-    """The weight of a block along one axis: 1 inside, rising over 8 px about each cut; blocks sum to one."""
-    place = np.arange(max(start - FEATHER, 0), min(start + size + FEATHER, side)) + 0.5
-    rise = (place - start + FEATHER) / (2 * FEATHER) if start > 0 else np.inf
-    fall = (start + size + FEATHER - place) / (2 * FEATHER) if start + size < side else np.inf
-    weight: Array = np.minimum(rise, fall) * np.ones_like(place)
-    return weight.clip(0, 1).astype(np.float32)
