@@ -13,11 +13,14 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from _common import ROOT
+from moslens.blocks import BlockDegradation
 from moslens.distortions import GROUPS, KINDS, LEVELS, Kind, distort
+from moslens.sheet import draw_labels
 
 CROP = 224
 GAP = 4
 LABEL = 22
+SEED = 0
 FOLDER = ROOT / "docs" / "images" / "gallery"
 PAGE = ROOT / "docs" / "gallery.md"
 
@@ -52,6 +55,8 @@ def main() -> None:
     for kind in KINDS:
         # 4:4:4 at high quality: the file format must not add a distortion of its own.
         strip(crop, kind).save(FOLDER / f"{kind.name}.jpg", quality=86, subsampling=0, optimize=True)
+    composite = BlockDegradation(grid=3)(photo, np.random.default_rng(SEED))
+    draw_labels(composite).save(FOLDER / "blocks.jpg", quality=86, subsampling=0, optimize=True)
     PAGE.write_text(page(), encoding="utf-8")
 
 
@@ -82,6 +87,13 @@ def page() -> str:
         "of Texas at Austin, used and distributed under the notice in [NOTICE](../NOTICE); D. Ghadiyaram and",
         'A. C. Bovik, "Massive Online Crowdsourced Study of Subjective and Objective Picture Quality", IEEE',
         "Transactions on Image Processing, 2016.",
+        "",
+        "## Block-wise degradation",
+        "",
+        "`moslens degrade PHOTO --output FOLDER` puts different distortions on different blocks; this is a picture of",
+        "its contact sheet.",
+        "",
+        "![a photo in nine blocks, each with its own distortion and label](images/gallery/blocks.jpg)",
     ]
     for group in GROUPS:
         lines += ["", f"## {group}"]
