@@ -238,6 +238,20 @@ def test_several_data_sets_are_shown_together(synthetic, capsys, monkeypatch):
     assert "Over data sets" in (synthetic / "x.html").read_text()
 
 
+def test_the_official_split_can_be_asked_for(synthetic, capsys, monkeypatch):
+    monkeypatch.chdir(synthetic)
+    rows = (synthetic / "set.csv").read_text().splitlines()
+    parts = ["part", *(("train", "test")[i % 2] for i in range(60))]
+    (synthetic / "own.csv").write_text("\n".join(f"{row},{part}" for row, part in zip(rows, parts, strict=True)))
+    arguments = ["evaluate", "p.csv", "--splits", "official", "--draws", "5", "--dataset"]
+    code, out, _ = run([*arguments, "own.csv"], capsys)
+    assert code == 0
+    assert re.search(r"^official +30 ", out, re.MULTILINE)
+    code, _, err = run([*arguments, "set.csv"], capsys)
+    assert code == 2
+    assert "has no official split" in err
+
+
 @pytest.mark.parametrize(
     ("extra", "words"),
     [

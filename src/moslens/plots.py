@@ -10,6 +10,7 @@ import numpy as np
 from moslens.breakdown import Measured
 from moslens.errors import MissingExtra
 from moslens.metrics import LogisticFit
+from moslens.results import split_name
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -84,7 +85,7 @@ def residuals(measured: Sequence[Measured]) -> str:
 def spread(measured: Sequence[Measured]) -> str:
     """SRCC and PLCC of every split with 95 % bootstrap intervals; the line is the median."""
     figure, axes = _figure(8.2, 3.6, columns=2)
-    seeds = [str(one.figures["seed"]) for one in measured]
+    seeds = [split_name(one.figures["seed"]) for one in measured]
     for axis, name in zip(axes, ("srcc", "plcc"), strict=True):
         value = np.array([one.figures[name] for one in measured], dtype=np.float64)
         bounds = np.array([one.figures[f"{name}_interval"] for one in measured], dtype=np.float64)

@@ -34,7 +34,7 @@ caption { text-align: left; color: #59606a; padding-bottom: .3rem; }
 th, td { padding: .25rem .8rem .25rem 0; text-align: right; border-bottom: 1px solid #e6e8eb; white-space:
 nowrap; } th:first-child, td:first-child { text-align: left; } tfoot td, tfoot th { font-weight: 600; }
 img { max-width: 100%; height: auto; }
-.worst { display: grid; grid-template-columns: repeat(auto-fill, minmax(11.5rem, 1fr)); gap: 1rem; padding:
+.worst { display: grid; grid-template-columns: repeat(auto-fill, minmax(9.5rem, 1fr)); gap: 1rem; padding:
 0; } .worst figure { margin: 0; } .worst img { width: 100%; aspect-ratio: 1; object-fit: contain; background:
 #f2f3f5; } .worst .none { aspect-ratio: 1; background: #f2f3f5; display: grid; place-items: center; }
 figcaption { font-size: .85rem; overflow-wrap: anywhere; } code { overflow-wrap: anywhere; }
@@ -117,7 +117,7 @@ def _headline(result: Mapping[str, Any], count: int) -> str:
     names = (("srcc", "SRCC"), ("plcc", "PLCC"), ("plcc_raw", "PLCC raw"), ("krcc", "KRCC"), ("rmse", "RMSE"))
     boxes = ""
     for key, label in names:
-        note = f"median ± {_number(result['std'][key])}" if count > 1 else "&nbsp;"
+        note = f"median ± {_number(result['std'][key])}" if count > 1 else ""
         boxes += f"<div>{label}<b>{_number(result['median'][key])}</b><span class=quiet>{note}</span></div>"
     return f"<div class=headline>{boxes}</div>"
 
@@ -131,7 +131,7 @@ def _splits(result: Mapping[str, Any]) -> str:
 
     rows = [
         [
-            "all" if split["seed"] is None else str(split["seed"]),
+            results.split_name(split["seed"]),
             str(split["n"]),
             *(_number(split[key]) for key in keys),
             bounds(split, "srcc"),

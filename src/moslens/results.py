@@ -57,6 +57,11 @@ def _is_number(value: Any) -> bool:
     return isinstance(value, int | float) and math.isfinite(value)
 
 
+def split_name(seed: int | None) -> str:
+    """A split as people call it: None is the whole data set, -1 the split it was released with."""
+    return "all" if seed is None else "official" if seed < 0 else str(seed)
+
+
 def make_result(
     *,
     name: str,

@@ -30,7 +30,9 @@ def run(
         list[Path] | None,
         typer.Option(help="The folder the data set lies in, one for each --dataset. A CSV's own folder without it."),
     ] = None,
-    splits: Annotated[str, typer.Option(help="Seeds of the splits to measure: 0-9 or 0,3,7.")] = "0-9",
+    splits: Annotated[
+        str, typer.Option(help="Seeds of the 80/20 splits to measure, 0-9 or 0,3,7; or official, the set's own.")
+    ] = "0-9",
     output: Annotated[
         Path | None, typer.Option(help="Write REPORT.json and REPORT.html. A killed run goes on from REPORT.partial/.")
     ] = None,
@@ -72,12 +74,14 @@ def run(
 
 
 def parse_seeds(text: str) -> list[int]:
-    """Seeds from ``0-9`` or ``0,3,7``. Raises ConfigError."""
+    """Seeds from ``0-9`` or ``0,3,7``; ``official`` is -1. Raises ConfigError."""
+    if text == "official":
+        return [-1]
     seeds: list[int] = []
     for piece in text.split(","):
         first, dash, last = piece.strip().partition("-")
         if not first.isdecimal() or (dash and not last.isdecimal()):
-            raise ConfigError(f"--splits wants seeds such as 0-9 or 0,3,7, not {text!r}")
+            raise ConfigError(f"--splits wants seeds such as 0-9 or 0,3,7, or official, not {text!r}")
         seeds += range(int(first), int(last or first) + 1)
     if not seeds or len(set(seeds)) < len(seeds):
         raise ConfigError(f"--splits {text!r} names no seed, or one twice")
@@ -113,18 +117,19 @@ def report_stem(output: Path) -> Path:
 
 def table(result: Mapping[str, Any]) -> str:
     """Figures of every split and their summary as aligned text, SRCC first."""
-    keys = ("srcc", "plcc", "plcc_raw", "krcc", "rmse")
-    rows = [["split", "pictures", *keys]]
+    from moslens.results import FIGURES, split_name
+
+    rows = [["split", "pictures", *FIGURES]]
     for split in result["splits"]:
-        name = "all" if split["seed"] is None else str(split["seed"])
-        rows.append([name, str(split["n"]), *(f"{split[key]:.4f}" for key in keys)])
+        name = split_name(split["seed"])
+        rows.append([name, str(split["n"]), *(f"{split[key]:.4f}" for key in FIGURES)])
     if len(result["splits"]) > 1:
-        rows += [[word, "", *(f"{result[word][key]:.4f}" for key in keys)] for word in ("median", "mean", "std")]
+        rows += [[word, "", *(f"{result[word][key]:.4f}" for key in FIGURES)] for word in ("median", "mean", "std")]
     if result["whole"] is not None:
         whole = result["whole"]
-        rows.append(["all", str(whole["n"]), *(f"{whole[key]:.4f}" for key in keys)])
+        rows.append(["all", str(whole["n"]), *(f"{whole[key]:.4f}" for key in FIGURES)])
     for row in result["cross"]:
-        rows.append([row["dataset"], str(row["pictures"]), *(f"{row['median'][key]:.4f}" for key in keys)])
+        rows.append([row["dataset"], str(row["pictures"]), *(f"{row['median'][key]:.4f}" for key in FIGURES)])
     widths = [max(len(row[k]) for row in rows) for k in range(len(rows[0]))]
     lines = [
         "  ".join(

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from moslens.data.records import Dataset
-from moslens.data.split import make_split, split_hash
+from moslens.data.split import make_split, official_split, split_hash
 
 
 @dataclass(frozen=True)
@@ -50,6 +50,9 @@ class Source(Protocol):
 
 
 def test_parts(dataset: Dataset, seeds: Sequence[int], key: str) -> list[Part]:
-    """The test part of every seed, for a source that is the same in all of them."""
-    splits = [make_split(dataset, seed) for seed in seeds]
-    return [Part(split.seed, split.test, key, split_hash=split_hash(split, dataset)) for split in splits]
+    """The test part of every seed, for a source that is the same in all of them; seed -1 is the official split.
+
+    An official split without a test part is tested on its validation part.
+    """
+    splits = [official_split(dataset) if seed < 0 else make_split(dataset, seed) for seed in seeds]
+    return [Part(s.seed, s.test or s.validation, key, split_hash=split_hash(s, dataset)) for s in splits]

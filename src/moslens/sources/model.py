@@ -27,7 +27,7 @@ class ModelSource:
         return [*test_parts(dataset, seeds, "all"), Part(None, tuple(range(len(dataset.samples))), "all")]
 
     def protocol(self, dataset: Dataset) -> str:
-        return f"one fixed model on the test parts of seeded 80/20 splits of {dataset.name}, and on all of it"
+        return f"one fixed model on the test parts of splits of {dataset.name}, and on all of it"
 
     def warnings(self, dataset: Dataset) -> list[str]:
         said = self._trained_on.lower()

@@ -12,6 +12,9 @@ from moslens.data.table import cell_number, raise_problems, read_rows
 from moslens.errors import CheckpointError, DatasetError
 from moslens.sources.base import Part, Prediction
 
+# Pictures between two looks at the disk: what a kill can cost, against opening the run again.
+_CHUNK = 256
+
 
 def find_runs(folder: Path) -> list[Path]:
     """The run in a folder, or the ``split-N`` runs below it in the order of N, or none."""
@@ -67,7 +70,8 @@ class RunSource:
             if not any((folder / name).is_file() for name in ("model.safetensors", "predictions.csv")):
                 raise CheckpointError("the run is not finished", folder)
             if seed < 0 or not self._same_data(dataset):
-                parts.append(Part(seed, tuple(range(len(dataset.samples))), key, epoch))
+                everything = tuple(range(len(dataset.samples)))
+                parts.append(Part(seed if seed >= 0 else None, everything, key, epoch))
                 continue
             shares = {name: data[name] for name in ("validation", "fraction") if name in data}
             split = make_split(dataset, seed, **shares)
@@ -106,8 +110,10 @@ class RunSource:
             return
         from moslens.train.predict import predict_run
 
-        values = predict_run(folder, dataset, indices)
-        yield from ((i, Prediction(float(value))) for i, value in zip(indices, values, strict=True))
+        for start in range(0, len(indices), _CHUNK):
+            chunk = indices[start : start + _CHUNK]
+            values = predict_run(folder, dataset, chunk)
+            yield from ((i, Prediction(float(value))) for i, value in zip(chunk, values, strict=True))
 
 
 def _run_config(folder: Path) -> dict[str, Any]:

@@ -91,7 +91,7 @@ class TableSource:
         return parts
 
     def protocol(self, dataset: Dataset) -> str:
-        return f"given predictions on the test parts of seeded 80/20 splits of {dataset.name}, and on all of it"
+        return f"given predictions on the test parts of splits of {dataset.name}, and on all of it"
 
     def warnings(self, dataset: Dataset) -> list[str]:
         return ["whether the predictions were made without these pictures is not known here"]

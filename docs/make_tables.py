@@ -1,0 +1,101 @@
+"""Write the generated tables of docs/*.md from the cards, the published figures and results/*.json.
+
+    python docs/make_tables.py
+
+A table stands between ``<!-- table NAME -->`` and ``<!-- end NAME -->``; everything else is left as it is.
+"""
+
+import re
+import tomllib
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from moslens.data.cards import all_cards
+from moslens.results import read_result
+
+DOCS = Path(__file__).resolve().parent
+RESULTS = DOCS.parent / "results"
+OURS = {"livec-quality-lite": "moslens quality-only, lite", "livec-shdiqa-lite": "moslens SHDIQA, lite"}
+
+
+def published() -> str:
+    """Published LIVEC figures in ascending order, and ours where results/ has them."""
+    record = tomllib.loads((DOCS / "published-livec.toml").read_text("utf-8"))
+    lines = ["| method | SRCC | PLCC | read in |", "|---|---|---|---|"]
+    for row in record["row"]:
+        lines.append(f"| {row['method']} | {_figure(row.get('srcc'))} | {_figure(row.get('plcc'))} | {row['source']} |")
+    for name, label in OURS.items():
+        path = RESULTS / f"{name}.json"
+        if path.is_file():
+            lines.append(_own_row(read_result(path), name, label))
+    sources = "; ".join(f"{key} {text}" for key, text in record["sources"].items())
+    return "\n".join([*lines, "", f"{sources}."])
+
+
+def _own_row(result: dict[str, Any], name: str, label: str) -> str:
+    middle, spread = result["median"], result["std"]
+    return (
+        f"| **{label}** | **{_figure(middle['srcc'])}** ± {_figure(spread['srcc'])} "
+        f"| **{_figure(middle['plcc'])}** ± {_figure(spread['plcc'])} (raw {_figure(middle['plcc_raw'])}) "
+        f"| results/{name}.json, median of {len(result['splits'])} splits |"
+    )
+
+
+def _figure(value: float | None) -> str:
+    return "–" if value is None else f"{value:.3f}"
+
+
+def datasets() -> str:
+    """One row a card."""
+    lines = [
+        "| name | data set | pictures | references | score as released | label files | pictures in |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    for card in all_cards():
+        better = "higher" if card.score == "MOS" else "lower"
+        score = f"{card.score} {card.range[0]:g} to {card.range[1]:g}, {better} is better"
+        cells = (
+            f"`{card.name}`",
+            card.title,
+            f"{card.count:,}",
+            f"{card.references:,}" if card.references else "–",
+            score,
+            ", ".join(f"`{label}`" for label in card.labels),
+            ", ".join(f"`{folder}/`" for folder in card.images),
+        )
+        lines.append("| " + " | ".join(cells) + " |")
+    return "\n".join(lines)
+
+
+def open_questions() -> str:
+    """What the cards themselves say could not be verified."""
+    return "\n".join(f"- `{card.name}`: {card.unverified}" for card in all_cards() if card.unverified)
+
+
+TABLES: dict[str, dict[str, Callable[[], str]]] = {
+    "evaluation.md": {"published": published},
+    "datasets.md": {"datasets": datasets, "open-questions": open_questions},
+}
+
+
+def fill(text: str, tables: dict[str, Callable[[], str]]) -> str:
+    """``text`` with every table made anew. Raises ValueError where a table's place is missing."""
+    for name, make in tables.items():
+        pattern = re.compile(rf"(<!-- table {name} -->\n).*?(<!-- end {name} -->)", re.DOTALL)
+        body = make()
+        text, count = pattern.subn(lambda match, body=body: f"{match[1]}{body}\n{match[2]}", text)
+        if count != 1:
+            raise ValueError(f"no single place for table {name}")
+    return text
+
+
+def main() -> None:
+    """Rewrite the documents in place."""
+    for name, tables in TABLES.items():
+        path = DOCS / name
+        path.write_text(fill(path.read_text("utf-8"), tables), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()

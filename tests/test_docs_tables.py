@@ -1,0 +1,60 @@
+"""The generated tables of the docs agree with what they are generated from."""
+
+import importlib.util
+import json
+import re
+from pathlib import Path
+
+import pytest
+
+DOCS = Path(__file__).resolve().parent.parent / "docs"
+
+
+@pytest.fixture(scope="module")
+def tables():
+    spec = importlib.util.spec_from_file_location("make_tables", DOCS / "make_tables.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.mark.parametrize("name", ["evaluation.md", "datasets.md"])
+def test_documents_are_up_to_date(tables, name):
+    text = (DOCS / name).read_text("utf-8")
+    assert tables.fill(text, tables.TABLES[name]) == text, "run: python docs/make_tables.py"
+
+
+def test_a_row_of_ours_is_the_median_in_its_file(tables, tmp_path, monkeypatch):
+    result = {
+        "splits": [{}] * 10,
+        "median": {"srcc": 0.8765, "plcc": 0.9123, "plcc_raw": 0.9001},
+        "std": {"srcc": 0.0154, "plcc": 0.0111},
+    }
+    monkeypatch.setattr(tables, "RESULTS", tmp_path)
+    assert "moslens" not in tables.published()
+    (tmp_path / "livec-quality-lite.json").write_text(json.dumps(result))
+    (row,) = (line for line in tables.published().splitlines() if "moslens" in line)
+    cells = [cell.strip() for cell in row.strip("|").split("|")]
+    assert cells[1] == "**0.876** ± 0.015"
+    assert cells[2] == "**0.912** ± 0.011 (raw 0.900)"
+    assert cells[3] == "results/livec-quality-lite.json, median of 10 splits"
+
+
+def test_published_rows_have_a_source_and_ascend(tables):
+    text = tables.published()
+    known = set(re.findall(r"(S\d+) ", text.splitlines()[-1]))
+    figures = []
+    for line in text.splitlines()[2:]:
+        if line.startswith("|") and "moslens" not in line:
+            _, srcc, plcc, source = (cell.strip() for cell in line.strip("|").split("|"))
+            assert set(source.split(", ")) <= known
+            assert 0.7 < float(plcc) < 1
+            if srcc != "–":
+                figures.append(float(srcc))
+    assert len(figures) == 17
+    assert figures == sorted(figures)
+
+
+def test_a_document_without_its_place_is_refused(tables):
+    with pytest.raises(ValueError, match="no single place for table published"):
+        tables.fill("nothing", {"published": tables.published})
