@@ -36,7 +36,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--photos", type=Path, default=ROOT.parent / "shared" / "data" / "pristine")
     parser.add_argument("--crops", type=int, default=20)
-    parser.add_argument("--rounds", type=int, default=10)
+    parser.add_argument("--rounds", type=int, default=20)
     parser.add_argument("--output", type=Path, default=ROOT / "results" / "bdm-benchmark.json")
     options = parser.parse_args()
     start = time.perf_counter()

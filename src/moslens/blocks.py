@@ -129,8 +129,7 @@ class BlockDegradation:
         self._by_group()
 
     def __call__(self, image: Array, rng: np.random.Generator) -> Composite:
-        """Degrade ``image``: H x W x 3 RGB, uint8 or float in [0, 1]. An equal generator gives an equal
-        result.
+        """Degrade ``image``: H x W x 3 RGB, uint8 or float in [0, 1]; equal generators give equal results.
 
         Raises ``ImageTooSmall`` where the grid does not fit, ``TypeError`` and ``ValueError`` as ``distort``.
         """

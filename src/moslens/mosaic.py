@@ -36,10 +36,9 @@ class Block:
 
 
 def grid_blocks(width: int, height: int, grid: int | tuple[int, int]) -> tuple[Block, ...]:
-    """The blocks of a picture in reading order; cuts at multiples of 16 px, the last block takes the
-    remainder.
+    """The blocks of a picture in reading order; the last of a row or column takes the remainder.
 
-    With n whole cells of 16 px a side, cut i of g is at cell round(i n / g), halves to even. Raises
+    Cuts are at multiples of 16 px: with n whole cells of 16 px a side, cut i of g is at cell round(i n / g), halves to even. Raises
     ``ImageTooSmall`` where a side has fewer cells than blocks.
     """
     rows, columns = rows_columns(grid)
