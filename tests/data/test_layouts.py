@@ -58,9 +58,7 @@ def make_live(root):
     for i, score in ((0, 30.5), (227, -2.5), (981, 105.0)):
         copies[0, i], dmos[0, i] = 0, score
     root.mkdir(exist_ok=True)
-    savemat(
-        root / "dmos_realigned.mat", {"dmos_new": dmos, "orgs": copies, "dmos_std": np.full((1, 982), 7.0)}
-    )
+    savemat(root / "dmos_realigned.mat", {"dmos_new": dmos, "orgs": copies, "dmos_std": np.full((1, 982), 7.0)})
     savemat(root / "refnames_all.mat", {"refnames_all": cells([f"ref{i % 29}.bmp" for i in range(982)])})
     touch(root, *names, "jp2k/info.txt")
 

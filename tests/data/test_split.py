@@ -34,9 +34,7 @@ SHARES = st.sampled_from([0.1, 0.2, 0.5])
 
 @settings(deadline=None)
 @given(GROUPS, st.integers(0, 99), SHARES, SHARES, st.sampled_from([0.2, 0.4, 0.6, 1.0]))
-def test_parts_are_disjoint_by_group_and_the_test_part_is_the_seeds_own(
-    groups, seed, test, validation, fraction
-):
+def test_parts_are_disjoint_by_group_and_the_test_part_is_the_seeds_own(groups, seed, test, validation, fraction):
     data = dataset(groups)
     split = make_split(data, seed, test=test, validation=validation, fraction=fraction)
     parts = [split.train, split.validation, split.test]
@@ -59,8 +57,7 @@ def test_parts_are_disjoint_by_group_and_the_test_part_is_the_seeds_own(
 def test_fractions_are_nested(groups, seed, validation):
     data = dataset(groups)
     trains = [
-        set(make_split(data, seed, validation=validation, fraction=share).train)
-        for share in (0.2, 0.4, 0.6, 0.8, 1)
+        set(make_split(data, seed, validation=validation, fraction=share).train) for share in (0.2, 0.4, 0.6, 0.8, 1)
     ]
     assert all(small <= large for small, large in pairwise(trains))
     assert len(trains[0]) < len(trains[-1])

@@ -56,17 +56,12 @@ def koniq10k(root: Path) -> list[Sample]:
     sets = root / "koniq10k_distributions_sets.csv"
     parts = {}
     if sets.is_file():
-        parts = {
-            row["image_name"]: _KONIQ_PARTS.get(row["set"])
-            for _, row in read_rows(sets, ("image_name", "set"))
-        }
+        parts = {row["image_name"]: _KONIQ_PARTS.get(row["set"]) for _, row in read_rows(sets, ("image_name", "set"))}
     return _rows(
         path,
         read_rows(path, ("image_name", "MOS_zscore")),
         "MOS_zscore",
-        lambda row: Sample(
-            pictures[row["image_name"]], row["image_name"], 0.0, part=parts.get(row["image_name"])
-        ),
+        lambda row: Sample(pictures[row["image_name"]], row["image_name"], 0.0, part=parts.get(row["image_name"])),
     )
 
 

@@ -48,9 +48,7 @@ def numbers(values: Any, count: int, path: Path) -> list[float]:
     return [float(value) for value in vector]
 
 
-def read_sheet(
-    path: Path, required: Sequence[str], sheet: str | None = None
-) -> list[tuple[int, dict[str, str]]]:
+def read_sheet(path: Path, required: Sequence[str], sheet: str | None = None) -> list[tuple[int, dict[str, str]]]:
     """Rows of a spreadsheet below the row that names ``required``, each with its number, cells as text.
 
     ``sheet`` None is the first one. Raises DatasetError for a missing or broken file, sheet or header.

@@ -132,8 +132,7 @@ def check_dataset(name: str, root: Path) -> Check:
             sorted(
                 path.as_posix()
                 for path in surplus
-                if path.as_posix() not in card.labels
-                and not any(path.match(pattern) for pattern in card.extra)
+                if path.as_posix() not in card.labels and not any(path.match(pattern) for pattern in card.extra)
             )
         ),
         tuple(_count_problems(card, samples) + _label_problems(card, samples)),

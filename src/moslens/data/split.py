@@ -54,9 +54,7 @@ def make_split(
     return split
 
 
-def official_split(
-    dataset: Dataset, *, validation: float = 0.0, fraction: float = 1.0, seed: int = 0
-) -> Split:
+def official_split(dataset: Dataset, *, validation: float = 0.0, fraction: float = 1.0, seed: int = 0) -> Split:
     """The split that the data set was released with (``Sample.part``).
 
     Where it has no validation part, ``validation`` takes one out of its training part by ``seed``;
@@ -73,9 +71,7 @@ def official_split(
     held = 0 if own else round(validation * len(train))
     pool = train[: len(train) - held]
     kept = pool[: round(fraction * len(pool))]
-    return Split(
-        -1, _flat(kept), tuple(own) or _flat(train[len(train) - held :]), tuple(parts.get("test", ()))
-    )
+    return Split(-1, _flat(kept), tuple(own) or _flat(train[len(train) - held :]), tuple(parts.get("test", ())))
 
 
 def _shuffled(indices: Iterable[int], dataset: Dataset, seed: int) -> list[list[int]]:
@@ -114,13 +110,7 @@ def parse_split(text: str, dataset: Dataset) -> Split:
             continue
         part, _, name = line.partition("\t")
         if part not in found or name not in index or name in used:
-            fault = (
-                "no such part"
-                if part not in found
-                else "listed twice"
-                if name in used
-                else "not in the data set"
-            )
+            fault = "no such part" if part not in found else "listed twice" if name in used else "not in the data set"
             raise DatasetError(f"split line {number}: {line!r}: {fault}")
         used.add(name)
         found[part].append(index[name])

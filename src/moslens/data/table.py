@@ -49,9 +49,7 @@ def read_rows(path: Path, required: Sequence[str], delimiter: str = ",") -> list
     return [(n, dict(zip(header, row + [""] * (len(header) - len(row)), strict=True))) for n, row in rows]
 
 
-def cell_number(
-    text: str, where: str, problems: list[str], low: float = -math.inf, high: float = math.inf
-) -> float:
+def cell_number(text: str, where: str, problems: list[str], low: float = -math.inf, high: float = math.inf) -> float:
     """``text`` as a number; one that is none, not finite or outside [low, high] is added to ``problems``."""
     try:
         value = float(text)
@@ -91,9 +89,7 @@ def read_csv(path: Path, root: Path | None = None, mos_range: tuple[float, float
     return Dataset(path.stem, root, tuple(sorted(samples, key=lambda sample: sample.name)), card)
 
 
-def _sample(
-    row: dict[str, str], where: str, root: Path, mos_range: tuple[float, float], problems: list[str]
-) -> Sample:
+def _sample(row: dict[str, str], where: str, root: Path, mos_range: tuple[float, float], problems: list[str]) -> Sample:
     name = PurePath(row["image"]).as_posix()
     if not row["image"]:
         problems.append(f"{where}image: empty")
