@@ -1,10 +1,11 @@
-"""Write the generated tables of docs/*.md from the cards, the published figures and results/*.json.
+"""Write the generated tables of README.md and docs/*.md from the cards, the published figures and results/*.json.
 
     python docs/make_tables.py
 
 A table stands between ``<!-- table NAME -->`` and ``<!-- end NAME -->``; everything else is left as it is.
 """
 
+import json
 import re
 import tomllib
 from collections.abc import Callable
@@ -73,7 +74,50 @@ def open_questions() -> str:
     return "\n".join(f"- `{card.name}`: {card.unverified}" for card in all_cards() if card.unverified)
 
 
+def livec() -> str:
+    """Every split of our models on LIVEC, and the median; empty while nothing was measured."""
+    found = [
+        (label, read_result(RESULTS / f"{n}.json")) for n, label in OURS.items() if (RESULTS / f"{n}.json").is_file()
+    ]
+    if not found:
+        return ""
+    seeds = [str(split["seed"]) for split in found[0][1]["splits"]]
+    lines = ["| LIVEC | median | " + " | ".join(seeds) + " |", "|---" * (len(seeds) + 2) + "|"]
+    for label, result in found:
+        for figure in ("srcc", "plcc"):
+            cells = [_figure(split[figure]) for split in result["splits"]]
+            lines.append(
+                f"| {label}, {figure.upper()} | **{_figure(result['median'][figure])}** | {' | '.join(cells)} |"
+            )
+    return "\n".join(lines)
+
+
+def severity() -> str:
+    """Mean score of clean photos and of each kind at five levels, and how often the worst is below its clean twin."""
+    path = RESULTS / "severity.json"
+    if not path.is_file():
+        return ""
+    record = json.loads(path.read_text("utf-8"))
+    lines = [
+        "| kind | group | clean | 1 | 2 | 3 | 4 | 5 | falls at every level | level 5 below clean |",
+        "|---|---|---|---|---|---|---|---|---|---|",
+    ]
+    for name, row in record["kinds"].items():
+        means = " | ".join(f"{value:.1f}" for value in row["mean_score"])
+        falls = ("yes" if row["every_level_lowers_the_mean"] else "**no**") if row["monotone"] else "not ordered"
+        lines.append(f"| {name} | {row['group']} | {means} | {falls} | {row['top_below_clean']:.0%} |")
+    frames = ", ".join(f"{name.replace('_', ' ')} {value:.1f}" for name, value in record["frames"].items())
+    lines += [
+        "",
+        f"Frames that show nothing: {frames}; the lowest tenth of LIVEC's opinion scores ends at"
+        f" {record['livec_lowest_decile']:.1f}. Model {record['model']}, {len(record['photos'])} clean photos.",
+    ]
+    return "\n".join(lines)
+
+
 TABLES: dict[str, dict[str, Callable[[], str]]] = {
+    "../README.md": {"livec": livec},
+    "severity.md": {"severity": severity},
     "evaluation.md": {"published": published},
     "datasets.md": {"datasets": datasets, "open-questions": open_questions},
 }

@@ -18,7 +18,7 @@ def tables():
     return module
 
 
-@pytest.mark.parametrize("name", ["evaluation.md", "datasets.md"])
+@pytest.mark.parametrize("name", ["../README.md", "severity.md", "evaluation.md", "datasets.md"])
 def test_documents_are_up_to_date(tables, name):
     text = (DOCS / name).read_text("utf-8")
     assert tables.fill(text, tables.TABLES[name]) == text, "run: python docs/make_tables.py"
@@ -38,6 +38,34 @@ def test_a_row_of_ours_is_the_median_in_its_file(tables, tmp_path, monkeypatch):
     assert cells[1] == "**0.876** ± 0.015"
     assert cells[2] == "**0.912** ± 0.011 (raw 0.900)"
     assert cells[3] == "results/livec-quality-lite.json, median of 10 splits"
+
+
+def test_readme_shows_every_split_of_its_file(tables, tmp_path, monkeypatch):
+    splits = [{"seed": n, "srcc": 0.8 + n / 100, "plcc": 0.9 - n / 100} for n in range(3)]
+    result = {"splits": splits, "median": {"srcc": 0.81, "plcc": 0.89}}
+    monkeypatch.setattr(tables, "RESULTS", tmp_path)
+    assert tables.livec() == ""
+    (tmp_path / "livec-quality-lite.json").write_text(json.dumps(result))
+    lines = tables.livec().splitlines()
+    assert lines[0] == "| LIVEC | median | 0 | 1 | 2 |"
+    assert lines[2] == "| moslens quality-only, lite, SRCC | **0.810** | 0.800 | 0.810 | 0.820 |"
+    assert lines[3] == "| moslens quality-only, lite, PLCC | **0.890** | 0.900 | 0.890 | 0.880 |"
+
+
+def test_severity_rows_say_what_fails(tables, tmp_path, monkeypatch):
+    row = {"group": "blur", "monotone": True, "top_below_clean": 0.5, "mean_score": [70, 60, 61, 50, 40, 30.04]}
+    record = {
+        "kinds": {"lens_blur": row | {"every_level_lowers_the_mean": False}},
+        "frames": {"black": 12.0},
+        "livec_lowest_decile": 25.0,
+        "model": "m@1",
+        "photos": ["a", "b"],
+    }
+    monkeypatch.setattr(tables, "RESULTS", tmp_path)
+    (tmp_path / "severity.json").write_text(json.dumps(record))
+    text = tables.severity()
+    assert "| lens_blur | blur | 70.0 | 60.0 | 61.0 | 50.0 | 40.0 | 30.0 | **no** | 50% |" in text
+    assert "black 12.0; the lowest tenth of LIVEC's opinion scores ends at 25.0. Model m@1, 2 clean photos." in text
 
 
 def test_published_rows_have_a_source_and_ascend(tables):
