@@ -18,14 +18,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from conftest import make_photo
+from hostile import make_odd_files
 from moslens.bulk.engine import Tally, score_all
 from moslens.bulk.formats import encode, path_of_csv_name, read_rows
 from moslens.bulk.inputs import find_pictures, read_listing, walk
 from moslens.bulk.results import FileWriter, ParquetWriter, StreamWriter
 from moslens.errors import ConfigError, CorruptImage, MissingExtra, OutputError
 from moslens.score import COLUMNS, Failure, Score, Scorer
-from tests.conftest import make_photo
-from tests.hostile import make_odd_files
 
 NO_LIST = io.BytesIO()
 ODD_NAMES = ["a b.jpg", "ü.jpg", "日本.PNG", "new\nline.jpg", 'quo"te,comma.jpg', '"whole".jpg', "u2028\u2028.jpg"]

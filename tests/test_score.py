@@ -18,12 +18,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from conftest import make_photo, make_tiny_model, run_onnx
 from moslens import Failure, ImageTooLarge, ImageTooSmall, Score, Scorer, UnreadableImage, image, views
 from moslens.errors import InternalError, ModelError
 from moslens.ordered import ordered
 from moslens.runtime import Calibration, Model, find_model, shipped
 from moslens.score import COLUMNS
-from tests.conftest import make_photo, make_tiny_model, run_onnx
 
 CONTRACT_ROW = (
     "path", "status", "score", "low", "high", "width", "height",

@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from moslens.train.config import TrainConfig, from_dict
 from conftest import make_photo
+from moslens.train.config import TrainConfig, from_dict
 
 TINY_MODEL: dict[str, Any] = {
     "config": "lite",

@@ -80,9 +80,7 @@ def build_app(wanted: str | None = None) -> typer.Typer:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command line and leave: 0 done, 1 some rows failed, 2 wrong use, 130 interrupted."""
-    logging.basicConfig(
-        level=logging.WARNING, format="moslens: %(levelname)s: %(message)s", stream=sys.stderr
-    )
+    logging.basicConfig(level=logging.WARNING, format="moslens: %(levelname)s: %(message)s", stream=sys.stderr)
     words = list(sys.argv[1:] if arguments is None else arguments)
     wanted = next((word for word in words if not word.startswith("-")), None)
     try:

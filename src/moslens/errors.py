@@ -1,22 +1,22 @@
 """The errors that moslens raises, one small tree.
 
-    MoslensError
-    +-- ImageError            a picture could not be used; .path and .code
-    |   +-- UnreadableImage   unreadable    missing, no permission, a folder
-    |   +-- EmptyImage        empty         no bytes
-    |   +-- NotAnImage        not_an_image  no decoder knows it
-    |   +-- TruncatedImage    truncated     the file ends too early
-    |   +-- CorruptImage      corrupt       the decoder found broken data
-    |   +-- UnsupportedImage  unsupported   a known format that cannot be decoded here
-    |   +-- ImageTooSmall     too_small     a side below the minimum
-    |   +-- ImageTooLarge     too_large     more pixels than the cap
-    |   +-- InternalError     internal      a fault of moslens itself
-    +-- ConfigError           a configuration file or option is wrong
-    +-- DatasetError          a data set is incomplete or malformed
-    +-- CheckpointError       a run folder cannot be resumed or read
-    +-- ModelError            a model folder is missing, broken or altered
-    +-- OutputError           results cannot be written as asked
-    +-- MissingExtra          an optional dependency is not installed
+MoslensError
++-- ImageError            a picture could not be used; .path and .code
+|   +-- UnreadableImage   unreadable    missing, no permission, a folder
+|   +-- EmptyImage        empty         no bytes
+|   +-- NotAnImage        not_an_image  no decoder knows it
+|   +-- TruncatedImage    truncated     the file ends too early
+|   +-- CorruptImage      corrupt       the decoder found broken data
+|   +-- UnsupportedImage  unsupported   a known format that cannot be decoded here
+|   +-- ImageTooSmall     too_small     a side below the minimum
+|   +-- ImageTooLarge     too_large     more pixels than the cap
+|   +-- InternalError     internal      a fault of moslens itself
++-- ConfigError           a configuration file or option is wrong
++-- DatasetError          a data set is incomplete or malformed
++-- CheckpointError       a run folder cannot be resumed or read
++-- ModelError            a model folder is missing, broken or altered
++-- OutputError           results cannot be written as asked
++-- MissingExtra          an optional dependency is not installed
 """
 
 import os

@@ -10,9 +10,7 @@ Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 
-def ordered(
-    work: Callable[[Item], Result], items: Iterable[Item], workers: int, ahead: int
-) -> Generator[Result]:
+def ordered(work: Callable[[Item], Result], items: Iterable[Item], workers: int, ahead: int) -> Generator[Result]:
     """``map(work, items)`` by ``workers`` threads, in order.
 
     At most ``ahead`` items are taken beyond the results already asked for. Items are taken in a thread of

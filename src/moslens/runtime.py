@@ -139,9 +139,7 @@ class Model:
         try:
             self._session = ort.InferenceSession(weights, options, providers=["CPUExecutionProvider"])
         except Exception as error:  # onnxruntime's own exceptions share no public base
-            raise ModelError(
-                f"onnxruntime cannot open it: {error}", self.card.folder / self.card.file
-            ) from error
+            raise ModelError(f"onnxruntime cannot open it: {error}", self.card.folder / self.card.file) from error
         self.outputs = tuple(output.name for output in self._session.get_outputs())
         inputs = [node.name for node in self._session.get_inputs()]
         if inputs != ["windows"] or "score" not in self.outputs:
@@ -152,9 +150,7 @@ class Model:
         self._run_options = ort.RunOptions()
         self._run_options.only_execute_path_to_fetches = True
 
-    def run(
-        self, window: "NDArray[np.uint8]", outputs: Sequence[str] = ("score",)
-    ) -> list["NDArray[np.float32]"]:
+    def run(self, window: "NDArray[np.uint8]", outputs: Sequence[str] = ("score",)) -> list["NDArray[np.float32]"]:
         """The named outputs for one window uint8 [224, 224, 3], each without its leading axis of one."""
         results = self._session.run(list(outputs), {"windows": window[None]}, self._run_options)
         return [result[0] for result in results]

@@ -147,8 +147,6 @@ def _progress(paths: Sequence[str], *, on_terminal: bool) -> Iterator[Callable[[
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeRemainingColumn
 
     total = None if "-" in paths else sum(1 for _ in find_pictures(paths, sys.stdin.buffer))
-    with Progress(
-        BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(), console=Console(stderr=True)
-    ) as bar:
+    with Progress(BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(), console=Console(stderr=True)) as bar:
         task = bar.add_task("scoring", total=total)
         yield lambda completed: bar.update(task, completed=completed)
