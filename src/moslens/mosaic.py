@@ -38,8 +38,8 @@ class Block:
 def grid_blocks(width: int, height: int, grid: int | tuple[int, int]) -> tuple[Block, ...]:
     """The blocks of a picture in reading order; the last of a row or column takes the remainder.
 
-    Cuts are at multiples of 16 px: with n whole cells of 16 px a side, cut i of g is at cell round(i n / g), halves to even. Raises
-    ``ImageTooSmall`` where a side has fewer cells than blocks.
+    Cuts are at multiples of 16 px: of n whole cells a side, cut i of g is at cell round(i n / g), halves to
+    even. Raises ``ImageTooSmall`` where a side has fewer cells than blocks.
     """
     rows, columns = rows_columns(grid)
     if height // CELL < rows or width // CELL < columns:
