@@ -15,11 +15,13 @@ from PIL import Image
 from scipy.fft import dctn
 from scipy.interpolate import CubicSpline
 from scipy.ndimage import gaussian_filter
+from scipy.stats import kstest
 from skimage import color as skcolor
 
 from moslens.distortions import KIND_BY_NAME, LEVELS, distort, filters
 from moslens.distortions.color import color_shift
 from moslens.distortions.layout import from_planes, to_planes
+from moslens.distortions.normal import normal
 from pictures import picture
 
 PHOTO = picture(120, 136, seed=4).astype(np.float32) / 255
@@ -292,6 +294,14 @@ def test_jpeg2000_keeps_its_ratio(level: int) -> None:
 
 
 # --- noise -----------------------------------------------------------------------------------------------------------
+
+
+def test_normal_is_gaussian_and_independent() -> None:
+    sample = normal((1000, 1000), np.random.default_rng(0)).astype(float)
+    assert kstest(sample.ravel()[:100_000], "norm").pvalue > 0.01
+    np.testing.assert_allclose([sample.mean(), sample.var(), (sample**4).mean()], [0, 1, 3], atol=0.02)
+    assert abs((sample[:, 1:] * sample[:, :-1]).mean()) < 0.004
+    assert abs((sample[1:] * sample[:-1]).mean()) < 0.004
 
 
 @pytest.mark.parametrize("level", LEVELS)

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 Array = NDArray[Any]
 
-_LEAST_TILE = 32
+_TILE = 32
 _FEW_TAPS = 32
 
 # OpenBLAS does a product of at most 4 * 65,536 multiplications in the calling thread. Larger ones wake its thread
@@ -33,7 +33,7 @@ def gaussian_taps(sigma: float) -> Array:
 def gaussian(stack: Array, sigma: float) -> Array:
     """Gaussian blur of C x H x W planes."""
     taps = gaussian_taps(sigma)
-    band = _band(taps, max(_LEAST_TILE, len(taps)))
+    band = _band(taps, _TILE)
     padded = np.pad(stack, ((0, 0), (len(taps) // 2,) * 2, (len(taps) // 2,) * 2), mode="edge")
     return _down(_along(padded, band, stack.shape[2]), band, stack.shape[1])
 
@@ -52,7 +52,7 @@ def correlate(stack: Array, kernel: Array) -> Array:
         return out
     different, which = np.unique(kernel, axis=0, return_inverse=True)
     for index, taps in enumerate(different):
-        filtered = _along(padded, _band(taps, max(_LEAST_TILE, columns)), width)
+        filtered = _along(padded, _band(taps, _TILE), width)
         for row in np.flatnonzero(which.reshape(-1) == index):
             out += filtered[:, row : row + height]
     return out

@@ -6,6 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from moslens.distortions.filters import product
+from moslens.distortions.normal import normal
 
 Array = NDArray[Any]
 
@@ -57,7 +58,7 @@ def denoise(stack: Array, variance: float, rng: np.random.Generator) -> Array:
 
 
 def _normal(shape: tuple[int, ...], variance: float, rng: np.random.Generator) -> Array:
-    return rng.standard_normal(shape, dtype=np.float32) * np.float32(variance**0.5)
+    return normal(shape, rng) * np.float32(variance**0.5)
 
 
 def _dct_basis() -> Array:

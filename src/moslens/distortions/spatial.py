@@ -11,6 +11,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from moslens.distortions.normal import normal
+
 Array = NDArray[Any]
 Region = tuple[int, int, int, int]
 
@@ -94,7 +96,7 @@ def _scatter(stack: Array, displacement: float, rng: np.random.Generator) -> Arr
     out = np.empty_like(stack)
     flat = stack.reshape(3, -1)
     for top, rows in _row_strips(height, width):
-        shift = rng.standard_normal((2, rows, width), dtype=np.float32) * np.float32(displacement)
+        shift = normal((2, rows, width), rng) * np.float32(displacement)
         y = np.clip(shift[0] + np.arange(top, top + rows, dtype=np.float32)[:, None], 0, height - 1)
         x = np.clip(shift[1] + np.arange(width, dtype=np.float32), 0, width - 1)
         y0 = np.minimum(y.astype(np.intp), height - 2)
