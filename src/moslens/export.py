@@ -157,7 +157,8 @@ def _calibration(run: Path, folds: Path | None) -> tuple[Calibration, dict[str, 
         if not files[0].is_file():
             raise ConfigError("held nothing out to calibrate on: name a folder of split runs with --folds", run)
     else:
-        files = [path / "predictions.csv" for path in sorted(folds.glob("split-*"), key=_number)]
+        runs = sorted((path for path in folds.glob("split-*") if path.is_dir()), key=_number)
+        files = [path / "predictions.csv" for path in runs]
         if len(files) < 2:
             raise ConfigError("needs at least two split-N runs", folds)
         fit, check = files[: len(files) // 2], files[len(files) // 2 :]
