@@ -14,9 +14,9 @@ from types import ModuleType
 from typing import Any
 
 import pytest
-from tests.conftest import make_tiny_model
 
 import moslens
+from conftest import make_tiny_model
 from moslens import cli
 from moslens.errors import MissingExtra
 from moslens.score import COLUMNS, Scorer
