@@ -395,7 +395,12 @@ def many(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def start(*arguments: object, **options: Any) -> subprocess.Popen[bytes]:
     words = [sys.executable, "-m", "moslens", "score", *map(str, arguments)]
-    return subprocess.Popen(words, stderr=subprocess.PIPE, **options)
+    return subprocess.Popen(words, stderr=subprocess.PIPE, preexec_fn=heed_interrupts, **options)  # noqa: PLW1509
+
+
+def heed_interrupts() -> None:
+    """A background job of a shell, and all its children, would ignore Ctrl-C."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 def wait_for_rows(path: Path, count: int, run: subprocess.Popen[bytes]) -> None:

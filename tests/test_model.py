@@ -171,3 +171,11 @@ def test_window_scorer_puts_the_label_scale_back() -> None:
 def test_config_is_frozen() -> None:
     with pytest.raises(AttributeError):
         ModelConfig().dim = 1  # type: ignore[misc]
+
+
+def test_every_weight_of_a_folded_body_learns() -> None:
+    backbone = build_backbone("tf_efficientnet_lite0", 192, weights="package")
+    whole, tokens = backbone(torch.rand(1, 3, 224, 224))
+    (whole.sum() + tokens.square().sum()).backward()
+    still = [name for name, p in backbone.named_parameters() if p.grad is None or not p.grad.abs().max() > 0]
+    assert still == []

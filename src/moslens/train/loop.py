@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import torch
-from accelerate import Accelerator
+from accelerate import Accelerator, PartialState
 from torch import Tensor, nn
 
 from moslens.errors import CheckpointError, ConfigError
@@ -35,13 +35,18 @@ def open_run(run: Path, config: TrainConfig, facts: dict[str, Any], *, resume: b
 
     CheckpointError where a folder already holds a run and ``resume`` was not asked, or where it holds another one.
     """
+    state = PartialState(cpu=not torch.cuda.is_available())
+    if state.is_main_process:
+        _claim_run(run, {"config": config.to_dict(), **facts}, resume)
+    state.wait_for_everyone()
+
+
+def _claim_run(run: Path, content: dict[str, Any], resume: bool) -> None:
     path = run / "config.json"
-    content = {"config": config.to_dict(), **facts}
     if path.exists():
         if not resume:
             raise CheckpointError("holds a run already: --resume goes on with it", run)
-        old = checkpoint.read_json(path)
-        if old != json.loads(json.dumps(content)):
+        if checkpoint.read_json(path) != json.loads(json.dumps(content)):
             raise CheckpointError("was started with another configuration or other data", run)
         return
     run.mkdir(parents=True, exist_ok=True)
