@@ -74,6 +74,13 @@ def test_the_card_says_what_it_must(model_folder: Path) -> None:
     assert card["parity"]["worst"] <= card["parity"]["allowed"] == 1e-3
 
 
+def test_the_graph_tells_nothing_of_the_machine_it_was_made_on(model_folder: Path) -> None:
+    data = (model_folder / "model.onnx").read_bytes()
+    assert str(Path(__file__).parent.parent).encode() not in data
+    assert b"site-packages" not in data
+    assert b"stack_trace" not in data
+
+
 def test_onnx_equals_torch_on_any_batch(run: Path, model_folder: Path) -> None:
     scorer, _ = load_run(run)
     session = ort.InferenceSession(model_folder / "model.onnx", providers=["CPUExecutionProvider"])

@@ -119,7 +119,18 @@ def write_onnx(scorer: WindowScorer, path: Path) -> None:
             verbose=False,
         )
     assert program is not None
-    program.save(path, external_data=False)
+    path.write_bytes(_without_traces(program.model_proto).SerializeToString())
+
+
+def _without_traces(model: Any) -> Any:
+    """Drop what the exporter notes of its source code, file names of this machine among it."""
+    graph = model.graph
+    for part in (model, graph, *graph.node, *graph.value_info, *graph.input, *graph.output, *graph.initializer):
+        part.doc_string = ""
+        if hasattr(part, "metadata_props"):
+            del part.metadata_props[:]
+    del model.functions[:]
+    return model
 
 
 def parity(scorer: WindowScorer, model: Model, photos: Sequence[Path]) -> float:
