@@ -1,11 +1,171 @@
-"""The losses of training, one function each."""
+"""The losses of training, one function each (method.md 9.6). All compute in float32, whatever the autocast mode."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
+import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from moslens.errors import ConfigError
+
+NEGATIVES = ("in-image", "in-batch", "queue")
+AFFINITIES = ("mse", "kl", "cross")
+
 
 def quality_loss(prediction: Tensor, label: Tensor) -> Tensor:
-    """L_Q = SmoothL1(yhat, (y - mu) / sd): both B, in standardised label units (method.md 9.6)."""
+    """L_Q = SmoothL1(yhat, (y - mu) / sd): both B, in standardised label units."""
     return F.smooth_l1_loss(prediction, label)
+
+
+@dataclass(frozen=True)
+class Candidates:
+    """Teacher embeddings that anchors are told apart from: M x D, with kind, level and picture of each (M).
+
+    kind -1 with level 0 is pristine; an entry with level -1 is empty and never a candidate. Pictures are numbered so
+    that equal numbers mean blocks of one picture; numbers below 0 are from earlier batches.
+    """
+
+    embeddings: Tensor
+    kinds: Tensor
+    levels: Tensor
+    pictures: Tensor
+
+    def __add__(self, other: Candidates) -> Candidates:
+        pairs = zip(vars(self).values(), vars(other).values(), strict=True)
+        return Candidates(*(torch.cat([mine, theirs]) for mine, theirs in pairs))
+
+
+@dataclass(frozen=True)
+class Contrast:
+    """Scores s (N x M), which of them are the positive and which negatives, and which negatives share the picture."""
+
+    scores: Tensor
+    positive: Tensor
+    negative: Tensor
+    same_picture: Tensor
+
+    def loss(self) -> Tensor:
+        """-mean_i log [e^{s_ii} / (e^{s_ii} + sum_{j in Neg(i)} e^{s_ij})]; 0 for an anchor without negatives."""
+        used = self.scores.masked_fill(~(self.positive | self.negative), -torch.inf)
+        return (used.logsumexp(1) - self.scores[self.positive]).mean()
+
+    def accuracy(self, *, in_image: bool) -> Tensor:
+        """Share of anchors nearer to their own target than to any negative of the same (of another) picture.
+
+        Anchors without such a negative do not count; 0-d, nan where none counts.
+        """
+        rivals = self.negative & (self.same_picture if in_image else ~self.same_picture)
+        best = self.scores.masked_fill(~rivals, -torch.inf).amax(1)
+        right = (self.scores[self.positive] > best)[rivals.any(1)]
+        return right.float().mean()
+
+    def chance(self, *, in_image: bool) -> Tensor:
+        """The accuracy of guessing, over the same anchors."""
+        rivals = self.negative & (self.same_picture if in_image else ~self.same_picture)
+        counts = rivals.sum(1)
+        return (1.0 / (1 + counts[counts > 0])).mean()
+
+
+def contrast(
+    student: Tensor,
+    own: Tensor,
+    candidates: Candidates,
+    *,
+    tau: float = 0.07,
+    negatives: str = "in-batch",
+    exclude: bool = True,
+) -> Contrast:
+    """s_ij = u_i . e_j / tau and the roles of all pairs.
+
+    student: N x D embeddings u; own: N indices into ``candidates`` of each anchor's target. Neg(i) is every other
+    candidate (``negatives`` "in-image": of the same picture) except, with ``exclude``, those of the same kind whose
+    level differs by at most 1: they are false negatives.
+    """
+    if negatives not in NEGATIVES:
+        raise ConfigError(f"negatives are one of {', '.join(NEGATIVES)}, not {negatives!r}")
+    with torch.autocast(student.device.type, enabled=False):
+        u = F.normalize(student.float(), dim=1)
+        scores = u @ F.normalize(candidates.embeddings.float(), dim=1).T / tau
+    index = torch.arange(len(candidates.kinds), device=own.device)
+    positive = index == own[:, None]
+    negative = ~positive & (candidates.levels >= 0)
+    if exclude:
+        near = (candidates.levels - candidates.levels[own][:, None]).abs() <= 1
+        negative &= ~(near & (candidates.kinds == candidates.kinds[own][:, None]))
+    same_picture = candidates.pictures == candidates.pictures[own][:, None]
+    if negatives == "in-image":
+        negative &= same_picture
+    return Contrast(scores, positive, negative, same_picture)
+
+
+def contrastive_distillation(
+    student: Tensor,
+    teacher: Tensor,
+    kinds: Tensor,
+    levels: Tensor,
+    *,
+    tau: float = 0.07,
+    negatives: str = "in-batch",
+    exclude: bool = True,
+    queue: Candidates | None = None,
+) -> Tensor:
+    """L_CKD = -(1/N) sum_i log [ e^{u_i.e_i/tau} / (e^{u_i.e_i/tau} + sum_{j in Neg(i)} e^{u_i.e_j/tau}) ].
+
+    student u and teacher e: B x K x D block embeddings, L2-normalised here; kinds (-1 pristine) and levels (0
+    pristine): B x K. Negatives are blocks of the same picture, of the batch, or (with ``queue``) also earlier ones;
+    ``exclude`` leaves out same kind with a level gap of at most 1. The teacher's side gets no gradient.
+    """
+    if negatives == "queue" and queue is None:
+        raise ConfigError('negatives "queue" need a queue')
+    candidates = batch_candidates(teacher, kinds, levels)
+    own = torch.arange(len(candidates.kinds), device=kinds.device)
+    if negatives == "queue" and queue is not None:
+        candidates = candidates + queue
+    return contrast(student.flatten(0, 1), own, candidates, tau=tau, negatives=negatives, exclude=exclude).loss()
+
+
+def batch_candidates(teacher: Tensor, kinds: Tensor, levels: Tensor) -> Candidates:
+    """The blocks of a batch (B x K x D, B x K, B x K) as candidates; pictures are numbered 0 to B - 1."""
+    pictures = torch.arange(len(teacher), device=kinds.device)[:, None].expand_as(kinds)
+    return Candidates(teacher.detach().flatten(0, 1), kinds.flatten(), levels.flatten(), pictures.flatten())
+
+
+def affinity_distillation(student: Tensor, teacher: Tensor, *, mode: str = "mse", tau: float = 0.1) -> Tensor:
+    """L_AKD: the student's blocks resemble each other as the teacher's do.
+
+    student a~: B x K x d, teacher e: B x K x D; A_kk' = cos of blocks k and k' of one picture, A^S and A^T.
+
+    - ``mse``: mean over pictures and k != k' of (A^S_kk' - A^T_kk')^2;
+    - ``kl``: mean over rows of KL(softmax(A^T_k. / tau) || softmax(A^S_k. / tau)), the diagonal left out;
+    - ``cross``: as ``mse`` over the blocks of all pictures of the batch together.
+
+    The teacher's side gets no gradient.
+    """
+    if mode not in AFFINITIES:
+        raise ConfigError(f"akd is one of {', '.join(AFFINITIES)}, not {mode!r}")
+    if mode == "cross":
+        student, teacher = student.flatten(0, 1)[None], teacher.flatten(0, 1)[None]
+    ours, theirs = _affinities(student), _affinities(teacher.detach())
+    if mode == "kl":
+        target = (theirs / tau).softmax(-1)
+        return F.kl_div((ours / tau).log_softmax(-1), target, reduction="none").sum(-1).mean()
+    return F.mse_loss(ours, theirs)
+
+
+def _affinities(blocks: Tensor) -> Tensor:
+    """Cosines between the blocks of a picture without the diagonal: B x K x d -> B x K x (K - 1)."""
+    with torch.autocast(blocks.device.type, enabled=False):
+        unit = F.normalize(blocks.float(), dim=-1)
+        cosines = unit @ unit.transpose(1, 2)
+    count = cosines.shape[1]
+    others = ~torch.eye(count, dtype=torch.bool, device=blocks.device)
+    return cosines[:, others].view(len(cosines), count, count - 1)
+
+
+def imitation_loss(student: Tensor, teacher: Tensor) -> Tensor:
+    """L_MSE = mean_i |u_i - e_i|^2 of L2-normalised embeddings, B x K x D: 0 to 4. Distillation without contrast."""
+    with torch.autocast(student.device.type, enabled=False):
+        u, e = F.normalize(student.float(), dim=-1), F.normalize(teacher.detach().float(), dim=-1)
+        return (u - e).square().sum(-1).mean()

@@ -66,9 +66,13 @@ def rows_columns(grid: int | tuple[int, int]) -> tuple[int, int]:
     return (grid, grid) if isinstance(grid, int) else grid
 
 
+def cell_cuts(cells: int, parts: int) -> list[int]:
+    """Where ``cells`` cells (tokens, or 16 px) are cut into ``parts``: round(i cells / parts), halves to even."""
+    return [round(part * cells / parts) for part in range(parts + 1)]
+
+
 def _cuts(side: int, parts: int) -> list[int]:
-    cells = side // CELL
-    return [CELL * round(part * cells / parts) for part in range(parts)] + [side]
+    return [CELL * cut for cut in cell_cuts(side // CELL, parts)[:-1]] + [side]
 
 
 def compose(views: Sequence[Array], assignment: Ints, blocks: Sequence[Block], feathered: bool) -> Array:

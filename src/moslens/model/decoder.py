@@ -29,3 +29,16 @@ class PanelDecoder(nn.Module):
         opinions = self.layer(queries, tokens)
         scores: Tensor = self.head(opinions).mean(dim=(1, 2))
         return scores
+
+
+class LinearDecoder(nn.Module):
+    """y = h . c: a fine-tuned backbone and nothing else, the floor of the ablation (method.md 9.9)."""
+
+    def __init__(self, dim: int) -> None:
+        super().__init__()
+        self.head = nn.Linear(dim, 1)
+
+    def forward(self, whole: Tensor, tokens: Tensor) -> Tensor:
+        """whole c: B x d; the tokens are not read."""
+        scores: Tensor = self.head(whole).squeeze(-1)
+        return scores

@@ -1,33 +1,51 @@
-"""The model: backbone -> (BAF) -> panel decoder -> score (method.md 9.5; without BAF it is DEIQT)."""
+"""The model: backbone -> BAF -> panel decoder -> score (method.md 9.5; without BAF it is DEIQT)."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 
 from moslens.errors import ConfigError
-from moslens.model.backbone import build_backbone
-from moslens.model.decoder import PanelDecoder
+from moslens.model.backbone import TransformerBackbone, build_backbone
+from moslens.model.baf import BAF, Blocks, Grid, block_masks, mean_pool, read_inside
+from moslens.model.decoder import LinearDecoder, PanelDecoder
 
 
 @dataclass(frozen=True)
 class ModelConfig:
-    """One of the two configurations of method.md 11, or a variation of it."""
+    """One of the two configurations of method.md 11, or a variation of it.
+
+    baf and variant: see :class:`moslens.model.baf.BAF`; ``grid`` blocks a side are used for scoring. decoder:
+    ``panel``, or ``linear`` for the plain fine-tuned backbone, the floor of the ablation.
+    """
 
     backbone: str = "tf_efficientnet_lite0"
     dim: int = 192
     heads: int = 6
     baf: str = "off"
+    variant: str = "A"
+    grid: int = 4
+    decoder: str = "panel"
     fold: bool = True
 
 
 CONFIGS = {
     "lite": ModelConfig(),
-    "paper": ModelConfig(backbone="deit3_small_patch16_224", dim=384),
+    "paper": ModelConfig(backbone="deit3_small_patch16_224", dim=384, baf="full"),
 }
+
+
+class Parts(NamedTuple):
+    """Everything one pass knows: yhat (B), c (B x d), Z (B x N x d) and the blocks."""
+
+    score: Tensor
+    whole: Tensor
+    tokens: Tensor
+    blocks: Blocks
 
 
 class SHDIQA(nn.Module):
@@ -40,12 +58,46 @@ class SHDIQA(nn.Module):
         super().__init__()
         self.config = config
         self.backbone = build_backbone(config.backbone, config.dim, weights=weights, fold=config.fold)
-        self.decoder = PanelDecoder(config.dim, config.heads)
+        self.baf = None if config.baf == "off" else BAF(config.dim, config.baf, config.variant)
+        if config.decoder not in ("panel", "linear"):
+            raise ConfigError(f"decoder is panel or linear, not {config.decoder!r}")
+        if self.baf is not None and config.decoder == "linear":
+            raise ConfigError('decoder "linear" reads the global token alone: it needs baf "off"')
+        if self.baf is not None and self.baf.variant == "B" and not isinstance(self.backbone, TransformerBackbone):
+            raise ConfigError(f'variant "B" puts its queries inside a vision transformer, not {config.backbone}')
+        panel = config.decoder == "panel"
+        self.decoder = PanelDecoder(config.dim, config.heads) if panel else LinearDecoder(config.dim)
 
     def forward(self, pictures: Tensor) -> Tensor:
-        whole, tokens = self.backbone(pictures)
-        scores: Tensor = self.decoder(whole, tokens)
-        return scores
+        return self.parts(pictures).score
+
+    def parts(self, pictures: Tensor, grid: Grid | None = None) -> Parts:
+        """Score and blocks of the same pass, on ``grid`` blocks a side (None: the configured one).
+
+        Without BAF the blocks are mean tokens with equal weights, and the score does not use them.
+        """
+        rows, columns = self.backbone.rows, self.backbone.columns
+        assert isinstance(rows, int)
+        assert isinstance(columns, int)
+        grid = self.config.grid if grid is None else grid
+        masks = block_masks(rows, columns, grid).to(pictures.device)
+        if self.baf is None:
+            whole, tokens = self.backbone(pictures)
+            means = mean_pool(tokens, masks)
+            weights = torch.full_like(means[..., 0], 1 / len(masks))
+            return Parts(self.decoder(whole, tokens), whole, tokens, Blocks(means, means, weights, means.mean(1)))
+        if self.baf.variant == "B":
+            queries = self.baf.queries(rows, columns, grid)
+            whole, tokens, aggregated = read_inside(self.backbone, pictures, queries, masks)
+        else:
+            whole, tokens = self.backbone(pictures)
+            if self.baf.variant == "A":
+                queries = self.baf.queries(rows, columns, grid)
+                aggregated = self.baf.read(self.decoder.get_submodule("layer"), tokens, queries, masks)
+            else:
+                aggregated = mean_pool(tokens, masks)
+        blocks: Blocks = self.baf(aggregated, whole)
+        return Parts(self.decoder(whole + blocks.summary, tokens), whole, tokens, blocks)
 
 
 class WindowScorer(nn.Module):
