@@ -14,5 +14,13 @@ def train(config: TrainConfig, run: Path, *, resume: bool = False) -> None:
         from moslens.train.quality import train_quality
 
         train_quality(config, run, resume=resume)
+    elif config.stage == "teacher":
+        from moslens.train.teacher import train_teacher
+
+        train_teacher(config, run, resume=resume)
+    elif config.stage == "student":
+        from moslens.train.student import train_student
+
+        train_student(config, run, resume=resume)
     else:
-        raise ConfigError(f"no training stage {config.stage!r}: one of quality")
+        raise ConfigError(f"no training stage {config.stage!r}: one of quality, teacher, student")

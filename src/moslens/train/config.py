@@ -60,6 +60,84 @@ class OptimSection:
 
 
 @dataclass(frozen=True)
+class BdmSection:
+    """Block-wise degradation of the pristine pool (method.md 9.3).
+
+    ``root``: the pool; ``held_out``: share of its files, by name, that nothing learns from. A batch has one grid,
+    drawn from ``grids`` with chances ``shares``. ``types`` 0: as :class:`moslens.blocks.BlockDegradation` chooses.
+    """
+
+    root: str = "../shared/data/pristine"
+    held_out: float = 0.15
+    mode: str = "block"
+    grids: tuple[int, ...] = (2, 3, 4)
+    shares: tuple[float, ...] = (0.5, 0.3, 0.2)
+    types: int = 0
+    p_clean: float = 0.1
+    levels: str = "half-gaussian"
+    feather: float = 0.5
+
+
+@dataclass(frozen=True)
+class TeacherSection:
+    """Training of the teacher (method.md 9.4). ``view``: what it sees, one of moslens.model.teacher.VIEWS but "ema".
+
+    ``views`` are made afresh for each epoch, ``siblings`` of every crop, each with another kind; a share ``pristine``
+    of them is left clean. Each gives ``regions`` rectangles of at least ``smallest`` tokens a side. Kinds and levels
+    are drawn evenly. ``statistics`` of a region's tokens: mean, or mean-std.
+    """
+
+    view: str = "uniform"
+    statistics: str = "mean"
+    views: int = 2048
+    siblings: int = 4
+    pristine: float = 0.05
+    regions: int = 4
+    smallest: int = 3
+    smoothing: float = 0.1
+    level_weight: float = 0.5
+
+
+@dataclass(frozen=True)
+class DistillSection:
+    """Distillation into the student (method.md 9.6, 9.9).
+
+    kd: none, mse, ckd, akd or ckd+akd, with weights ``lambda_m``, ``lambda_c``, ``lambda_a`` that rise from 0 over
+    ``ramp`` epochs. ``negatives``: in-image, in-batch or queue (of ``queue`` blocks). ``akd``: mse, kl or cross, on
+    the block tokens or, ``projected``, on the embeddings.
+    ``teacher``: a run folder. ``view``: what it sees (uniform, reference, composite, isolated, or ema for the
+    student's own average with ``decay``). ``target``: embedding, roi or residual.
+    ``bank``: folder of ``entries`` composites drawn by ``bank_seed``, made if absent; ``batch`` of them go beside each
+    labelled batch.
+    ``schedule``: joint; warm-start, ``warm`` steps of distillation alone first; two-stage, ``warm`` steps of
+    distillation alone, then quality alone. ``warm_run``: folder of the first phase, to share it; by default in the run.
+    """
+
+    kd: str = "ckd+akd"
+    lambda_m: float = 1.0
+    lambda_c: float = 0.1
+    lambda_a: float = 1.0
+    ramp: float = 1.0
+    tau: float = 0.07
+    negatives: str = "queue"
+    queue: int = 2048
+    exclude: bool = True
+    akd: str = "mse"
+    projected: bool = False
+    teacher: str = "runs/teacher-lite"
+    view: str = "uniform"
+    target: str = "embedding"
+    decay: float = 0.996
+    bank: str = "runs/bank-lite"
+    entries: int = 3000
+    bank_seed: int = 0
+    batch: int = 6
+    schedule: str = "joint"
+    warm: int = 0
+    warm_run: str = ""
+
+
+@dataclass(frozen=True)
 class TrainConfig:
     """Everything that decides the outcome of a run, except the data itself."""
 
@@ -69,10 +147,19 @@ class TrainConfig:
     model: ModelSection = field(default_factory=ModelSection)
     data: DataSection = field(default_factory=DataSection)
     optim: OptimSection = field(default_factory=OptimSection)
+    bdm: BdmSection = field(default_factory=BdmSection)
+    teacher: TeacherSection = field(default_factory=TeacherSection)
+    distill: DistillSection = field(default_factory=DistillSection)
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain nested dicts, ready for JSON."""
-        return dataclasses.asdict(self)
+        """Plain nested dicts, ready for JSON; sections that a stage does not read are left out as long as default."""
+        unread = {"quality": ("bdm", "teacher", "distill"), "teacher": ("distill",), "student": ("teacher",)}
+        tree = dataclasses.asdict(self)
+        default = dataclasses.asdict(TrainConfig())
+        for section in unread.get(self.stage, ()):
+            if tree[section] == default[section]:
+                del tree[section]
+        return tree
 
 
 def load_config(path: str | Path, changes: typing.Sequence[str] = ()) -> TrainConfig:

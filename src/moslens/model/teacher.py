@@ -1,0 +1,114 @@
+"""The teacher: which distortion a region shows, and how strong, from a picture degraded everywhere (method.md 9.4).
+
+    Z = backbone(x)                          B x N x d
+    p = mean of Z over a region              B x R x d     (or mean and deviation: 2 d)
+    e = MLP(p) / |MLP(p)|                    B x R x 128   the embedding that the student learns to point at
+    kind logits = H_kind(sqrt(128) e)        B x R x 27    the 26 kinds in their order, then pristine
+    level = 1 + 4 H_level(sqrt(128) e)       B x R         1 to 5
+
+The heads read the embedding, so that they read the student's embedding just as well (method.md 12).
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from moslens.distortions import KINDS
+from moslens.errors import ConfigError
+from moslens.model.backbone import build_backbone
+
+PRISTINE = len(KINDS)
+EMBEDDING = 128
+VIEWS = ("uniform", "reference", "composite", "isolated", "ema")
+
+
+@dataclass(frozen=True)
+class TeacherConfig:
+    """``statistics``: "mean", or "mean-std" for the deviation of a region's tokens beside their mean.
+
+    ``reference``: regions are described by their difference from the same region of the pristine picture (R-B).
+    """
+
+    backbone: str = "tf_efficientnet_lite0"
+    dim: int = 192
+    statistics: str = "mean"
+    reference: bool = False
+    fold: bool = True
+
+
+class Regions(NamedTuple):
+    """R regions of each picture: pooled tokens p, embedding e (unit length), kind logits, level (1 to 5)."""
+
+    pooled: Tensor
+    embedding: Tensor
+    kinds: Tensor
+    levels: Tensor
+
+
+class Teacher(nn.Module):
+    """Describes regions of 224 x 224 windows."""
+
+    def __init__(self, config: TeacherConfig, weights: str | Path | None = None) -> None:
+        super().__init__()
+        if config.statistics not in ("mean", "mean-std"):
+            raise ConfigError(f"statistics are mean or mean-std, not {config.statistics!r}")
+        self.config = config
+        self.backbone = build_backbone(config.backbone, config.dim, weights=weights, fold=config.fold)
+        width = int(self.backbone.dim) * (2 if config.statistics == "mean-std" else 1)  # type: ignore[arg-type]
+        self.embed = nn.Sequential(nn.LayerNorm(width), nn.Linear(width, width), nn.GELU(), nn.Linear(width, EMBEDDING))
+        self.heads = Heads()
+
+    def forward(self, pictures: Tensor, boxes: Tensor, pristine: Tensor | None = None) -> Regions:
+        """pictures (and, with ``reference``, their pristine twins): B x 3 x 224 x 224 in [0, 1].
+
+        boxes: B x R x 4 ints, (top, left, bottom, right) in tokens.
+        """
+        pooled = self.pool(pictures, boxes)
+        if self.config.reference:
+            if pristine is None:
+                raise ValueError("a teacher with a reference needs the pristine pictures")
+            pooled = pooled - self.pool(pristine, boxes)
+        embedding = F.normalize(self.embed(pooled).float(), dim=-1)
+        kinds, levels = self.heads(embedding)
+        return Regions(pooled, embedding, kinds, levels)
+
+    def pool(self, pictures: Tensor, boxes: Tensor) -> Tensor:
+        """p: B x R x d (or 2 d) of B x 3 x 224 x 224 pictures and B x R x 4 boxes."""
+        _, tokens = self.backbone(pictures)
+        masks = box_masks(boxes, int(self.backbone.rows), int(self.backbone.columns))  # type: ignore[arg-type]
+        share = masks.to(tokens.dtype)
+        share = share / share.sum(-1, keepdim=True)
+        mean = share @ tokens
+        if self.config.statistics == "mean":
+            return mean
+        variance = (share @ tokens.square() - mean.square()).clamp_min(0)
+        return torch.cat([mean, (variance + 1e-4).sqrt()], dim=-1)
+
+
+class Heads(nn.Module):
+    """The linear kind and level heads; they read any unit vector of the embedding space (... x 128)."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.kind = nn.Linear(EMBEDDING, PRISTINE + 1)
+        self.level = nn.Linear(EMBEDDING, 1)
+
+    def forward(self, embedding: Tensor) -> tuple[Tensor, Tensor]:
+        """Kind logits (... x 27) and level (...), 1 to 5."""
+        scaled = embedding * math.sqrt(EMBEDDING)
+        return self.kind(scaled), 1 + 4 * self.level(scaled).squeeze(-1)
+
+
+def box_masks(boxes: Tensor, rows: int, columns: int) -> Tensor:
+    """B x R x 4 boxes in tokens -> B x R x (rows * columns) bool."""
+    top, left, bottom, right = (edge[..., None] for edge in boxes.unbind(-1))
+    y, x = torch.arange(rows, device=boxes.device), torch.arange(columns, device=boxes.device)
+    inside = ((y >= top) & (y < bottom))[..., :, None] & ((x >= left) & (x < right))[..., None, :]
+    return inside.flatten(-2)
