@@ -68,6 +68,11 @@ class SHDIQA(nn.Module):
         panel = config.decoder == "panel"
         self.decoder = PanelDecoder(config.dim, config.heads) if panel else LinearDecoder(config.dim)
 
+    @property
+    def dim(self) -> int:
+        """Channels of c, Z and the blocks."""
+        return self.config.dim
+
     def forward(self, pictures: Tensor) -> Tensor:
         return self.parts(pictures).score
 

@@ -1,0 +1,195 @@
+"""Where teacher and student meet: one batch in, a dict of losses out (method.md 9.1, 9.6).
+
+    Q stream   labelled crops  -> student -> score            -> L_Q
+    D stream   composites      -> student -> block tokens a~ -> u = projection(a~) -> L_CKD against the teacher's e
+                                                             -> affinities of a~   -> L_AKD against those of e
+    L = L_Q + ramp (lambda_c L_CKD + lambda_a L_AKD),  ramp rising from 0 to 1 over the first epoch
+
+The baseline ``kd = "mse"`` imitates instead: L = L_Q + ramp lambda_m mean |u - e|^2.
+"""
+
+from __future__ import annotations
+
+import copy
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from moslens.errors import ConfigError
+from moslens.losses import (
+    Candidates,
+    affinity_distillation,
+    batch_candidates,
+    contrast,
+    imitation_loss,
+    quality_loss,
+)
+from moslens.model import SHDIQA
+from moslens.train.config import DistillSection
+
+KD = ("none", "mse", "ckd", "akd", "ckd+akd")
+EMPTY = -1
+
+
+class StudentTask(nn.Module):
+    """forward: {"q": (crops, labels), "d": {composites, targets, kinds, levels, grid}}, either may be missing.
+
+    Crops and composites are uint8 B x 3 x 224 x 224. Returned are ``loss`` and every term by itself: ``quality``,
+    ``mse``, ``ckd``, ``akd``, the ``ramp``, and how often a block's embedding is nearer to its own target than to
+    those of its picture (``in_image``, beside ``in_image_chance``) and of other pictures (``cross_image``).
+
+    The step count, the queue and the moving average are part of the state, so that a resumed run goes on exactly.
+    Every process fills the same queue: targets are gathered, students are not.
+    """
+
+    step: Tensor
+    queue: Tensor
+    queue_kinds: Tensor
+    queue_levels: Tensor
+
+    def __init__(self, model: SHDIQA, distill: DistillSection, steps_an_epoch: int, *, width: int = 128) -> None:
+        super().__init__()
+        if distill.kd not in KD:
+            raise ConfigError(f"distill.kd is one of {', '.join(KD)}, not {distill.kd!r}")
+        self.model = model
+        self.distill = distill
+        self.ramp_steps = distill.ramp * steps_an_epoch
+        self.register_buffer("step", torch.zeros((), dtype=torch.int64))
+        projects = distill.kd in ("mse", "ckd", "ckd+akd") or distill.projected
+        self.projection = nn.Linear(model.dim, width) if projects and distill.kd != "none" else None
+        if "ckd" in distill.kd and distill.negatives == "queue":
+            self.register_buffer("queue", torch.zeros(distill.queue, width))
+            self.register_buffer("queue_kinds", torch.zeros(distill.queue, dtype=torch.int64))
+            self.register_buffer("queue_levels", torch.full((distill.queue,), EMPTY))
+        self.average = _Average(self.model, self.projection) if distill.view == "ema" and distill.kd != "none" else None
+
+    def forward(self, batch: dict[str, Any]) -> dict[str, Tensor]:
+        losses: dict[str, Tensor] = {}
+        total = torch.zeros((), device=self.step.device)
+        if "q" in batch:
+            crops, labels = batch["q"]
+            losses["quality"] = quality_loss(self.model(as_pictures(crops)), labels)
+            total = total + losses["quality"]
+        if "d" in batch:
+            ramp = self._ramp()
+            terms = self._distil(batch["d"], scored="q" in batch)
+            weights = {"mse": self.distill.lambda_m, "ckd": self.distill.lambda_c, "akd": self.distill.lambda_a}
+            for name, weight in weights.items():
+                if name in terms:
+                    total = total + ramp * weight * terms[name]
+            losses |= terms | {"ramp": torch.tensor(ramp)}
+        if self.training:
+            self.step += 1
+        shown = {name: value.detach() for name, value in losses.items() if bool(value.isfinite())}
+        return {"loss": total, **shown}
+
+    def _ramp(self) -> float:
+        """0 at the first step, 1 from the end of the ramp on."""
+        return min(1.0, float(self.step) / self.ramp_steps) if self.ramp_steps else 1.0
+
+    def _distil(self, batch: dict[str, Any], *, scored: bool) -> dict[str, Tensor]:
+        pictures = as_pictures(batch["composites"])
+        parts = self.model.parts(pictures, batch["grid"])
+        tokens = parts.blocks.gated
+        embedding = None if self.projection is None else self.projection(tokens)
+        if self.average is None:
+            targets = batch["targets"]
+        else:
+            targets = self.average.targets(self.model, self.projection, pictures, batch["grid"], self.distill.decay)
+        terms: dict[str, Tensor] = {}
+        if self.distill.kd == "mse" and embedding is not None:
+            terms["mse"] = imitation_loss(embedding, targets)
+        if embedding is not None:
+            terms |= self._contrast(embedding, targets, batch["kinds"], batch["levels"])
+        if "akd" in self.distill.kd:
+            features = embedding if self.distill.projected and embedding is not None else tokens
+            terms["akd"] = affinity_distillation(features, targets, mode=self.distill.akd)
+        if not scored:
+            # Processes in step need a gradient, be it zero, for what only the score uses.
+            terms["akd" if "akd" in terms else self.distill.kd] += 0.0 * parts.score.sum()
+        return terms
+
+    def _contrast(self, embedding: Tensor, targets: Tensor, kinds: Tensor, levels: Tensor) -> dict[str, Tensor]:
+        everyone = batch_candidates(_gather(targets), _gather(kinds), _gather(levels))
+        rank, world = _place()
+        count = embedding.shape[1]
+        blocks = torch.arange(count, device=kinds.device)
+        rows = torch.arange(len(kinds), device=kinds.device) * world + rank
+        own = (rows[:, None] * count + blocks).flatten()
+        contrastive = "ckd" in self.distill.kd
+        queued = contrastive and self.distill.negatives == "queue"
+        view = contrast(
+            embedding.flatten(0, 1),
+            own,
+            everyone + self._queue() if queued else everyone,
+            tau=self.distill.tau,
+            negatives=self.distill.negatives if contrastive else "in-batch",
+            exclude=self.distill.exclude,
+        )
+        terms = {
+            "in_image": view.accuracy(in_image=True),
+            "in_image_chance": view.chance(in_image=True),
+            "cross_image": view.accuracy(in_image=False),
+        }
+        if contrastive:
+            terms["ckd"] = view.loss()
+        if queued and self.training:
+            self._enqueue(everyone)
+        return terms
+
+    def _queue(self) -> Candidates:
+        earlier = torch.full_like(self.queue_kinds, -1)
+        return Candidates(self.queue, self.queue_kinds, self.queue_levels, earlier)
+
+    def _enqueue(self, fresh: Candidates) -> None:
+        """First in, first out: the newest stand first."""
+        length = len(self.queue)
+        for buffer, values in (
+            (self.queue, F.normalize(fresh.embeddings.float(), dim=1)),
+            (self.queue_kinds, fresh.kinds),
+            (self.queue_levels, fresh.levels),
+        ):
+            buffer.copy_(torch.cat([values, buffer])[:length])
+
+
+class _Average(nn.Module):
+    """The student's own moving average as teacher (R-D): it sees the composite and embeds its own block tokens."""
+
+    def __init__(self, model: SHDIQA, projection: nn.Module | None) -> None:
+        super().__init__()
+        self.model = copy.deepcopy(model).requires_grad_(False)
+        self.projection = None if projection is None else copy.deepcopy(projection).requires_grad_(False)
+
+    @torch.no_grad()
+    def targets(self, model: SHDIQA, projection: nn.Module | None, pictures: Tensor, grid: int, decay: float) -> Tensor:
+        """Follow the student by ``1 - decay``, then read the pictures: B x K x D."""
+        self.eval()
+        for own, current in ((self.model, model), (self.projection, projection)):
+            if own is not None and current is not None and model.training:
+                torch._foreach_lerp_(list(own.parameters()), list(current.parameters()), 1 - decay)
+        tokens: Tensor = self.model.parts(pictures, grid).blocks.gated
+        return tokens if self.projection is None else self.projection(tokens)
+
+
+def as_pictures(pixels: Tensor) -> Tensor:
+    """uint8 B x 3 x H x W -> float in [0, 1], channels last."""
+    return pixels.to(memory_format=torch.channels_last).float() / 255.0
+
+
+def _place() -> tuple[int, int]:
+    """(rank, processes) of this process."""
+    if torch.distributed.is_available() and torch.distributed.is_initialized():
+        return torch.distributed.get_rank(), torch.distributed.get_world_size()
+    return 0, 1
+
+
+def _gather(values: Tensor) -> Tensor:
+    """The whole batch of which every process holds every ``world``-th row; no gradient passes."""
+    _, world = _place()
+    if world == 1:
+        return values
+    parts = [torch.empty_like(values) for _ in range(world)]
+    torch.distributed.all_gather(parts, values.detach().contiguous())
+    return torch.stack(parts, dim=1).flatten(0, 1)

@@ -1,0 +1,165 @@
+"""The student stage: opinion scores and, beside them, the teacher's knowledge of blocks (method.md 9.7)."""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from accelerate import PartialState
+from numpy.typing import NDArray
+from torch import Tensor
+
+from moslens.data.loader import QualityBatches
+from moslens.data.sets import load_dataset
+from moslens.distill.bank import Bank, BankBatches, open_bank, plan_bank
+from moslens.distill.pool import open_pool
+from moslens.distill.task import StudentTask
+from moslens.errors import ConfigError
+from moslens.train import checkpoint
+from moslens.train.config import DataSection, TrainConfig
+from moslens.train.loop import fit, open_run
+from moslens.train.predict import finish_quality_run
+from moslens.train.quality import build_model, labelled_stream, split_of
+from moslens.train.teacher import load_teacher
+
+log = logging.getLogger(__name__)
+
+SCHEDULES = ("joint", "warm-start", "two-stage")
+EMBEDDING_FILE = "embedding.safetensors"
+
+
+@dataclasses.dataclass(frozen=True)
+class Composites:
+    """The D stream's material: the bank, and the targets (None where the student's average gives them)."""
+
+    bank: Bank
+    targets: NDArray[np.float32] | None
+    teacher: str | None
+
+    @property
+    def width(self) -> int:
+        """Channels of a target."""
+        return 128 if self.targets is None else int(self.targets.shape[-1])
+
+    def facts(self) -> dict[str, Any]:
+        return {"bank": self.bank.digest, "teacher": self.teacher}
+
+
+class StudentBatches:
+    """The Q stream and the D stream step by step; either may be missing. ``steps`` is given where Q is."""
+
+    def __init__(self, q: QualityBatches | None, d: BankBatches | None, steps: int) -> None:
+        self.q = q
+        self.d = d
+        self.steps = steps if q is None else q.steps
+
+    def epoch(self, epoch: int, start: int = 0, rank: int = 0, world: int = 1) -> Iterator[dict[str, Any]]:
+        """The batches of an epoch from step ``start`` on, for process ``rank`` of ``world``."""
+        if self.d is not None and self.d.batch % world:
+            raise ConfigError(f"distill.batch {self.d.batch} is not a multiple of {world} processes")
+        labelled = None if self.q is None else self.q.epoch(epoch, start, rank, world)
+        for step in range(start, self.steps):
+            batch: dict[str, Any] = {}
+            if labelled is not None:
+                batch["q"] = next(labelled)
+            if self.d is not None:
+                batch["d"] = self.d.draw(epoch, step, rank, world)
+            yield batch
+
+
+def train_student(config: TrainConfig, run: Path, *, resume: bool = False) -> None:
+    """Train a student as configured and score its test part with the weights of the last epoch.
+
+    Beside what the quality stage leaves, ``embedding.safetensors`` holds the projection a~ -> u and the teacher's
+    heads that read u. The bank, its targets and a first phase of distillation alone are made if they are not there.
+    """
+    distill = config.distill
+    if distill.schedule not in SCHEDULES:
+        raise ConfigError(f"distill.schedule is one of {', '.join(SCHEDULES)}, not {distill.schedule!r}")
+    warms = distill.schedule != "joint" and distill.kd != "none"
+    if warms and distill.warm < 1:
+        raise ConfigError(f"distill.schedule {distill.schedule} needs distill.warm, the steps of its first phase")
+    dataset = load_dataset(config.data.name, Path(config.data.root))
+    split = split_of(dataset, config.data)
+    q, labels = labelled_stream(config, dataset, split)
+    composites = None if distill.kd == "none" else open_composites(config)
+    facts = {"labels": dataclasses.asdict(labels), "train_pictures": len(split.train)}
+    open_run(run, config, facts | (composites.facts() if composites else {}), resume=resume)
+    joint = distill if distill.schedule != "two-stage" else dataclasses.replace(distill, kd="none")
+    d = None
+    if composites is not None and joint.kd != "none":
+        d = BankBatches(composites.bank, composites.targets, distill.batch, config.seed)
+    batches = StudentBatches(q, d, 0)
+    torch.manual_seed(config.seed)
+    width = composites.width if composites else 128
+    task = StudentTask(build_model(config.model, pretrained=True), joint, batches.steps, width=width)
+    if warms and composites is not None:
+        folder = Path(distill.warm_run) if distill.warm_run else run / "warm"
+        warm_up(config, composites, folder)
+        start_from(task, folder)
+    if fit(task, batches, config, run):
+        save_embedding(task, config, run)
+        finish_quality_run(run, dataset, split)
+
+
+def open_composites(config: TrainConfig) -> Composites:
+    """The bank and the teacher's targets of a configuration; made by the main process where they are not there."""
+    distill = config.distill
+    state = PartialState(cpu=not torch.cuda.is_available())
+    pool = open_pool(config.bdm.root, held_out=config.bdm.held_out)
+    plan = plan_bank(pool, config.bdm, config.data.working_size, distill.entries, distill.bank_seed)
+    with state.main_process_first():
+        bank = open_bank(Path(distill.bank), plan)
+        if distill.view == "ema":
+            return Composites(bank, None, None)
+        teacher = Path(distill.teacher)
+        targets = bank.targets(teacher, distill.view, distill.target)
+    return Composites(bank, targets, checkpoint.file_sha256(teacher / "model.safetensors"))
+
+
+def warm_up(config: TrainConfig, composites: Composites, folder: Path) -> None:
+    """``distill.warm`` steps of distillation alone, into a run folder of their own; a finished one is used again."""
+    if (folder / EMBEDDING_FILE).is_file():
+        log.info("%s: starting from the distillation found there", folder)
+    distill = dataclasses.replace(config.distill, schedule="joint", warm_run="")
+    alone = dataclasses.replace(
+        config,
+        data=DataSection(name="", root="", working_size=config.data.working_size),
+        optim=dataclasses.replace(config.optim, epochs=1),
+        distill=distill,
+    )
+    open_run(folder, alone, composites.facts(), resume=True)
+    if (folder / EMBEDDING_FILE).is_file():
+        return
+    d = BankBatches(composites.bank, composites.targets, distill.batch, config.seed)
+    torch.manual_seed(config.seed)
+    model = build_model(config.model, pretrained=True)
+    task = StudentTask(model, distill, distill.warm, width=composites.width)
+    if fit(task, StudentBatches(None, d, distill.warm), alone, folder):
+        save_embedding(task, alone, folder)
+    PartialState().wait_for_everyone()
+
+
+def start_from(task: StudentTask, folder: Path) -> None:
+    """Fill a student with the weights of a first phase."""
+    task.model.load_state_dict(checkpoint.load_tensors(folder / "model.safetensors"))
+    if task.projection is not None:
+        state = checkpoint.load_tensors(folder / EMBEDDING_FILE)
+        own = {key.removeprefix("projection."): v for key, v in state.items() if key.startswith("projection.")}
+        task.projection.load_state_dict(own)
+
+
+def save_embedding(task: StudentTask, config: TrainConfig, run: Path) -> None:
+    """The projection of a finished student, and the teacher's heads where they can read it."""
+    tensors: dict[str, Tensor] = {}
+    if task.projection is not None:
+        tensors |= {f"projection.{k}": v for k, v in task.projection.state_dict().items()}
+        if config.distill.view != "ema" and config.distill.target == "embedding":
+            teacher, _ = load_teacher(Path(config.distill.teacher))
+            tensors |= {f"heads.{k}": v for k, v in teacher.heads.state_dict().items()}
+    checkpoint.save_tensors(run / EMBEDDING_FILE, tensors)
