@@ -61,6 +61,10 @@ class Teacher(nn.Module):
             raise ConfigError(f"statistics are mean or mean-std, not {config.statistics!r}")
         self.config = config
         self.backbone = build_backbone(config.backbone, config.dim, weights=weights, fold=config.fold)
+        # regions are all it reads: a layer without a gradient would hold up processes in step
+        for name, parameter in self.backbone.named_parameters():
+            if name.startswith("whole."):
+                parameter.requires_grad_(False)
         width = int(self.backbone.dim) * (2 if config.statistics == "mean-std" else 1)  # type: ignore[arg-type]
         self.embed = nn.Sequential(nn.LayerNorm(width), nn.Linear(width, width), nn.GELU(), nn.Linear(width, EMBEDDING))
         self.heads = Heads()
