@@ -89,7 +89,7 @@ class Teacher(nn.Module):
         masks = box_masks(boxes, int(self.backbone.rows), int(self.backbone.columns))  # type: ignore[arg-type]
         share = masks.to(tokens.dtype)
         share = share / share.sum(-1, keepdim=True)
-        mean = share @ tokens
+        mean: Tensor = share @ tokens
         if self.config.statistics == "mean":
             return mean
         variance = (share @ tokens.square() - mean.square()).clamp_min(0)
