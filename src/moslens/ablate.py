@@ -101,7 +101,7 @@ def _finished(run: Path, config: TrainConfig) -> bool:
     if not (run / "metrics.json").is_file():
         return False
     # a run of another configuration is left to the training, which refuses it by name
-    return bool(read_json(run / "config.json")["config"] == json.loads(json.dumps(config.to_dict())))
+    return from_dict(read_json(run / "config.json")["config"]) == config
 
 
 def _result(plan: AblationPlan, output: Path) -> dict[str, Any]:

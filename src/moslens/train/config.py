@@ -27,7 +27,8 @@ class DataSection:
     """The labelled pictures. ``split`` is the seed of the 80/20 split, or -1 to train on every picture.
 
     ``validation`` and ``fraction`` are shares of the training part; ``repeats`` is how often a picture is drawn
-    in an epoch, each time with another crop; ``workers`` > 0 loads batches in that many processes.
+    in an epoch, each time with another crop; ``workers`` > 0 loads batches in that many processes. Labels are learned
+    in units of their standard deviation, or with ``standardise`` false as they are.
     """
 
     name: str = "livec"
@@ -38,13 +39,16 @@ class DataSection:
     working_size: int = 512
     repeats: int = 1
     workers: int = 0
+    standardise: bool = True
 
 
 @dataclass(frozen=True)
 class OptimSection:
-    """AdamW with warm-up and a cosine to zero; learning rates of the pretrained body and of everything new.
+    """AdamW; learning rates of the pretrained body and of everything new.
 
-    ``warmup`` is a share of all steps. ``frozen`` lists parameter-name prefixes that do not train.
+    ``rule`` cosine: warm-up over the share ``warmup`` of all steps, then a cosine to zero. ``rule`` lineage (DEIQT and
+    its kin): epoch by epoch, ``warmup_epochs`` of warm-up, then a tenth every ``step_epochs``, counted from the start
+    or, ``warmup_prefix``, from the end of the warm-up. ``frozen`` lists parameter-name prefixes that do not train.
     ``ema`` > 0 keeps an exponential moving average of the weights with that decay and releases it.
     """
 
@@ -57,6 +61,10 @@ class OptimSection:
     clip: float = 5.0
     ema: float = 0.0
     frozen: tuple[str, ...] = ()
+    rule: str = "cosine"
+    warmup_epochs: int = 3
+    step_epochs: int = 3
+    warmup_prefix: bool = False
 
 
 @dataclass(frozen=True)

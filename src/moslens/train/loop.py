@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from moslens.errors import CheckpointError, ConfigError
 from moslens.train import checkpoint
-from moslens.train.config import OptimSection, TrainConfig
+from moslens.train.config import OptimSection, TrainConfig, from_dict
 
 log = logging.getLogger(__name__)
 
@@ -37,20 +37,23 @@ def open_run(run: Path, config: TrainConfig, facts: dict[str, Any], *, resume: b
     """
     state = PartialState(cpu=not torch.cuda.is_available())
     if state.is_main_process:
-        _claim_run(run, {"config": config.to_dict(), **facts}, resume)
+        _claim_run(run, config, facts, resume)
     state.wait_for_everyone()
 
 
-def _claim_run(run: Path, content: dict[str, Any], resume: bool) -> None:
+def _claim_run(run: Path, config: TrainConfig, facts: dict[str, Any], resume: bool) -> None:
     path = run / "config.json"
     if path.exists():
         if not resume:
             raise CheckpointError("holds a run already: --resume goes on with it", run)
-        if checkpoint.read_json(path) != json.loads(json.dumps(content)):
+        old = checkpoint.read_json(path)
+        # read back, so that a setting added since then with its old meaning as default parts no run from its folder
+        same = from_dict(old.pop("config", {}), path) == from_dict(config.to_dict())
+        if not same or old != json.loads(json.dumps(facts)):
             raise CheckpointError("was started with another configuration or other data", run)
         return
     run.mkdir(parents=True, exist_ok=True)
-    checkpoint.write_json(path, content)
+    checkpoint.write_json(path, {"config": config.to_dict(), **facts})
 
 
 def parameter_groups(module: nn.Module, optim: OptimSection) -> list[dict[str, Any]]:
@@ -78,6 +81,19 @@ def rate(step: int, total: int, warmup: float) -> float:
     if step < warm:
         return (step + 1) / warm
     return 0.5 * (1 + math.cos(math.pi * (step - warm) / max(1, total - warm)))
+
+
+def rate_of(optim: OptimSection, step: int, steps_an_epoch: int) -> float:
+    """Share of the base rate at ``step`` under the rule of a configuration."""
+    if optim.rule == "cosine":
+        return rate(step, optim.epochs * steps_an_epoch, optim.warmup)
+    if optim.rule != "lineage":
+        raise ConfigError(f"optim.rule is cosine or lineage, not {optim.rule!r}")
+    epoch = step // steps_an_epoch
+    if epoch < optim.warmup_epochs:
+        return 1e-3 + (1 - 1e-3) * epoch / optim.warmup_epochs
+    since = epoch - optim.warmup_epochs * optim.warmup_prefix
+    return float(0.1 ** (since // optim.step_epochs))
 
 
 class Average:
@@ -152,7 +168,7 @@ def fit(task: nn.Module, batches: Batches, config: TrainConfig, run: Path, *, st
     wrapped.train()
     started, first = time.monotonic(), state.step
     for batch in _batches_from(batches, state.step, end, accelerator):
-        factor = rate(state.step, total, config.optim.warmup)
+        factor = rate_of(config.optim, state.step, batches.steps)
         losses, norm = _step(accelerator, wrapped, state.optimiser, batch, factor, config.optim.clip)
         state.step += 1
         if state.average is not None:

@@ -59,10 +59,10 @@ def build_model(section: ModelSection, *, pretrained: bool) -> SHDIQA:
 
 
 def labelled_stream(config: TrainConfig, dataset: Dataset, split: Split) -> tuple[QualityBatches, Labels]:
-    """Decode the training part and standardise its labels."""
+    """Decode the training part and standardise its labels, unless they are to stay as they are."""
     samples = [dataset.samples[i] for i in split.train]
     mos = np.array([sample.mos for sample in samples])
-    labels = Labels(float(mos.mean()), float(mos.std()))
+    labels = Labels(float(mos.mean()), float(mos.std())) if config.data.standardise else Labels(0.0, 1.0)
     log.info("decoding %d pictures", len(samples))
     pictures = decode_all([sample.path for sample in samples], config.data.working_size)
     stream = CropStream(pictures, [float(v) for v in (mos - labels.mean) / labels.std], config.seed)
