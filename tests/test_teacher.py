@@ -49,7 +49,7 @@ def tiny_teacher(pool_folder: Path, **teacher: Any) -> TrainConfig:
             "checkpoint_every": 2,
             "model": TINY_MODEL,
             "bdm": {"root": str(pool_folder)},
-            "teacher": {"views": 16, "regions": 2, "siblings": 2, **teacher},
+            "teacher": {"views": 16, "regions": 2, "siblings": 2, "examined": 1, **teacher},
             "optim": {"epochs": 2, "batch": 4},
         }
     )

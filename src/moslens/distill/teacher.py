@@ -101,7 +101,7 @@ class Tally:
 
 
 @torch.inference_mode()
-def measure_views(teacher: Teacher, pool: Pool, working_size: int, view: str, repeats: int = 2) -> dict[str, Any]:
+def measure_views(teacher: Teacher, pool: Pool, working_size: int, view: str, repeats: int) -> dict[str, Any]:
     """Accuracies on held-out photos: every kind at every level that changes a picture, ``repeats`` photos each.
 
     One random block of a random grid is asked for in each picture. Kinds and levels are thus balanced; pristine crops
@@ -132,7 +132,7 @@ def measure_views(teacher: Teacher, pool: Pool, working_size: int, view: str, re
 
 
 @torch.inference_mode()
-def measure_composites(teacher: Teacher, pool: Pool, working_size: int, count: int = 150) -> dict[str, Any]:
+def measure_composites(teacher: Teacher, pool: Pool, working_size: int, count: int) -> dict[str, Any]:
     """The same blocks of held-out composites asked for twice: in the composite, and in the uniform view (R-A).
 
     Levels are drawn half-Gaussian, as in distillation. The gap is what reading R-A saves the student from.

@@ -92,7 +92,8 @@ class TeacherSection:
 
     ``views`` are made afresh for each epoch, ``siblings`` of every crop, each with another kind; a share ``pristine``
     of them is left clean. Each gives ``regions`` rectangles of at least ``smallest`` tokens a side. Kinds and levels
-    are drawn evenly. ``statistics`` of a region's tokens: mean, or mean-std.
+    are drawn evenly. ``statistics`` of a region's tokens: mean, or mean-std. ``examined``: held-out photos that each
+    kind and level is asked of at the end, beside 25 times as many composites.
     """
 
     view: str = "uniform"
@@ -104,6 +105,7 @@ class TeacherSection:
     smallest: int = 3
     smoothing: float = 0.1
     level_weight: float = 0.5
+    examined: int = 6
 
 
 @dataclass(frozen=True)

@@ -74,8 +74,10 @@ def write_card(config: TrainConfig, pool: Pool, run: Path) -> None:
     checkpoint.write_json(run / "card.json", card)
     teacher, _ = load_teacher(run)
     log.info("measuring on %d held-out photos", len(pool.held_out))
-    card["held_out"] = measure_views(teacher, pool, config.data.working_size, config.teacher.view)
-    card["composites"] = measure_composites(teacher, pool, config.data.working_size)
+    card["held_out"] = measure_views(
+        teacher, pool, config.data.working_size, config.teacher.view, config.teacher.examined
+    )
+    card["composites"] = measure_composites(teacher, pool, config.data.working_size, 25 * config.teacher.examined)
     checkpoint.write_json(run / "card.json", card)
 
 
