@@ -285,6 +285,9 @@ def test_draw_grid() -> None:
     [
         {"grid": 0},
         {"grid": (2, 0)},
+        {"grid": 1.5},
+        {"grid": (2, 2, 2)},
+        {"min_change": float("nan")},
         {"mode": "blocks"},
         {"levels": "gaussian"},
         {"level": 6},

@@ -2,8 +2,10 @@
 
 import json
 import os
+import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -116,7 +118,9 @@ def test_a_broken_picture_costs_its_row(photos: Path, tmp_path: Path, capsys: py
         assert (row["path"], row["blocks"]) == (None, [])
         assert row["error"]["message"].count(row["source"]) == 1
     assert len(list((tmp_path / "out" / "pictures").iterdir())) == len(rows) - 3 == 3
-    assert "3 of them errors" in capsys.readouterr().err
+    printed = capsys.readouterr().err.splitlines()
+    assert printed[:-1] == [f"moslens: {row['error']['message']}" for row in errors.values()]
+    assert "3 of them errors" in printed[-1]
 
 
 def test_kinds_and_level(photos: Path, tmp_path: Path) -> None:
@@ -145,6 +149,25 @@ def test_equal_names_get_pictures_of_their_own(photos: Path, tmp_path: Path) -> 
 def test_output_inside_the_input_is_not_read(photos: Path) -> None:
     code, rows = run(photos, photos / "out")
     assert (code, len(rows)) == (0, 4)
+
+
+def test_no_picture_is_ever_replaced(photos: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A folder that is input and output at once, with photos where degraded ones would go."""
+    (photos / "below").rename(photos / "pictures")
+    before = contents(photos)
+    assert call("degrade", photos, "--output", photos) == 2
+    assert contents(photos) == before
+    assert f"{photos / 'pictures'}: is there already" in capsys.readouterr().err
+
+
+def test_very_long_names_are_cut(photos: Path, tmp_path: Path) -> None:
+    for name in ("x" * 251 + ".png", "x" * 251 + ".bmp", "\N{SNOWMAN}" * 83 + ".png"):
+        Image.fromarray(picture(64, 64)).save(photos / name)
+    code, rows = run(photos, tmp_path / "out")
+    assert (code, len(rows)) == (0, 7)
+    names = [Path(row["path"]).name for row in rows if "x" in row["path"] or "\N{SNOWMAN}" in row["path"]]
+    assert names == ["x" * 240 + ".png", "x" * 240 + "-2.png", "\N{SNOWMAN}" * 80 + ".png"]
+    assert all((tmp_path / "out" / row["path"]).exists() for row in rows)
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="other systems refuse such names")
@@ -204,6 +227,102 @@ def test_interrupted_keeps_what_was_done(photos: Path, tmp_path: Path, monkeypat
     assert (code, len(rows)) == (130, 2)
 
 
+def slow_run(photos: Path, output: Path) -> subprocess.Popen[str]:
+    """A run in two processes, seen with its first row and with pictures that take long still in work."""
+    large = Image.fromarray(np.tile(picture(200, 200), (12, 12, 1)))
+    for number in range(4):
+        large.save(photos / f"z{number}.bmp")
+    words = [sys.executable, "-m", "moslens", "degrade", str(photos), "--output", str(output), "--workers", "2"]
+    process = subprocess.Popen(words, stderr=subprocess.PIPE, text=True, start_new_session=True)
+    while not ((output / "labels.jsonl").exists() and (output / "labels.jsonl").stat().st_size):
+        assert process.poll() is None
+        time.sleep(0.01)
+    return process
+
+
+def is_running(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False
+
+
+def children(process: subprocess.Popen[str]) -> list[int]:
+    """The workers: those of the child processes that would do a job, not Python's own helper."""
+    pids = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
+    return [int(pid) for pid in pids if "spawn_main" in Path(f"/proc/{pid}/cmdline").read_text()]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="looks processes up in /proc")
+@pytest.mark.parametrize("whole_group", [True, False])
+def test_control_c_ends_at_once_and_leaves_no_picture_without_a_row(
+    photos: Path, tmp_path: Path, whole_group: bool
+) -> None:
+    process = slow_run(photos, tmp_path / "out")
+    workers = children(process)
+    assert len(workers) == 2
+    (os.killpg if whole_group else os.kill)(process.pid, signal.SIGINT)
+    _, printed = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert "Traceback" not in printed
+    assert not any(is_running(pid) for pid in workers)
+    rows = [json.loads(line) for line in (tmp_path / "out" / "labels.jsonl").read_text().splitlines()]
+    assert 1 <= len(rows) < 8
+    pictures = sorted(path.name for path in (tmp_path / "out" / "pictures").iterdir())
+    assert pictures == sorted(Path(row["path"]).name for row in rows)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="looks processes up in /proc")
+def test_workers_do_not_outlive_a_killed_run(photos: Path, tmp_path: Path) -> None:
+    process = slow_run(photos, tmp_path / "out")
+    workers = children(process)
+    process.kill()
+    process.communicate(timeout=60)
+    deadline = time.monotonic() + 60
+    while any(is_running(pid) for pid in workers):
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="looks processes up in /proc")
+def test_a_killed_worker_ends_the_run_with_a_reason(photos: Path, tmp_path: Path) -> None:
+    process = slow_run(photos, tmp_path / "out")
+    os.kill(children(process)[0], signal.SIGKILL)
+    _, printed = process.communicate(timeout=60)
+    assert process.returncode == 2
+    assert "try fewer --workers" in printed
+    assert "Traceback" not in printed
+
+
+def test_a_full_disk_ends_the_run_with_a_reason(
+    photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    save = Image.Image.save
+
+    def no_space(image: Image.Image, target: object, **words: Any) -> None:
+        if isinstance(target, Path):
+            raise OSError(28, "No space left on device")
+        save(image, target, **words)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(Image.Image, "save", no_space)
+    assert call("degrade", photos, "--output", tmp_path / "out", "--workers", "1") == 2
+    assert f"{tmp_path / 'out' / 'pictures' / 'a.png'}: No space left on device" in capsys.readouterr().err
+
+
+def test_a_codec_that_fails_costs_one_row(photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    save = Image.Image.save
+
+    def fails_once(image: Image.Image, target: object, **words: Any) -> None:
+        if words.get("format") == "JPEG" and image.size == (128, 96):
+            raise OSError("encoder error -2")
+        save(image, target, **words)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(Image.Image, "save", fails_once)
+    code, rows = run(photos, tmp_path / "out", "--kinds", "jpeg")
+    assert code == 1
+    assert [row.get("error", {}).get("code") for row in rows] == ["internal", None, None, None]
+
+
 def test_label_drawing_marks_cuts_and_blocks() -> None:
     grey = np.full((280, 280, 3), 90, np.uint8)
     bdm = BlockDegradation(grid=2, kinds=("mean_shift", "jpeg"), p_clean=0.0, feather=0.0, level=4)
@@ -229,9 +348,12 @@ def test_sheets_hold_twelve(tmp_path: Path) -> None:
     with Image.open(tmp_path / "contact-sheet-1.png") as full:
         assert full.height > 4 * 300
         assert full.width > 3 * 560
-    sheet = contact_sheet([Image.new("RGB", (560, 300), "red")], ["long/" * 60 + "\udce9.png"])
+    red = Image.new("RGB", (560, 300), "red")
+    sheet = contact_sheet([red], ["long/" * 60 + "\udce9.png"])
     assert sheet.width < 600
     assert sheet.getpixel((300, 200)) == (255, 0, 0)
+    broken, whole = (np.asarray(contact_sheet([red], [title])) for title in ("two\nlines", "two?lines"))
+    assert_array_equal(broken, whole)
 
 
 def test_distortions_lists_the_table(capsys: pytest.CaptureFixture[str]) -> None:

@@ -182,6 +182,15 @@ def test_wrong_shape(shape: tuple[int, ...]) -> None:
         distort(np.zeros(shape, np.uint8), "jpeg", 1, np.random.default_rng(0))
 
 
+@pytest.mark.parametrize("worst", [255.0, -0.01, np.nan])
+def test_floats_outside_the_range(worst: float) -> None:
+    """Floats from 0 to 255 are the usual mistake; cut to 1 they would be a white picture."""
+    image = np.full((32, 32, 3), 0.5, np.float32)
+    image[3, 4, 1] = worst
+    with pytest.raises(ValueError, match=r"in \[0, 1\]"):
+        distort(image, "jpeg", 1, np.random.default_rng(0))
+
+
 @pytest.mark.parametrize("image", [picture().astype(np.int64), picture().astype(np.uint16), picture().tolist()])
 def test_wrong_type(image: object) -> None:
     with pytest.raises(TypeError, match="uint8"):

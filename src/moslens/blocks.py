@@ -112,8 +112,7 @@ class BlockDegradation:
     max_tries: int = 5
 
     def __post_init__(self) -> None:
-        if min(rows_columns(self.grid)) < 1:
-            raise ConfigError(f"a grid has at least one block, not {self.grid}")
+        rows_columns(self.grid)
         if self.mode not in get_args(Mode):
             raise ConfigError(f"mode is one of {', '.join(get_args(Mode))}, not {self.mode!r}")
         if self.levels not in get_args(Levels):
@@ -124,6 +123,8 @@ class BlockDegradation:
             raise ConfigError(f"types is at least 1, not {self.types}")
         if not (0 <= self.p_clean <= 1 and 0 <= self.feather <= 1):
             raise ConfigError("p_clean and feather are chances from 0 to 1")
+        if not self.min_change >= 0:
+            raise ConfigError(f"min_change is at least 0, not {self.min_change}")
         if self.max_tries < 1:
             raise ConfigError(f"max_tries is at least 1, not {self.max_tries}")
         self._by_group()

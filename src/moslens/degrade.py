@@ -3,12 +3,11 @@
 import hashlib
 import os
 import signal
-from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
-from concurrent.futures import Future, ProcessPoolExecutor
+from collections.abc import Generator, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from itertools import islice
 from multiprocessing import get_context
+from multiprocessing.connection import Connection, wait
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +16,7 @@ from PIL import Image
 
 from moslens.blocks import BlockDegradation, Composite
 from moslens.distortions import KINDS
-from moslens.errors import ImageError, InternalError, OutputError
+from moslens.errors import ImageError, InternalError, MoslensError, OutputError
 from moslens.image import decode
 from moslens.sheet import draw_labels
 
@@ -25,6 +24,9 @@ PICTURES = "pictures"
 
 # Degraded photos are noisy: higher levels of zlib take several times as long for a few percent.
 _PNG_LEVEL = 3
+
+# File systems allow 255 bytes; the rest is for a number and the extension.
+_LONGEST_STEM = 240
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +57,7 @@ class Degraded:
 
 
 def plan(sources: Sequence[str], seed: int, thumbnails: int) -> list[Job]:
-    """One job a source: the PNG has the name of the source, with -2, -3 ... where that is taken.
+    """One job a source: the PNG has the name of the source, cut where very long, with -2, -3 ... where that is taken.
 
     A picture's seed depends on the seed of the run and its PNG's name alone, so that neither the number of workers
     nor the pictures after it matter.
@@ -63,7 +65,7 @@ def plan(sources: Sequence[str], seed: int, thumbnails: int) -> list[Job]:
     jobs = []
     taken: set[str] = set()
     for index, source in enumerate(sources):
-        stem = Path(source).stem
+        stem = _shortened(Path(source).stem)
         name, number = stem, 2
         while name.lower() in taken:
             name, number = f"{stem}-{number}", number + 1
@@ -78,24 +80,34 @@ def picture_seed(seed: int, name: str) -> int:
     return int.from_bytes(digest[:6], "big")
 
 
-def degrade_all(jobs: Iterable[Job], settings: Settings, workers: int) -> Iterator[Degraded]:
+def degrade_all(jobs: Sequence[Job], settings: Settings, workers: int) -> Generator[Degraded, None, None]:
     """Do the jobs in ``workers`` processes (in this one if 1); results in order, as soon as it is their turn.
 
-    Raises ``OutputError`` where a picture cannot be written; a picture that cannot be read is a row.
+    Closed early, it ends the processes at once, whatever they are doing. Raises ``OutputError`` where a picture
+    cannot be written and ``MoslensError`` where a process was killed; a picture that cannot be read is a row.
     """
     if workers == 1:
         yield from (degrade_one(job, settings) for job in jobs)
         return
-    pool = ProcessPoolExecutor(workers, mp_context=get_context("spawn"), initializer=_ignore_interrupt)
-    waiting: deque[Future[Degraded]] = deque()
-    remaining = iter(jobs)
-    try:
-        waiting.extend(pool.submit(degrade_one, job, settings) for job in islice(remaining, 2 * workers))
-        while waiting:
-            yield waiting.popleft().result()
-            waiting.extend(pool.submit(degrade_one, job, settings) for job in islice(remaining, 1))
-    finally:
-        pool.shutdown(cancel_futures=True)
+    # Not a ProcessPoolExecutor: ending its processes early can block it for ever, and they outlive a killed parent.
+    with _crew(settings, workers) as crew:
+        idle = list(crew)
+        started = turn = 0
+        ready: dict[int, Degraded] = {}
+        while turn < len(jobs):
+            while idle and started < min(len(jobs), turn + 2 * workers):
+                with suppress(BrokenPipeError):  # a line that is dead says so below
+                    idle.pop().send((started, jobs[started]))
+                started += 1
+            busy = [line for line in crew if line not in idle]
+            answered = wait(busy)
+            for line in (line for line in busy if line in answered):
+                number, result = _receive(line)
+                ready[number] = result
+                idle.append(line)
+            while turn in ready:
+                yield ready.pop(turn)
+                turn += 1
 
 
 def degrade_one(job: Job, settings: Settings) -> Degraded:
@@ -107,7 +119,7 @@ def degrade_one(job: Job, settings: Settings) -> Degraded:
         result = settings.bdm(pixels, np.random.default_rng(job.seed))
     except ImageError as error:
         return _failed(row, error if error.path else type(error)(error.message, job.source))
-    except (MemoryError, ArithmeticError, LookupError, TypeError, ValueError) as error:
+    except (MemoryError, OSError, ArithmeticError, LookupError, TypeError, ValueError) as error:
         return _failed(row, InternalError(f"{type(error).__name__}: {error}", job.source))
     target = settings.folder / PICTURES / job.name
     try:
@@ -142,6 +154,66 @@ def _failed(row: dict[str, Any], error: ImageError) -> Degraded:
     return Degraded(row | {"error": {"code": error.code, "message": str(error)}})
 
 
-def _ignore_interrupt() -> None:
-    """Control-C is for the parent, which then stops the workers."""
+def _shortened(stem: str) -> str:
+    while len(os.fsencode(stem)) > _LONGEST_STEM:
+        stem = stem[:-1]
+    return stem
+
+
+@contextmanager
+def _crew(settings: Settings, workers: int) -> Iterator[Sequence[Connection]]:
+    """Lines to ``workers`` processes that take (number, job) and answer (number, ``Degraded`` or an error)."""
+    context = get_context("spawn")
+    lines: list[Connection] = []
+    processes = []
+    try:
+        for _ in range(workers):
+            line, far_end = context.Pipe()
+            lines.append(line)
+            process = context.Process(target=_serve, args=(far_end, settings), daemon=True)
+            with _interrupts_held():
+                process.start()
+            processes.append(process)
+            far_end.close()
+        yield lines
+    finally:
+        for process in processes:
+            process.terminate()
+        for process in processes:
+            process.join()
+
+
+def _serve(line: Connection, settings: Settings) -> None:
+    """One process of the crew. Control-C is for the parent; where that is gone, its line ends and so does this."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    with suppress(EOFError, BrokenPipeError, ConnectionResetError):
+        while True:
+            number, job = line.recv()
+            try:
+                answer: Degraded | MoslensError = degrade_one(job, settings)
+            except MoslensError as error:
+                answer = error
+            line.send((number, answer))
+
+
+def _receive(line: Connection) -> tuple[int, Degraded]:
+    try:
+        number, answer = line.recv()
+    except (EOFError, ConnectionResetError):
+        raise MoslensError("a worker was killed, most likely for want of memory: try fewer --workers") from None
+    if isinstance(answer, MoslensError):
+        raise answer
+    return number, answer
+
+
+@contextmanager
+def _interrupts_held() -> Iterator[None]:
+    """Control-C waits, here and in processes started meanwhile, which have no handler before they are set up."""
+    if not hasattr(signal, "pthread_sigmask"):
+        yield
+        return
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)

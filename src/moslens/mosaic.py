@@ -2,12 +2,13 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from numbers import Integral
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from moslens.errors import ImageTooSmall
+from moslens.errors import ConfigError, ImageTooSmall
 
 Array = NDArray[Any]
 Ints = NDArray[np.int64]
@@ -39,7 +40,7 @@ def grid_blocks(width: int, height: int, grid: int | tuple[int, int]) -> tuple[B
     """The blocks of a picture in reading order; the last of a row or column takes the remainder.
 
     Cuts are at multiples of 16 px: of n whole cells a side, cut i of g is at cell round(i n / g), halves to
-    even. Raises ``ImageTooSmall`` where a side has fewer cells than blocks.
+    even. Raises ``ImageTooSmall`` where a side has fewer cells than blocks, ``ConfigError`` for a wrong grid.
     """
     rows, columns = rows_columns(grid)
     if height // CELL < rows or width // CELL < columns:
@@ -63,7 +64,11 @@ def grid_blocks(width: int, height: int, grid: int | tuple[int, int]) -> tuple[B
 
 
 def rows_columns(grid: int | tuple[int, int]) -> tuple[int, int]:
-    return (grid, grid) if isinstance(grid, int) else grid
+    """The grid as (rows, columns). Raises ``ConfigError`` unless both are whole numbers from 1 up."""
+    pair = grid if isinstance(grid, tuple) else (grid, grid)
+    if len(pair) != 2 or not all(isinstance(n, Integral) and n >= 1 for n in pair):
+        raise ConfigError(f"a grid is the blocks a side or (rows, columns), at least one, not {grid!r}")
+    return int(pair[0]), int(pair[1])
 
 
 def cell_cuts(cells: int, parts: int) -> list[int]:

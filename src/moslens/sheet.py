@@ -59,6 +59,10 @@ def contact_sheet(thumbnails: Sequence[Image.Image], titles: Sequence[str]) -> I
     return sheet
 
 
+def sheet_name(number: int) -> str:
+    return f"contact-sheet-{number}.png"
+
+
 class Sheets:
     """Writes ``contact-sheet-1.png`` and so on into a folder, twelve pictures each, as thumbnails come."""
 
@@ -77,7 +81,7 @@ class Sheets:
         if self._waiting:
             self.written += 1
             thumbnails, titles = zip(*self._waiting, strict=True)
-            contact_sheet(thumbnails, titles).save(self.folder / f"contact-sheet-{self.written}.png")
+            contact_sheet(thumbnails, titles).save(self.folder / sheet_name(self.written))
             self._waiting.clear()
 
 
@@ -97,7 +101,7 @@ def _draw_label(draw: ImageDraw.ImageDraw, text: str, block: Block, scale: float
 
 def _shortened(title: str, font: ImageFont.FreeTypeFont | ImageFont.ImageFont) -> str:
     """The title with its middle left out where it is too wide; what cannot be printed as a question mark."""
-    shown = title.encode("utf-8", "replace").decode()
+    shown = "".join(letter if letter.isprintable() else "?" for letter in title)
     kept = len(shown)
     text = shown
     while kept > 8 and font.getlength(text) > _WIDTH:

@@ -1,19 +1,22 @@
 """``moslens degrade``: parse, check, run, exit code."""
 
 import json
-import os
 import sys
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing, contextmanager
+from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from moslens.bulk.inputs import find_pictures
 from moslens.errors import ConfigError, OutputError
+
+if TYPE_CHECKING:
+    from moslens.degrade import Job, Settings
 
 LABELS = "labels.jsonl"
 
@@ -61,9 +64,10 @@ def run(
     130 interrupted (what was finished is labelled).
     """
     from moslens.blocks import BlockDegradation
-    from moslens.degrade import PICTURES, Settings, degrade_all, plan
+    from moslens.degrade import PICTURES, Settings, plan
     from moslens.distortions import KINDS
-    from moslens.sheet import PER_SHEET, Sheets
+    from moslens.runtime import available_cores
+    from moslens.sheet import PER_SHEET, sheet_name
 
     names = tuple(kind.name for kind in KINDS)
     if kinds is not None:
@@ -75,39 +79,66 @@ def run(
     sources = list(find_pictures(paths, sys.stdin.buffer))
     if not sources:
         raise ConfigError("no picture found")
-    labels = output / LABELS
-    if labels.exists():
-        raise OutputError("is there already; give another folder", labels)
+    for taken in (output / LABELS, output / PICTURES, output / sheet_name(1)):
+        if taken.exists():
+            raise OutputError("is there already; give another folder", taken)
     jobs = plan(sources, seed, thumbnails=SHEETS * PER_SHEET)
-    count = min(workers or os.cpu_count() or 1, len(jobs))
     start = time.monotonic()
-    done = errors = 0
-    stopped = False
     try:
-        (output / PICTURES).mkdir(parents=True, exist_ok=True)
-        sheets = Sheets(output)
-        with labels.open("w", encoding="utf-8") as file, _progress(len(jobs)) as advance:
-            try:
-                for result in degrade_all(jobs, Settings(output, bdm, max_pixels), count):
-                    file.write(json.dumps(result.row) + "\n")
-                    file.flush()
-                    if result.thumbnail is not None:
-                        sheets.add(result.thumbnail, result.row["source"])
-                    done += 1
-                    errors += "error" in result.row
-                    advance()
-            except KeyboardInterrupt:
-                stopped = True
-        sheets.close()
+        (output / PICTURES).mkdir(parents=True)
+        tally = write(jobs, Settings(output, bdm, max_pixels), min(workers or available_cores(), len(jobs)))
     except OSError as error:
         raise OutputError(error.strerror or str(error), error.filename or output) from error
-    word = "interrupted: " if stopped else ""
+    word = "interrupted: " if tally.stopped else ""
+    pictures = f"{tally.done} picture{'s' if tally.done != 1 else ''}"
     seconds = time.monotonic() - start
-    typer.echo(f"{word}{done} pictures in {seconds:.1f} s, {errors} of them errors: {labels}", err=True)
-    if stopped:
+    typer.echo(f"{word}{pictures} in {seconds:.1f} s, {tally.errors} of them errors: {output / LABELS}", err=True)
+    if tally.stopped:
         raise typer.Exit(130)
-    if errors:
+    if tally.errors:
         raise typer.Exit(1)
+
+
+@dataclass
+class Tally:
+    """Pictures that have their row, how many of those rows are errors, and whether there should have been more."""
+
+    done: int = 0
+    errors: int = 0
+    stopped: bool = False
+
+
+def write(jobs: "Sequence[Job]", settings: "Settings", workers: int) -> Tally:
+    """Do the jobs, in order, until done or interrupted: pictures, rows, sheets."""
+    from moslens.degrade import PICTURES, degrade_all
+    from moslens.sheet import Sheets
+
+    tally = Tally()
+    sheets = Sheets(settings.folder)
+    try:
+        with (
+            (settings.folder / LABELS).open("w", encoding="utf-8") as file,
+            _progress(len(jobs)) as advance,
+            closing(degrade_all(jobs, settings, workers)) as results,
+        ):
+            for result in results:
+                tally.done += 1
+                file.write(json.dumps(result.row) + "\n")
+                file.flush()
+                if result.thumbnail is not None:
+                    sheets.add(result.thumbnail, result.row["source"])
+                if "error" in result.row:
+                    tally.errors += 1
+                    typer.echo(f"moslens: {result.row['error']['message']}", err=True)
+                advance()
+    except KeyboardInterrupt:
+        tally.stopped = True
+    finally:
+        # Workers are ahead of the rows: no picture stays without one.
+        for job in jobs[tally.done :]:
+            (settings.folder / PICTURES / job.name).unlink(missing_ok=True)
+    sheets.close()
+    return tally
 
 
 @contextmanager

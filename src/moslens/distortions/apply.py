@@ -90,3 +90,5 @@ def check(image: Array) -> None:
         raise TypeError(f"a picture is a uint8, float32 or float64 array, not {got}")
     if image.ndim != 3 or image.shape[2] != 3 or min(image.shape[:2]) < SMALLEST_SIDE:
         raise ValueError(f"a picture is H x W x 3 with sides of at least 16 px, not {image.shape}")
+    if image.dtype != np.uint8 and not (image.min() >= 0 and image.max() <= 1):
+        raise ValueError(f"a float picture is in [0, 1], not {image.min():g} to {image.max():g}")
