@@ -182,8 +182,19 @@ def test_logistic_never_lowers_pearson(pair, parameters):
     mapped = fit_logistic(x, y, parameters)(x)
     assert np.all(np.isfinite(mapped))
     raw = plcc(x, y)
-    if not math.isnan(raw):
+    if x.std() < 1e-150:
+        assert np.all(mapped == y.mean())
+    elif constant(mapped):
+        assert math.isnan(raw) or abs(raw) < 1e-6  # nothing to follow: the best line is flat
+    else:
         assert plcc(mapped, y) >= raw - 1e-6
+
+
+@pytest.mark.parametrize("y", [[0.0, 0.0, 0.0], [1.0, 2.0, 4.0, 3.0, 5.0, 6.0]])
+def test_predictions_too_close_for_a_slope_count_as_constant(y):
+    fit = fit_logistic([2.3e-308, *[0.0] * (len(y) - 1)], y)
+    assert fit.form == "line"
+    assert fit([1.0])[0] == np.mean(y)
 
 
 def test_too_few_points_fall_back_to_a_line():

@@ -335,6 +335,13 @@ def test_wrong_settings_are_named(changes: dict[str, Any], message: str, at: Set
         train_student(student_config(**at, **changes), tmp_path / "run")
 
 
+def test_a_missing_teacher_is_named_before_anything_is_made(at: Settings, tmp_path: Path) -> None:
+    config = student_config(at["table"], at["pool"], tmp_path / "nobody", tmp_path / "bank")
+    with pytest.raises(CheckpointError, match=r"nobody.*no finished teacher"):
+        train_student(config, tmp_path / "run")
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_targets_that_are_not_embeddings_set_the_width(at: Settings, tmp_path: Path) -> None:
     for target in ("roi", "residual"):
         config = student_config(**at, target=target)

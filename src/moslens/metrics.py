@@ -17,6 +17,8 @@ from numpy.typing import ArrayLike, NDArray
 from moslens.errors import MissingExtra, MoslensError
 
 Vector = NDArray[np.float64]
+# predictions that spread less have no slope that a float could hold
+_SPREAD = 1e-150
 Metric = Callable[[Vector, Vector], float]
 
 
@@ -182,7 +184,8 @@ def fit_logistic(prediction: ArrayLike, target: ArrayLike, parameters: Literal[4
     The 4-parameter form and its start values are those of the published evaluation codes (method 4); starts
     scaled to the spread of the predictions are tried as well, since the published ones assume outputs near
     0..1, and the best fit is kept. A fit that fails or correlates less than the raw predictions becomes
-    the least-squares line, so PLCC after it is never below raw PLCC (within 1e-6). The map may come out
+    the least-squares line, so PLCC after it is never below raw PLCC (within 1e-6); predictions that spread by
+    less than 1e-150 count as constant. The map may come out
     decreasing for predictions that run the wrong way: read SRCC for the direction.
 
     Raises MissingExtra without scipy, MetricError for inputs that no metric takes.
@@ -191,7 +194,7 @@ def fit_logistic(prediction: ArrayLike, target: ArrayLike, parameters: Literal[4
     if parameters not in (4, 5):
         raise MetricError(f"a logistic fit has 4 or 5 parameters, not {parameters}")
     line = _line(x, y)
-    if x.size <= parameters or _unit(x) is None or _unit(y) is None:
+    if x.size <= parameters or x.std() < _SPREAD or _unit(x) is None or _unit(y) is None:
         return line
     try:
         from scipy.optimize import least_squares
@@ -236,8 +239,7 @@ def fit_logistic(prediction: ArrayLike, target: ArrayLike, parameters: Literal[4
 
 
 def _line(x: Vector, y: Vector) -> LogisticFit:
-    unit = _unit(x)
-    if unit is None:
+    if x.std() < _SPREAD:
         return LogisticFit("line", (0.0, float(y.mean())))
     slope = float(((x - x.mean()) / x.std()) @ (y - y.mean())) / x.size / float(x.std())
     return LogisticFit("line", (slope, float(y.mean()) - slope * float(x.mean())))

@@ -1,8 +1,11 @@
 """One bulk run: pictures in, rows out, in order, each handed to the writer as soon as it is its turn."""
 
+import signal
+import threading
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import closing
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
+from types import FrameType
 
 from moslens.bulk.results import Writer
 from moslens.score import MAX_PIXELS, Failure, Scorer
@@ -36,11 +39,15 @@ def score_all(
     wherever an earlier run was stopped. Without ``done`` every path gets its row, named twice or not.
     """
     fresh = paths if done is None else _without_row(paths, scorer.model_id, done, tally)
-    with closing(scorer.score_many(fresh, workers=workers, max_pixels=max_pixels)) as results:
+    with (
+        closing(scorer.score_many(fresh, workers=workers, max_pixels=max_pixels)) as results,
+        Interrupts() as interrupts,
+    ):
         for result in results:
-            writer.write(result.to_row())
-            tally.written += 1
-            tally.written_errors += isinstance(result, Failure)
+            with interrupts.held():
+                writer.write(result.to_row())
+                tally.written += 1
+                tally.written_errors += isinstance(result, Failure)
             on_row()
 
 
@@ -54,3 +61,35 @@ def _without_row(paths: Iterable[str], model_id: str, done: dict[tuple[str, str]
         elif path not in queued:
             queued.add(path)
             yield path
+
+
+class Interrupts:
+    """Ctrl-C as ever, but while they are held it waits: a row is written and counted, or neither."""
+
+    def __enter__(self) -> "Interrupts":
+        self._holding = self._waiting = False
+        self._before = None
+        if threading.current_thread() is threading.main_thread():
+            self._before = signal.getsignal(signal.SIGINT)
+            if self._before is signal.default_int_handler:
+                signal.signal(signal.SIGINT, self._arrived)
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        if self._before is signal.default_int_handler:
+            signal.signal(signal.SIGINT, signal.default_int_handler)
+
+    def _arrived(self, number: int, frame: FrameType | None) -> None:
+        if not self._holding:
+            raise KeyboardInterrupt
+        self._waiting = True
+
+    @contextmanager
+    def held(self) -> Iterator[None]:
+        self._holding = True
+        try:
+            yield
+        finally:
+            self._holding = False
+        if self._waiting:
+            raise KeyboardInterrupt

@@ -19,7 +19,7 @@ from moslens.data.sets import load_dataset
 from moslens.distill.bank import Bank, BankBatches, open_bank, plan_bank
 from moslens.distill.pool import open_pool
 from moslens.distill.task import StudentTask
-from moslens.errors import ConfigError
+from moslens.errors import CheckpointError, ConfigError
 from moslens.train import checkpoint
 from moslens.train.config import DataSection, TrainConfig
 from moslens.train.loop import fit, open_run
@@ -110,6 +110,9 @@ def train_student(config: TrainConfig, run: Path, *, resume: bool = False) -> No
 def open_composites(config: TrainConfig) -> Composites:
     """The bank and the teacher's targets of a configuration; made by the main process where they are not there."""
     distill = config.distill
+    teacher = Path(distill.teacher)
+    if distill.view != "ema" and not (teacher / "model.safetensors").is_file():
+        raise CheckpointError("holds no finished teacher: distill.teacher names its run folder", teacher)
     state = PartialState(cpu=not torch.cuda.is_available())
     pool = open_pool(config.bdm.root, held_out=config.bdm.held_out)
     plan = plan_bank(pool, config.bdm, config.data.working_size, distill.entries, distill.bank_seed)
@@ -117,7 +120,6 @@ def open_composites(config: TrainConfig) -> Composites:
         bank = open_bank(Path(distill.bank), plan)
         if distill.view == "ema":
             return Composites(bank, None, None)
-        teacher = Path(distill.teacher)
         targets = bank.targets(teacher, distill.view, distill.target)
     return Composites(bank, targets, checkpoint.file_sha256(teacher / "model.safetensors"))
 
