@@ -169,3 +169,15 @@ def imitation_loss(student: Tensor, teacher: Tensor) -> Tensor:
     with torch.autocast(student.device.type, enabled=False):
         u, e = F.normalize(student.float(), dim=-1), F.normalize(teacher.detach().float(), dim=-1)
         return (u - e).square().sum(-1).mean()
+
+
+def ranking_loss(scores: Tensor, places: Tensor, margin: float) -> Tensor:
+    """L_R = mean over pairs a < b of one ladder of max(0, margin (place_b - place_a) - (yhat_a - yhat_b)).
+
+    scores: B x R in standardised label units; places: B x R ints, rising along a row, 0 the clean crop. Equal places do
+    not count. Method.md 13: what is known to be worse scores lower, by more the further apart the rungs are.
+    """
+    gaps = places[:, None, :] - places[:, :, None]
+    lead = (scores[:, :, None] - scores[:, None, :]).float()
+    short = (margin * gaps - lead).clamp_min(0) * (gaps > 0)
+    return short.sum() / (gaps > 0).sum().clamp_min(1)

@@ -3,7 +3,8 @@
     Q stream   labelled crops  -> student -> score            -> L_Q
     D stream   composites      -> student -> block tokens a~ -> u = projection(a~) -> L_CKD against the teacher's e
                                                              -> affinities of a~   -> L_AKD against those of e
-    L = L_Q + ramp (lambda_c L_CKD + lambda_a L_AKD),  ramp rising from 0 to 1 over the first epoch
+    R stream   ladders         -> student -> scores           -> L_R, the severity ranking of method.md 13 (extension)
+    L = L_Q + ramp (lambda_c L_CKD + lambda_a L_AKD [+ weight L_R]),  ramp rising from 0 to 1 over the first epoch
 
 The baseline ``kd = "mse"`` imitates instead: L = L_Q + ramp lambda_m mean |u - e|^2.
 """
@@ -25,20 +26,22 @@ from moslens.losses import (
     contrast,
     imitation_loss,
     quality_loss,
+    ranking_loss,
 )
 from moslens.model import SHDIQA
-from moslens.train.config import DistillSection
+from moslens.train.config import DistillSection, RankSection
 
 KD = ("none", "mse", "ckd", "akd", "ckd+akd")
 EMPTY = -1
 
 
 class StudentTask(nn.Module):
-    """forward: {"q": (crops, labels), "d": {composites, targets, kinds, levels, grid}}, either may be missing.
+    """forward: {"q": (crops, labels), "d": {composites, targets, kinds, levels, grid}, "r": {pictures, places, dead}}.
 
-    Crops and composites are uint8 B x 3 x 224 x 224. Returned are ``loss`` and every term by itself: ``quality``,
-    ``mse``, ``ckd``, ``akd``, the ``ramp``, and how often a block's embedding is nearer to its own target than to
-    those of its picture (``in_image``, beside ``in_image_chance``) and of other pictures (``cross_image``).
+    Any of the streams may be missing. Crops and composites are uint8 B x 3 x 224 x 224. Returned are ``loss`` and every
+    term by itself: ``quality``, ``mse``, ``ckd``, ``akd``, ``rank``, ``dead``, the ``ramp``, and how often a block's
+    embedding is nearer to its own target than to those of its picture (``in_image``, beside ``in_image_chance``) and of
+    other pictures (``cross_image``).
 
     The step count, the queue and the moving average are part of the state, so that a resumed run goes on exactly.
     Every process fills the same queue: targets are gathered, students are not.
@@ -49,12 +52,21 @@ class StudentTask(nn.Module):
     queue_kinds: Tensor
     queue_levels: Tensor
 
-    def __init__(self, model: SHDIQA, distill: DistillSection, steps_an_epoch: int, *, width: int = 128) -> None:
+    def __init__(
+        self,
+        model: SHDIQA,
+        distill: DistillSection,
+        steps_an_epoch: int,
+        *,
+        width: int = 128,
+        rank: RankSection | None = None,
+    ) -> None:
         super().__init__()
         if distill.kd not in KD:
             raise ConfigError(f"distill.kd is one of {', '.join(KD)}, not {distill.kd!r}")
         self.model = model
         self.distill = distill
+        self.rank = rank or RankSection()
         self.ramp_steps = distill.ramp * steps_an_epoch
         self.register_buffer("step", torch.zeros((), dtype=torch.int64))
         projects = distill.kd in ("mse", "ckd", "ckd+akd") or distill.projected
@@ -72,8 +84,12 @@ class StudentTask(nn.Module):
             crops, labels = batch["q"]
             losses["quality"] = quality_loss(self.model(as_pictures(crops)), labels)
             total = total + losses["quality"]
+        ramp = self._ramp()
+        if "r" in batch:
+            terms = self._rank(batch["r"])
+            total = total + ramp * self.rank.weight * (terms["rank"] + terms["dead"])
+            losses |= terms
         if "d" in batch:
-            ramp = self._ramp()
             terms = self._distil(batch["d"], scored="q" in batch)
             weights = {"mse": self.distill.lambda_m, "ckd": self.distill.lambda_c, "akd": self.distill.lambda_a}
             for name, weight in weights.items():
@@ -88,6 +104,16 @@ class StudentTask(nn.Module):
     def _ramp(self) -> float:
         """0 at the first step, 1 from the end of the ramp on."""
         return min(1.0, float(self.step) / self.ramp_steps) if self.ramp_steps else 1.0
+
+    def _rank(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
+        places = batch["places"]
+        pictures = torch.cat([batch["pictures"].flatten(0, 1), batch["dead"]])
+        scores = self.model(as_pictures(pictures))
+        rungs = scores[: places.numel()].view(places.shape)
+        return {
+            "rank": ranking_loss(rungs, places, self.rank.margin),
+            "dead": (scores[places.numel() :].float() - self.rank.floor).clamp_min(0).mean(),
+        }
 
     def _distil(self, batch: dict[str, Any], *, scored: bool) -> dict[str, Tensor]:
         pictures = as_pictures(batch["composites"])

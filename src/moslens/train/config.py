@@ -148,6 +148,25 @@ class DistillSection:
 
 
 @dataclass(frozen=True)
+class RankSection:
+    """Severity ranking beside the student stage (method.md 13), off where ``weight`` is 0.
+
+    ``bank``: folder of ``entries`` ladders drawn by ``bank_seed``, made if absent; ``batch`` of them go beside each
+    labelled batch, ``rungs`` rungs of each and one frame that shows nothing. Each rung costs ``margin`` standard
+    deviations of the labels; a dead frame is held below ``floor`` of them. The weight rises with ``distill.ramp``.
+    """
+
+    weight: float = 0.0
+    margin: float = 0.25
+    floor: float = -2.0
+    batch: int = 2
+    rungs: int = 3
+    bank: str = "runs/ladders-lite"
+    entries: int = 1560
+    bank_seed: int = 0
+
+
+@dataclass(frozen=True)
 class TrainConfig:
     """Everything that decides the outcome of a run, except the data itself."""
 
@@ -160,10 +179,15 @@ class TrainConfig:
     bdm: BdmSection = field(default_factory=BdmSection)
     teacher: TeacherSection = field(default_factory=TeacherSection)
     distill: DistillSection = field(default_factory=DistillSection)
+    rank: RankSection = field(default_factory=RankSection)
 
     def to_dict(self) -> dict[str, Any]:
         """Plain nested dicts, ready for JSON; sections that a stage does not read are left out as long as default."""
-        unread = {"quality": ("bdm", "teacher", "distill"), "teacher": ("distill",), "student": ("teacher",)}
+        unread = {
+            "quality": ("bdm", "teacher", "distill", "rank"),
+            "teacher": ("distill", "rank"),
+            "student": ("teacher", "rank"),
+        }
         tree = dataclasses.asdict(self)
         default = dataclasses.asdict(TrainConfig())
         for section in unread.get(self.stage, ()):

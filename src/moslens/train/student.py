@@ -17,11 +17,12 @@ from torch import Tensor
 from moslens.data.loader import QualityBatches
 from moslens.data.sets import load_dataset
 from moslens.distill.bank import Bank, BankBatches, open_bank, plan_bank
+from moslens.distill.ladders import LadderBatches, open_ladders, plan_ladders
 from moslens.distill.pool import open_pool
 from moslens.distill.task import StudentTask
 from moslens.errors import CheckpointError, ConfigError
 from moslens.train import checkpoint
-from moslens.train.config import DataSection, TrainConfig
+from moslens.train.config import DataSection, RankSection, TrainConfig
 from moslens.train.loop import fit, open_run
 from moslens.train.predict import finish_quality_run
 from moslens.train.quality import build_model, labelled_stream, split_of
@@ -51,17 +52,21 @@ class Composites:
 
 
 class StudentBatches:
-    """The Q stream and the D stream step by step; either may be missing. ``steps`` is given where Q is."""
+    """The Q, D and R streams step by step; any may be missing. ``steps`` counts where Q is missing."""
 
-    def __init__(self, q: QualityBatches | None, d: BankBatches | None, steps: int) -> None:
+    def __init__(
+        self, q: QualityBatches | None, d: BankBatches | None, steps: int, r: LadderBatches | None = None
+    ) -> None:
         self.q = q
         self.d = d
+        self.r = r
         self.steps = steps if q is None else q.steps
 
     def epoch(self, epoch: int, start: int = 0, rank: int = 0, world: int = 1) -> Iterator[dict[str, Any]]:
         """The batches of an epoch from step ``start`` on, for process ``rank`` of ``world``."""
-        if self.d is not None and self.d.batch % world:
-            raise ConfigError(f"distill.batch {self.d.batch} is not a multiple of {world} processes")
+        for name, stream in (("distill", self.d), ("rank", self.r)):
+            if stream is not None and stream.batch % world:
+                raise ConfigError(f"{name}.batch {stream.batch} is not a multiple of {world} processes")
         labelled = None if self.q is None else self.q.epoch(epoch, start, rank, world)
         for step in range(start, self.steps):
             batch: dict[str, Any] = {}
@@ -69,6 +74,8 @@ class StudentBatches:
                 batch["q"] = next(labelled)
             if self.d is not None:
                 batch["d"] = self.d.draw(epoch, step, rank, world)
+            if self.r is not None:
+                batch["r"] = self.r.draw(epoch, step, rank, world)
             yield batch
 
 
@@ -94,10 +101,11 @@ def train_student(config: TrainConfig, run: Path, *, resume: bool = False) -> No
     d = None
     if composites is not None and joint.kd != "none":
         d = BankBatches(composites.bank, composites.targets, distill.batch, config.seed)
-    batches = StudentBatches(q, d, 0)
+    r = open_rank(config) if config.rank.weight else None
+    batches = StudentBatches(q, d, 0, r)
     torch.manual_seed(config.seed)
     width = composites.width if composites else 128
-    task = StudentTask(build_model(config.model, pretrained=True), joint, batches.steps, width=width)
+    task = StudentTask(build_model(config.model, pretrained=True), joint, batches.steps, width=width, rank=config.rank)
     if warms and composites is not None:
         folder = Path(distill.warm_run) if distill.warm_run else run / "warm"
         warm_up(config, composites, folder)
@@ -124,6 +132,16 @@ def open_composites(config: TrainConfig) -> Composites:
     return Composites(bank, targets, checkpoint.file_sha256(teacher / "model.safetensors"))
 
 
+def open_rank(config: TrainConfig) -> LadderBatches:
+    """The R stream of a configuration; the main process makes its bank where it is not there."""
+    rank = config.rank
+    pool = open_pool(config.bdm.root, held_out=config.bdm.held_out)
+    plan = plan_ladders(pool, config.data.working_size, rank.entries, rank.bank_seed)
+    with PartialState(cpu=not torch.cuda.is_available()).main_process_first():
+        folder = open_ladders(Path(rank.bank), plan)
+    return LadderBatches(folder, rank.batch, rank.rungs, config.seed)
+
+
 def warm_up(config: TrainConfig, composites: Composites, folder: Path) -> None:
     """``distill.warm`` steps of distillation alone, into a run folder of their own; a finished one is used again."""
     if (folder / EMBEDDING_FILE).is_file():
@@ -134,6 +152,7 @@ def warm_up(config: TrainConfig, composites: Composites, folder: Path) -> None:
         data=DataSection(name="", root="", working_size=config.data.working_size),
         optim=dataclasses.replace(config.optim, epochs=1),
         distill=distill,
+        rank=RankSection(),
     )
     open_run(folder, alone, composites.facts(), resume=True)
     if (folder / EMBEDDING_FILE).is_file():
