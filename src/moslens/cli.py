@@ -26,6 +26,7 @@ COMMANDS = {
     "train": "Train a model from a configuration file.",
     "evaluate": "Measure a run or a model on a data set with opinion scores.",
     "ablate": "Run the core ablation table.",
+    "probe": "Ask the blocks of runs what they know of local distortions.",
     "compare": "Compare models on the same pictures.",
     "export": "Turn a trained run into a model folder (ONNX, card, test vector).",
     "models": "List the models at hand with card, hash and licence.",

@@ -147,14 +147,14 @@ def affinity_distillation(student: Tensor, teacher: Tensor, *, mode: str = "mse"
         raise ConfigError(f"akd is one of {', '.join(AFFINITIES)}, not {mode!r}")
     if mode == "cross":
         student, teacher = student.flatten(0, 1)[None], teacher.flatten(0, 1)[None]
-    ours, theirs = _affinities(student), _affinities(teacher.detach())
+    ours, theirs = affinities(student), affinities(teacher.detach())
     if mode == "kl":
         target = (theirs / tau).softmax(-1)
         return F.kl_div((ours / tau).log_softmax(-1), target, reduction="none").sum(-1).mean()
     return F.mse_loss(ours, theirs)
 
 
-def _affinities(blocks: Tensor) -> Tensor:
+def affinities(blocks: Tensor) -> Tensor:
     """Cosines between the blocks of a picture without the diagonal: B x K x d -> B x K x (K - 1)."""
     with torch.autocast(blocks.device.type, enabled=False):
         unit = F.normalize(blocks.float(), dim=-1)

@@ -73,12 +73,13 @@ def make_result(
     seconds: float,
     data_hash: str,
     command: str | None = None,
+    figures: Sequence[str] = FIGURES,
     **extra: Any,
 ) -> dict[str, Any]:
     """A result in the format above. ``command`` defaults to the one that started this process.
 
-    Each split holds at least ``seed`` and the five figures; ``epoch`` is null where there is none. Keyword
-    arguments beyond those of the format are kept under their names.
+    Each split holds at least ``seed`` and the ``figures``, by default the five; ``epoch`` is null where there is none.
+    Keyword arguments beyond those of the format are kept under their names.
     """
     return {
         "name": name,
@@ -88,9 +89,9 @@ def make_result(
         "protocol": protocol,
         "model": model,
         "splits": [{"epoch": None, **split} for split in splits],
-        "median": summary(splits, statistics.median),
-        "mean": summary(splits, statistics.fmean),
-        "std": summary(splits, statistics.pstdev),
+        "median": summary(splits, statistics.median, figures),
+        "mean": summary(splits, statistics.fmean, figures),
+        "std": summary(splits, statistics.pstdev, figures),
         "seconds": round(seconds, 2),
         "versions": versions(),
         "git": git_revision(),

@@ -69,12 +69,16 @@ class Plan:
         """Blocks of the finest grid."""
         return max(self.bdm.grids) ** 2
 
-    def make(self, index: int) -> Composite:
-        """Entry ``index``: every picture of the pool comes once before any comes again."""
-        rng = np.random.default_rng((self.seed, index))
+    def photo(self, index: int) -> str:
+        """The picture of entry ``index``: every picture of the pool comes once before any comes again."""
         turn, place = divmod(index, len(self.names))
         order = np.random.default_rng((self.seed, turn, 0)).permutation(len(self.names))
-        crop = pristine_crop(self.root, self.names[order[place]], self.working_size, rng)
+        return self.names[int(order[place])]
+
+    def make(self, index: int) -> Composite:
+        """Entry ``index``."""
+        rng = np.random.default_rng((self.seed, index))
+        crop = pristine_crop(self.root, self.photo(index), self.working_size, rng)
         degrade = BlockDegradation(
             grid=int(self.grids[index]),
             mode=self.bdm.mode,  # type: ignore[arg-type]

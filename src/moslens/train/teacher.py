@@ -11,7 +11,7 @@ import torch
 from moslens.distill.pool import Pool, open_pool
 from moslens.distill.teacher import TeacherTask, measure_composites, measure_views
 from moslens.distill.views import DegradedViews, ViewBatches
-from moslens.errors import ConfigError
+from moslens.errors import CheckpointError, ConfigError
 from moslens.model.shdiqa import CONFIGS
 from moslens.model.teacher import VIEWS, Teacher, TeacherConfig
 from moslens.train import checkpoint
@@ -85,6 +85,8 @@ def load_teacher(run: Path) -> tuple[Teacher, TrainConfig]:
     """The finished teacher of a run folder, frozen and in eval mode, and its configuration. CheckpointError if none."""
     content = checkpoint.read_json(run / "config.json")
     config = from_dict(content["config"], run / "config.json")
+    if config.stage != "teacher":
+        raise CheckpointError(f"is not the run of a teacher but of stage {config.stage}", run)
     teacher = Teacher(teacher_config(config))
     teacher.load_state_dict(checkpoint.load_tensors(run / "model.safetensors"))
     teacher.requires_grad_(False)
