@@ -13,6 +13,8 @@ _PUBLIC = {
     "ImageTooLarge": "moslens.errors",
     "ImageTooSmall": "moslens.errors",
     "MoslensError": "moslens.errors",
+    "NoMapsError": "moslens.errors",
+    "QualityMap": "moslens.explain",
     "Score": "moslens.score",
     "Scorer": "moslens.score",
     "UnreadableImage": "moslens.errors",
@@ -24,6 +26,8 @@ __all__ = [
     "ImageTooLarge",
     "ImageTooSmall",
     "MoslensError",
+    "NoMapsError",
+    "QualityMap",
     "Score",
     "Scorer",
     "UnreadableImage",
@@ -32,7 +36,15 @@ __all__ = [
 ]
 
 if TYPE_CHECKING:
-    from moslens.errors import ImageTooLarge, ImageTooSmall, MoslensError, UnreadableImage, UnsupportedImage
+    from moslens.errors import (
+        ImageTooLarge,
+        ImageTooSmall,
+        MoslensError,
+        NoMapsError,
+        UnreadableImage,
+        UnsupportedImage,
+    )
+    from moslens.explain import QualityMap
     from moslens.score import Failure, Score, Scorer
 
 

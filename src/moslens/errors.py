@@ -15,6 +15,7 @@ MoslensError
 +-- DatasetError          a data set is incomplete or malformed
 +-- CheckpointError       a run folder cannot be resumed or read
 +-- ModelError            a model folder is missing, broken or altered
+|   +-- NoMapsError       the model gives scores alone
 +-- OutputError           results cannot be written as asked
 +-- MissingExtra          an optional dependency is not installed
 """
@@ -124,6 +125,12 @@ class ModelError(MoslensError):
     """A model folder is missing, broken or altered."""
 
     code = "model"
+
+
+class NoMapsError(ModelError):
+    """The model gives scores alone: it cannot say where or what."""
+
+    code = "no_maps"
 
 
 class OutputError(MoslensError):

@@ -9,7 +9,7 @@ import shutil
 import tempfile
 import tomllib
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,14 +19,20 @@ import torch
 from PIL import Image
 
 from moslens import calibrate, views
+from moslens.calibrate_blocks import NOTHING, calibrate_blocks
 from moslens.data.sets import load_dataset
+from moslens.distill.pool import open_pool
+from moslens.distortions import KINDS
 from moslens.errors import ConfigError, ModelError
 from moslens.image import load
+from moslens.model.describe import OUTPUTS, SupervisedHead, WindowDescriber, read_head
 from moslens.model.shdiqa import WindowScorer
 from moslens.runtime import ID_DIGITS, PREPROCESSING, Calibration, Card, Model
-from moslens.train.checkpoint import file_sha256, read_json, write_json
+from moslens.stitch import softmax
+from moslens.train.checkpoint import file_sha256, load_tensors, read_json, write_json
 from moslens.train.config import TrainConfig
 from moslens.train.predict import load_run, predict_windows
+from moslens.train.student import EMBEDDING_FILE
 
 PARITY = 1e-3
 PARITY_PHOTOS = 24
@@ -60,22 +66,27 @@ def export(
     *,
     folds: Path | None = None,
     results: Sequence[Path] = (),
+    pool: Path | None = None,
+    explain: bool = True,
 ) -> Card:
     """Export a finished run with its calibration and card, and check the result against torch.
 
     folds: a folder of ``split-N`` runs whose test predictions calibrate the model, needed where the run itself held
     nothing out; the first half of them fits, the other half measures the coverage. results: committed result files
-    whose medians go on the card. Raises ModelError where ONNX and torch disagree, DatasetError or CheckpointError
+    whose medians go on the card. A student with BAF also gets the outputs for blocks, unless ``explain`` is False;
+    their labels are calibrated on what its pristine pool held out (``pool``: where that lies, if no longer where the
+    run's configuration says). Raises ModelError where ONNX and torch disagree, DatasetError or CheckpointError
     where something to read is missing.
     """
     scorer, config = load_run(run)
+    describer = _describer(run, scorer, config) if explain else None
     calibration, fitted = _calibration(run, folds)
     output.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=output.parent) as scratch:
         folder = Path(scratch)
-        write_onnx(scorer, folder / "model.onnx")
+        write_onnx(describer or scorer, folder / "model.onnx", OUTPUTS if describer else ("score",))
         digest = file_sha256(folder / "model.onnx")
-        record = {
+        record: dict[str, Any] = {
             "name": text.name,
             "id": f"{text.name}@{digest[:ID_DIGITS]}",
             "sha256": digest,
@@ -90,6 +101,8 @@ def export(
             "metrics": _metrics(results),
             "training": config.to_dict(),
         }
+        if describer is not None:
+            record["explain"] = _explain_record(describer)
         photos = _photos(config)
         record["test_vector"] = _test_vector(scorer, calibration, photos[0], folder / "test_vector.png", config)
         write_json(folder / "card.json", record)
@@ -97,14 +110,42 @@ def export(
         if worst > PARITY:
             raise ModelError(f"ONNX and torch differ by {worst:.2g} on the public scale, {PARITY} is allowed", run)
         record["parity"] = {"photos": len(photos), "worst": worst, "allowed": PARITY}
+        if describer is not None:
+            blocks = block_parity(describer, Model(folder), photos)
+            if blocks > PARITY:
+                raise ModelError(f"ONNX and torch differ by {blocks:.2g} in a block, {PARITY} is allowed", run)
+            record["parity"]["worst_block"] = blocks
+            root = pool or Path(config.bdm.root)
+            held_out = open_pool(root, held_out=config.bdm.held_out)
+            record["explain"] |= calibrate_blocks(Model(folder), held_out)
         write_json(folder / "card.json", record)
         for name in ("model.onnx", "test_vector.png", "card.json"):
             shutil.move(folder / name, output / name)
     return Card.read(output)
 
 
-def write_onnx(scorer: WindowScorer, path: Path) -> None:
-    """Write the graph: ``windows`` uint8 [n, 224, 224, 3] -> ``score`` float32 [n], n free."""
+def _describer(run: Path, scorer: WindowScorer, config: TrainConfig) -> WindowDescriber | None:
+    """The scorer with the outputs for blocks; None for a run that has no blocks or cannot name kinds."""
+    if config.stage != "student" or scorer.model.baf is None:
+        return None
+    head = read_head(load_tensors(run / EMBEDDING_FILE), scorer.model.dim)
+    return None if head is None else WindowDescriber(scorer, head).eval()
+
+
+def _explain_record(describer: WindowDescriber) -> dict[str, Any]:
+    """How the outputs for blocks are read, before calibration."""
+    return {
+        "grid": describer.scorer.model.config.grid,
+        "head": "supervised" if isinstance(describer.head, SupervisedHead) else "distilled",
+        "kinds": [kind.name for kind in KINDS],
+        "groups": [kind.group for kind in KINDS],
+        "temperature": 1.0,
+        "threshold": NOTHING,
+    }
+
+
+def write_onnx(scorer: torch.nn.Module, path: Path, outputs: Sequence[str] = ("score",)) -> None:
+    """Write the graph: ``windows`` uint8 [n, 224, 224, 3] -> ``outputs``, n x ... float32, n free."""
     scorer = scorer.eval().to(memory_format=torch.contiguous_format)
     example = torch.zeros(2, views.WINDOW, views.WINDOW, 3, dtype=torch.uint8)
     with warnings.catch_warnings():
@@ -114,7 +155,7 @@ def write_onnx(scorer: WindowScorer, path: Path) -> None:
             (example,),
             dynamo=True,
             input_names=["windows"],
-            output_names=["score"],
+            output_names=list(outputs),
             dynamic_shapes={"windows": {0: torch.export.Dim("n", min=1, max=4096)}},
             verbose=False,
         )
@@ -142,6 +183,25 @@ def parity(scorer: WindowScorer, model: Model, photos: Sequence[Path]) -> float:
         ours = card.calibration.score(float(predict_windows(scorer, windows).mean()))
         theirs = card.calibration.score(float(np.mean([model.run(window)[0] for window in windows])))
         worst = max(worst, abs(ours - theirs))
+    return worst
+
+
+def block_parity(describer: WindowDescriber, model: Model, photos: Sequence[Path]) -> float:
+    """Largest difference in any output for a block: scores on the public scale, the rest as it is read."""
+    calibration = model.card.calibration
+    read: dict[str, Callable[[Any], Any]] = {
+        "block_score": np.vectorize(calibration.score, otypes=[np.float64]),
+        "kind_logits": softmax,
+    }
+    worst = 0.0
+    for path in photos:
+        windows = views.cover(load(path, working_size=model.card.working_size).pixels)
+        with torch.inference_mode():
+            ours = [output.numpy() for output in describer(torch.from_numpy(windows))[1:]]
+        theirs = [np.stack(output) for output in zip(*(model.run(w, OUTPUTS[1:]) for w in windows), strict=True)]
+        for name, a, b in zip(OUTPUTS[1:], ours, theirs, strict=True):
+            shown = read.get(name, np.asarray)
+            worst = max(worst, float(np.abs(shown(a) - shown(b)).max()))
     return worst
 
 

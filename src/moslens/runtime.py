@@ -2,6 +2,8 @@
 
 The graph takes ``windows`` uint8 [n, 224, 224, 3] and gives ``score`` float32 [n], the raw quality of each
 window; normalisation is part of the graph. The card carries the rest: preprocessing, calibration, limits.
+A model with maps also gives, for the K blocks of a window, ``block_score`` and ``block_weight`` [n, K],
+``kind_logits`` [n, K, kinds + 1] (the last: nothing is wrong) and ``level`` [n, K]; its card has ``explain``.
 
 Every window is run by itself on one thread. On a CPU a batch of windows costs as much as the same windows
 one by one, and so the score of a picture cannot depend on batch size, thread count or neighbours.
@@ -25,6 +27,7 @@ if TYPE_CHECKING:
 DEFAULT_MODEL = "quality-lite"
 WEIGHTS = Path(__file__).parent / "weights"
 ID_DIGITS = 12
+BLOCK_OUTPUTS = ("block_score", "block_weight", "kind_logits", "level")
 PREPROCESSING = {
     "window": 224,
     "resample": "bicubic",
@@ -50,6 +53,36 @@ class Calibration:
 
 
 @dataclass(frozen=True)
+class BlockLabels:
+    """How the outputs for blocks are read: what the card records under ``explain``.
+
+    ``grid`` blocks a side of a window; names and groups of the kinds in the order of the logits; ``temperature``
+    divides the logits; a cell of the map is given a kind where the probability that something is wrong reaches
+    ``threshold``.
+    """
+
+    grid: int
+    kinds: tuple[str, ...]
+    groups: tuple[str, ...]
+    temperature: float
+    threshold: float
+
+    @classmethod
+    def from_record(cls, record: Mapping[str, Any]) -> "BlockLabels":
+        """Raises KeyError, TypeError or ValueError for a malformed record."""
+        labels = cls(
+            grid=int(record["grid"]),
+            kinds=tuple(str(name) for name in record["kinds"]),
+            groups=tuple(str(name) for name in record["groups"]),
+            temperature=float(record["temperature"]),
+            threshold=float(record["threshold"]),
+        )
+        if len(labels.kinds) != len(labels.groups) or not labels.temperature > 0:
+            raise ValueError("explain needs a group for every kind and a temperature above 0")
+        return labels
+
+
+@dataclass(frozen=True)
 class Card:
     """What ``card.json`` says of the model beside it; ``record`` is the whole file."""
 
@@ -61,6 +94,7 @@ class Card:
     working_size: int
     calibration: Calibration
     record: Mapping[str, Any]
+    explain: BlockLabels | None = None
 
     @classmethod
     def read(cls, folder: str | os.PathLike[str]) -> "Card":
@@ -79,6 +113,7 @@ class Card:
                 working_size=int(preprocessing["working_size"]),
                 calibration=Calibration(*(float(calibration[key]) for key in ("scale", "shift", "radius"))),
                 record=record,
+                explain=BlockLabels.from_record(record["explain"]) if record.get("explain") else None,
             )
         except OSError as error:
             raise ModelError(f"no model here: {error.strerror}", path) from error
@@ -147,6 +182,7 @@ class Model:
                 f"needs input 'windows' and output 'score', has {inputs} and {list(self.outputs)}",
                 self.card.folder / self.card.file,
             )
+        self.has_maps = self.card.explain is not None and set(BLOCK_OUTPUTS) <= set(self.outputs)
         self._run_options = ort.RunOptions()
         self._run_options.only_execute_path_to_fetches = True
 

@@ -1,23 +1,29 @@
 """The product: a picture in, a calibrated score with its interval out.
 
 picture -> working size -> full-coverage windows -> raw score of each -> mean -> calibration -> Score
+                                                 '-> blocks of each  -> one map -> QualityMap (explain.py)
 """
 
 import math
 import os
-from collections.abc import Generator, Iterable, Mapping
+from collections.abc import Callable, Generator, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from moslens import __version__
-from moslens.errors import ImageError, InternalError, ModelError
+from moslens.errors import ImageError, InternalError, ModelError, NoMapsError
 from moslens.ordered import ordered
-from moslens.runtime import Model, available_cores, find_model
+from moslens.runtime import BlockLabels, Model, available_cores, find_model
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
+
+    from moslens.explain import QualityMap
+    from moslens.image import Picture
+
+Result = TypeVar("Result")
 
 MAX_PIXELS = 200_000_000
 DECIMALS = 6
@@ -88,13 +94,17 @@ class Scorer:
     """Scores pictures with one model. Picklable, safe to share between threads, callable on a batch of rows.
 
     ``model`` is a shipped name, a model folder or None for the released model; ``threads`` (None: the cores
-    at hand) is how many windows of one picture run at once in :meth:`score`. Raises ModelError where the
-    model is missing, broken or altered.
+    at hand) is how many windows of one picture run at once in :meth:`score`. With ``maps`` False a model that
+    can say where and what is wrong is not asked, which saves its extra time; scores are the same. Raises
+    ModelError where the model is missing, broken or altered.
     """
 
-    def __init__(self, model: str | os.PathLike[str] | None = None, threads: int | None = None) -> None:
+    def __init__(
+        self, model: str | os.PathLike[str] | None = None, threads: int | None = None, *, maps: bool = True
+    ) -> None:
         self._model_name = model if model is None else os.fspath(model)
         self._threads = threads
+        self._maps = maps
         self._open()
 
     def _open(self) -> None:
@@ -108,6 +118,27 @@ class Scorer:
     def model_id(self) -> str:
         """``name@`` and the first twelve hex digits of the SHA-256 of the weights."""
         return self.model.card.id
+
+    @property
+    def has_maps(self) -> bool:
+        """Whether the model can also say where a picture is bad and what is wrong there."""
+        return self.model.has_maps
+
+    def explain(self, source: Any, *, max_pixels: int = MAX_PIXELS) -> "QualityMap":
+        """Where a picture is bad and what is wrong there. Raises ImageError; NoMapsError if the model cannot say."""
+        return self._explain(source, max_pixels, self._pool)
+
+    def explain_many(
+        self,
+        sources: Iterable[Any],
+        *,
+        workers: int | None = None,
+        max_pixels: int = MAX_PIXELS,
+        ahead: int | None = None,
+    ) -> Generator["QualityMap | Failure"]:
+        """:meth:`explain` of pictures as they come, in order, as :meth:`score_many` does it."""
+        self._need_maps()
+        return self._many(self._explain, sources, workers, max_pixels, ahead)
 
     def score(self, source: Any, *, max_pixels: int = MAX_PIXELS) -> Score:
         """Score one picture: a path, bytes, ``PIL.Image`` or uint8 array [H, W, 3]. Raises ImageError."""
@@ -127,11 +158,7 @@ class Scorer:
         thread; only those hold pixels. At most ``ahead`` (None: 8 a worker) sources are taken before the
         oldest result is. A thread of their own takes the sources, so that a slow source holds no result back.
         """
-        workers = self.threads if workers is None else workers
-        if workers < 1:
-            raise ValueError(f"workers must be at least 1, not {workers}")
-        ahead = max(workers, 8 * workers if ahead is None else ahead)
-        return ordered(lambda source: self._score_or_failure(source, max_pixels), sources, workers, ahead)
+        return self._many(self._score, sources, workers, max_pixels, ahead)
 
     def __call__(self, batch: Any) -> Any:
         """Add score columns to a batch of rows: a dict of columns, or a pandas DataFrame.
@@ -160,38 +187,101 @@ class Scorer:
         return batch.assign(**columns) if hasattr(batch, "assign") else {**batch, **columns}
 
     def __getstate__(self) -> dict[str, Any]:
-        return {"model": self._model_name, "threads": self._threads, "id": self.model_id}
+        return {"model": self._model_name, "threads": self._threads, "maps": self._maps, "id": self.model_id}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        self._model_name, self._threads = state["model"], state["threads"]
+        self._model_name, self._threads, self._maps = state["model"], state["threads"], state["maps"]
         self._open()
         if self.model_id != state["id"]:
             raise ModelError(f"pickled with {state['id']}, here the same name is {self.model_id}")
 
     def _score(self, source: Any, max_pixels: int, pool: ThreadPoolExecutor | None) -> Score:
-        from moslens import image, views
+        from moslens import views
 
-        card = self.model.card
-        picture = image.load(source, working_size=card.working_size, max_pixels=max_pixels)
+        if self._maps and self.has_maps:
+            found = self._explain(source, max_pixels, pool)
+            return Score(
+                found.path,
+                found.score,
+                found.low,
+                found.high,
+                found.width,
+                found.height,
+                found.model,
+                found.distortions,
+                found.worst_block,
+            )
+        picture = self._load(source, max_pixels)
         run = pool.map if pool else map
         raws = [raw for windows in views.iter_cover(picture.pixels) for raw in run(self._raw, windows)]
-        value = card.calibration.score(math.fsum(raws) / len(raws))
+        value, low, high = self._calibrated(raws, source)
+        return Score(_path(source), value, low, high, picture.width, picture.height, self.model_id)
+
+    def _explain(self, source: Any, max_pixels: int, pool: ThreadPoolExecutor | None) -> "QualityMap":
+        from moslens.explain import QualityMap, label_blocks, read_windows
+
+        labels = self._need_maps()
+        picture = self._load(source, max_pixels)
+        run = pool.map if pool else map
+        raws, stitched = read_windows(self.model, picture.pixels, labels.temperature, run, _path(source))
+        value, low, high = self._calibrated(raws, source)
+        rows, columns = stitched.score.shape
+        return QualityMap(
+            path=_path(source),
+            score=value,
+            low=low,
+            high=high,
+            model=self.model_id,
+            width=picture.width,
+            height=picture.height,
+            rows=rows,
+            columns=columns,
+            blocks=label_blocks(stitched, labels, self.model.card.calibration, picture.width, picture.height),
+            pixels=picture.pixels,
+        )
+
+    def _need_maps(self) -> BlockLabels:
+        labels = self.model.card.explain
+        if labels is None or not self.has_maps:
+            raise NoMapsError(f"{self.model_id} gives scores alone: it cannot say where or what")
+        return labels
+
+    def _load(self, source: Any, max_pixels: int) -> "Picture":
+        from moslens import image
+
+        return image.load(source, working_size=self.model.card.working_size, max_pixels=max_pixels)
+
+    def _calibrated(self, raws: list[float], source: Any) -> tuple[float, float, float]:
+        calibration = self.model.card.calibration
+        value = calibration.score(math.fsum(raws) / len(raws))
         if not math.isfinite(value):
             raise InternalError("the model gave no finite score", _path(source))
-        low, high = card.calibration.interval(value)
-        return Score(_path(source), value, low, high, picture.width, picture.height, card.id)
+        return value, *calibration.interval(value)
 
     def _raw(self, window: "NDArray[np.uint8]") -> float:
         return float(self.model.run(window)[0])
 
-    def _score_or_failure(self, source: Any, max_pixels: int) -> Score | Failure:
-        try:
-            return self._score(source, max_pixels, None)
-        except ImageError as error:
-            return Failure(_path(source), error, self.model_id)
-        except Exception as error:  # one odd picture must not end the run: its row says what happened
-            fault = InternalError(f"{type(error).__name__}: {error}", _path(source))
-            return Failure(_path(source), fault, self.model_id)
+    def _many(
+        self,
+        work: Callable[[Any, int, ThreadPoolExecutor | None], Result],
+        sources: Iterable[Any],
+        workers: int | None,
+        max_pixels: int,
+        ahead: int | None,
+    ) -> Generator[Result | Failure]:
+        def one(source: Any) -> Result | Failure:
+            try:
+                return work(source, max_pixels, None)
+            except ImageError as error:
+                return Failure(_path(source), error, self.model_id)
+            except Exception as error:  # one odd picture must not end the run: its row says what happened
+                fault = InternalError(f"{type(error).__name__}: {error}", _path(source))
+                return Failure(_path(source), fault, self.model_id)
+
+        workers = self.threads if workers is None else workers
+        if workers < 1:
+            raise ValueError(f"workers must be at least 1, not {workers}")
+        return ordered(one, sources, workers, max(workers, 8 * workers if ahead is None else ahead))
 
 
 def _path(source: Any) -> str | None:

@@ -6,7 +6,8 @@
     R stream   ladders         -> student -> scores           -> L_R, the severity ranking of method.md 13 (extension)
     L = L_Q + ramp (lambda_c L_CKD + lambda_a L_AKD [+ weight L_R]),  ramp rising from 0 to 1 over the first epoch
 
-The baseline ``kd = "mse"`` imitates instead: L = L_Q + ramp lambda_m mean |u - e|^2.
+The baseline ``kd = "mse"`` imitates instead: L = L_Q + ramp lambda_m mean |u - e|^2. With ``head = "supervised"`` a
+head on a~ learns the labels of the composites beside it: + ramp lambda_h L_H (model/describe.py).
 """
 
 from __future__ import annotations
@@ -29,9 +30,11 @@ from moslens.losses import (
     ranking_loss,
 )
 from moslens.model import SHDIQA
+from moslens.model.describe import SupervisedHead
 from moslens.train.config import DistillSection, RankSection
 
 KD = ("none", "mse", "ckd", "akd", "ckd+akd")
+HEADS = ("distilled", "supervised")
 EMPTY = -1
 
 
@@ -39,9 +42,9 @@ class StudentTask(nn.Module):
     """forward: {"q": (crops, labels), "d": {composites, targets, kinds, levels, grid}, "r": {pictures, places, dead}}.
 
     Any of the streams may be missing. Crops and composites are uint8 B x 3 x 224 x 224. Returned are ``loss`` and every
-    term by itself: ``quality``, ``mse``, ``ckd``, ``akd``, ``rank``, ``dead``, the ``ramp``, and how often a block's
-    embedding is nearer to its own target than to those of its picture (``in_image``, beside ``in_image_chance``) and of
-    other pictures (``cross_image``).
+    term by itself: ``quality``, ``mse``, ``ckd``, ``akd``, ``head``, ``rank``, ``dead``, the ``ramp``, and how often a
+    block's embedding is nearer to its own target than to those of its picture (``in_image``, beside
+    ``in_image_chance``) and of other pictures (``cross_image``).
 
     The step count, the queue and the moving average are part of the state, so that a resumed run goes on exactly.
     Every process fills the same queue: targets are gathered, students are not.
@@ -64,6 +67,10 @@ class StudentTask(nn.Module):
         super().__init__()
         if distill.kd not in KD:
             raise ConfigError(f"distill.kd is one of {', '.join(KD)}, not {distill.kd!r}")
+        if distill.head not in HEADS:
+            raise ConfigError(f"distill.head is one of {', '.join(HEADS)}, not {distill.head!r}")
+        if distill.head == "supervised" and distill.kd == "none":
+            raise ConfigError('distill.head "supervised" learns from the composites: it needs a distill.kd')
         self.model = model
         self.distill = distill
         self.rank = rank or RankSection()
@@ -71,6 +78,7 @@ class StudentTask(nn.Module):
         self.register_buffer("step", torch.zeros((), dtype=torch.int64))
         projects = distill.kd in ("mse", "ckd", "ckd+akd") or distill.projected
         self.projection = nn.Linear(model.dim, width) if projects and distill.kd != "none" else None
+        self.head = SupervisedHead(model.dim) if distill.head == "supervised" else None
         if "ckd" in distill.kd and distill.negatives == "queue":
             self.register_buffer("queue", torch.zeros(distill.queue, width))
             self.register_buffer("queue_kinds", torch.zeros(distill.queue, dtype=torch.int64))
@@ -91,7 +99,12 @@ class StudentTask(nn.Module):
             losses |= terms
         if "d" in batch:
             terms = self._distil(batch["d"], scored="q" in batch)
-            weights = {"mse": self.distill.lambda_m, "ckd": self.distill.lambda_c, "akd": self.distill.lambda_a}
+            weights = {
+                "mse": self.distill.lambda_m,
+                "ckd": self.distill.lambda_c,
+                "akd": self.distill.lambda_a,
+                "head": self.distill.lambda_h,
+            }
             for name, weight in weights.items():
                 if name in terms:
                     total = total + ramp * weight * terms[name]
@@ -132,6 +145,8 @@ class StudentTask(nn.Module):
         if "akd" in self.distill.kd:
             features = embedding if self.distill.projected and embedding is not None else tokens
             terms["akd"] = affinity_distillation(features, targets, mode=self.distill.akd)
+        if self.head is not None:
+            terms["head"] = self.head.loss(tokens, batch["kinds"], batch["levels"])
         if not scored:
             # Processes in step need a gradient, be it zero, for what only the score uses.
             terms["akd" if "akd" in terms else self.distill.kd] += 0.0 * parts.score.sum()

@@ -30,6 +30,23 @@ class PanelDecoder(nn.Module):
         scores: Tensor = self.head(opinions).mean(dim=(1, 2))
         return scores
 
+    def inside(self, whole: Tensor, tokens: Tensor, masks: Tensor) -> Tensor:
+        """The score of each region by itself: the panel reads nothing but its tokens.
+
+        whole: B x d; tokens: B x N x d; masks: K x N bool -> B x K. One pass: every region has a panel of its own.
+        """
+        count = len(masks)
+        queries = (self.panel + whole[:, None, :]).repeat(1, count, 1)
+        panels = torch.arange(count, device=masks.device).repeat_interleave(PANEL)
+        opinions = self.layer(
+            queries,
+            tokens,
+            tgt_mask=panels[:, None] != panels,
+            memory_mask=~masks.repeat_interleave(PANEL, dim=0),
+        )
+        scores: Tensor = self.head(opinions).view(-1, count, PANEL).mean(-1)
+        return scores
+
 
 class LinearDecoder(nn.Module):
     """y = h . c: a fine-tuned backbone and nothing else, the floor of the ablation (method.md 9.9)."""

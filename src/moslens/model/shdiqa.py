@@ -122,9 +122,13 @@ class WindowScorer(nn.Module):
         self.std = std
 
     def forward(self, windows: Tensor) -> Tensor:
-        pictures = windows.permute(0, 3, 1, 2).to(torch.float32) / 255.0
-        scores: Tensor = self.model(pictures) * self.std + self.mean
+        scores: Tensor = self.model(self.pictures(windows)) * self.std + self.mean
         return scores
+
+    @staticmethod
+    def pictures(windows: Tensor) -> Tensor:
+        """uint8 B x 224 x 224 x 3 -> float B x 3 x 224 x 224 in [0, 1]."""
+        return windows.permute(0, 3, 1, 2).to(torch.float32) / 255.0
 
 
 def build(name: str = "lite", *, weights: str | Path | None = None, **changes: object) -> SHDIQA:

@@ -121,6 +121,8 @@ class DistillSection:
     labelled batch.
     ``schedule``: joint; warm-start, ``warm`` steps of distillation alone first; two-stage, ``warm`` steps of
     distillation alone, then quality alone. ``warm_run``: folder of the first phase, to share it; by default in the run.
+    ``head``: what names the kind and level of a block, "distilled" (the teacher's heads on its embedding) or
+    "supervised", a head of its own on the block tokens taught with the composites' labels at weight ``lambda_h``.
     """
 
     kd: str = "ckd+akd"
@@ -145,6 +147,8 @@ class DistillSection:
     schedule: str = "joint"
     warm: int = 0
     warm_run: str = ""
+    head: str = "distilled"
+    lambda_h: float = 0.1
 
 
 @dataclass(frozen=True)

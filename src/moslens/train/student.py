@@ -97,7 +97,7 @@ def train_student(config: TrainConfig, run: Path, *, resume: bool = False) -> No
     composites = None if distill.kd == "none" else open_composites(config)
     facts = {"labels": dataclasses.asdict(labels), "train_pictures": len(split.train)}
     open_run(run, config, facts | (composites.facts() if composites else {}), resume=resume)
-    joint = distill if distill.schedule != "two-stage" else dataclasses.replace(distill, kd="none")
+    joint = distill if distill.schedule != "two-stage" else dataclasses.replace(distill, kd="none", head="distilled")
     d = None
     if composites is not None and joint.kd != "none":
         d = BankBatches(composites.bank, composites.targets, distill.batch, config.seed)
@@ -169,15 +169,18 @@ def warm_up(config: TrainConfig, composites: Composites, folder: Path) -> None:
 def start_from(task: StudentTask, folder: Path) -> None:
     """Fill a student with the weights of a first phase."""
     task.model.load_state_dict(checkpoint.load_tensors(folder / "model.safetensors"))
-    if task.projection is not None:
-        state = checkpoint.load_tensors(folder / EMBEDDING_FILE)
-        own = {key.removeprefix("projection."): v for key, v in state.items() if key.startswith("projection.")}
-        task.projection.load_state_dict(own)
+    state = checkpoint.load_tensors(folder / EMBEDDING_FILE)
+    for prefix, module in (("projection.", task.projection), ("head.", task.head)):
+        if module is not None:
+            own = {key.removeprefix(prefix): v for key, v in state.items() if key.startswith(prefix)}
+            module.load_state_dict(own)
 
 
 def save_embedding(task: StudentTask, config: TrainConfig, run: Path) -> None:
-    """The projection of a finished student, and the teacher's heads where they can read it."""
+    """The projection of a finished student, and the teacher's heads where they can read it; or its own head."""
     tensors: dict[str, Tensor] = {}
+    if task.head is not None:
+        tensors |= {f"head.{k}": v for k, v in task.head.state_dict().items()}
     if task.projection is not None:
         tensors |= {f"projection.{k}": v for k, v in task.projection.state_dict().items()}
         if config.distill.view != "ema" and config.distill.target == "embedding":

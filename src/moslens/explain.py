@@ -1,0 +1,208 @@
+"""Where and what: the quality map of a picture, from the same windows and the same pass as its score.
+
+windows -> blocks of each -> one map (stitch.py) -> kind, group, severity, confidence of every cell -> QualityMap
+"""
+
+import json
+import math
+import os
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from moslens import views
+from moslens.errors import InternalError, OutputError
+from moslens.runtime import BLOCK_OUTPUTS, BlockLabels, Calibration, Model
+from moslens.stitch import Stitched, Stitcher, pixel_cuts
+
+if TYPE_CHECKING:
+    from PIL import Image
+
+Pixels = NDArray[np.uint8]
+Runner = Callable[[Callable[[Pixels], Any], Iterable[Pixels]], Iterable[Any]]
+
+
+@dataclass(frozen=True, slots=True)
+class QualityBlock:
+    """A rectangle of the upright picture, in its pixels, and what is known of it.
+
+    ``score``: 0 to 100, the panel's opinion of this part alone. ``weight``: its share in the picture's score, all
+    weights sum to 1. ``kind`` and ``group``: None where nothing is wrong. ``severity``: 1 to 5 as in
+    ``moslens distortions``, None where nothing is wrong. ``confidence``: the calibrated probability of what is said,
+    of the kind where one is named, else that nothing is wrong.
+    """
+
+    x: int
+    y: int
+    width: int
+    height: int
+    score: float
+    weight: float
+    kind: str | None
+    group: str | None
+    severity: float | None
+    confidence: float
+
+    def to_dict(self) -> dict[str, Any]:
+        return {
+            "x": self.x,
+            "y": self.y,
+            "width": self.width,
+            "height": self.height,
+            "score": round(self.score, 4),
+            "weight": round(self.weight, 6),
+            "kind": self.kind,
+            "group": self.group,
+            "severity": None if self.severity is None else round(self.severity, 2),
+            "confidence": round(self.confidence, 4),
+        }
+
+
+@dataclass(frozen=True)
+class QualityMap:
+    """A picture's score and, block by block in reading order, where it is bad and what is wrong there.
+
+    ``width`` and ``height`` are those of the upright picture, which the blocks tile exactly; ``pixels`` is the picture
+    at the working size, for drawing.
+    """
+
+    path: str | None
+    score: float
+    low: float
+    high: float
+    model: str
+    width: int
+    height: int
+    rows: int
+    columns: int
+    blocks: tuple[QualityBlock, ...]
+    pixels: Pixels = field(repr=False, compare=False)
+
+    @property
+    def distortions(self) -> tuple[dict[str, Any], ...]:
+        """The named kinds: kind, group, mean severity, share of the picture's area; the largest share first."""
+        return named_kinds(self.blocks)
+
+    @property
+    def worst_block(self) -> dict[str, Any]:
+        """Place and score of the block with the lowest score."""
+        return worst(self.blocks)
+
+    def to_dict(self) -> dict[str, Any]:
+        """The explain JSON of the public contract."""
+        return {
+            "path": self.path,
+            "score": round(self.score, 6),
+            "low": round(self.low, 6),
+            "high": round(self.high, 6),
+            "model": self.model,
+            "width": self.width,
+            "height": self.height,
+            "grid": {
+                "rows": self.rows,
+                "columns": self.columns,
+                "blocks": [block.to_dict() for block in self.blocks],
+            },
+        }
+
+    def to_json(self) -> str:
+        """``to_dict`` as ASCII text, on one line."""
+        return json.dumps(self.to_dict())
+
+    def overlay(self, size: int = 1024) -> "Image.Image":
+        """The picture with its map and a legend, RGB; the longer side of the picture takes ``size`` px."""
+        from moslens.overlay import draw
+
+        return draw(self, size)
+
+    def save_overlay(self, path: str | os.PathLike[str], size: int = 1024) -> None:
+        """Write :meth:`overlay`, in the format that the extension names. OutputError where it cannot be written."""
+        try:
+            self.overlay(size).save(Path(path))
+        except (OSError, ValueError) as error:
+            reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+            raise OutputError(f"cannot be written: {reason}", path) from error
+
+
+def read_windows(
+    model: Model, pixels: Pixels, temperature: float, run: Runner = map, path: str | None = None
+) -> tuple[list[float], Stitched]:
+    """Raw score of every window of a picture at the working size, and its map; ``run`` maps over windows.
+
+    Raises InternalError, which names ``path``, where the model gives a map that is not finite.
+    """
+    labels = model.card.explain
+    assert labels is not None
+    height, width = pixels.shape[:2]
+    stitcher = Stitcher(height, width, labels.grid, temperature)
+    origins = iter(views.window_origins(height, width))
+    raws = []
+
+    def outputs(window: Pixels) -> list[NDArray[np.float32]]:
+        return model.run(window, ("score", *BLOCK_OUTPUTS))
+
+    for windows in views.iter_cover(pixels):
+        for raw, *blocks in run(outputs, windows):
+            if not all(np.isfinite(values).all() for values in blocks):
+                raise InternalError("the model gave a map that is not finite", path)
+            raws.append(float(raw))
+            stitcher.add(next(origins), *blocks)
+    return raws, stitcher.result()
+
+
+def label_blocks(
+    stitched: Stitched, labels: BlockLabels, calibration: Calibration, width: int, height: int
+) -> tuple[QualityBlock, ...]:
+    """The cells of a map as blocks of a picture of ``width`` x ``height`` px, in reading order."""
+    rows, columns = stitched.score.shape
+    down, across = pixel_cuts(height, rows), pixel_cuts(width, columns)
+    fault = stitched.fault
+    blocks = []
+    for row in range(rows):
+        for column in range(columns):
+            cell = stitched.probabilities[row, column]
+            number = int(cell[:-1].argmax())
+            named = bool(fault[row, column] >= labels.threshold)
+            blocks.append(
+                QualityBlock(
+                    x=across[column],
+                    y=down[row],
+                    width=across[column + 1] - across[column],
+                    height=down[row + 1] - down[row],
+                    score=calibration.score(float(stitched.score[row, column])),
+                    weight=float(stitched.weight[row, column]),
+                    kind=labels.kinds[number] if named else None,
+                    group=labels.groups[number] if named else None,
+                    severity=float(stitched.level[row, column]) if named else None,
+                    confidence=float(cell[number] if named else cell[-1]),
+                )
+            )
+    return tuple(blocks)
+
+
+def named_kinds(blocks: Iterable[QualityBlock]) -> tuple[dict[str, Any], ...]:
+    """See :attr:`QualityMap.distortions`."""
+    blocks = tuple(blocks)
+    total = sum(block.width * block.height for block in blocks)
+    found: dict[str, list[QualityBlock]] = {}
+    for block in blocks:
+        if block.kind is not None:
+            found.setdefault(block.kind, []).append(block)
+    rows = []
+    for kind, members in found.items():
+        areas = [block.width * block.height for block in members]
+        severity = math.fsum(a * (b.severity or 0.0) for a, b in zip(areas, members, strict=True)) / sum(areas)
+        share = sum(areas) / total
+        rows.append({"kind": kind, "group": members[0].group, "severity": round(severity, 2), "share": round(share, 4)})
+    return tuple(sorted(rows, key=lambda row: (-float(str(row["share"])), str(row["kind"]))))
+
+
+def worst(blocks: Iterable[QualityBlock]) -> dict[str, Any]:
+    """See :attr:`QualityMap.worst_block`."""
+    block = min(blocks, key=lambda one: one.score)
+    row: Mapping[str, Any] = block.to_dict()
+    return {key: row[key] for key in ("x", "y", "width", "height", "score")}

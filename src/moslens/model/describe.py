@@ -1,0 +1,103 @@
+"""What block tokens say: where a window is bad and what is wrong there, by the pass that scores it (method.md 12).
+
+quality of block k      mean_j h . Dec(panel_j + c + r, Z | tokens of block k)
+weight of block k       w_k of BAF: how much the block moved the total
+kind, level of block k  Heads(u_k) with u_k = P a~_k / |P a~_k|      distilled: the teacher's heads, in its space
+                        Head(a~_k)                                   supervised: the variant to compare against
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from moslens.model.baf import block_masks
+from moslens.model.decoder import PanelDecoder
+from moslens.model.shdiqa import SHDIQA, WindowScorer
+from moslens.model.teacher import EMBEDDING, PRISTINE, Heads
+from moslens.runtime import BLOCK_OUTPUTS
+
+OUTPUTS = ("score", *BLOCK_OUTPUTS)
+
+
+class DistilledHead(nn.Module):
+    """Kind logits (B x K x 27) and level (B x K, about 1 to 5) of block tokens a~ through the teacher's heads."""
+
+    def __init__(self, dim: int) -> None:
+        super().__init__()
+        self.projection = nn.Linear(dim, EMBEDDING)
+        self.heads = Heads()
+
+    def forward(self, gated: Tensor) -> tuple[Tensor, Tensor]:
+        answer: tuple[Tensor, Tensor] = self.heads(F.normalize(self.projection(gated), dim=-1))
+        return answer
+
+
+class SupervisedHead(nn.Module):
+    """The same answers from a linear head of its own on a~, taught with the labels of the composites."""
+
+    def __init__(self, dim: int) -> None:
+        super().__init__()
+        self.norm = nn.LayerNorm(dim)
+        self.kind = nn.Linear(dim, PRISTINE + 1)
+        self.level = nn.Linear(dim, 1)
+
+    def forward(self, gated: Tensor) -> tuple[Tensor, Tensor]:
+        tokens = self.norm(gated)
+        return self.kind(tokens), 1 + 4 * self.level(tokens).squeeze(-1)
+
+    def loss(self, gated: Tensor, kinds: Tensor, levels: Tensor) -> Tensor:
+        """CE of kinds (-1 pristine) + .5 SmoothL1 of (level - 1) / 4 over degraded blocks; labels B x K."""
+        logits, answers = self(gated)
+        named = kinds.masked_fill(kinds < 0, PRISTINE)
+        kind_loss = F.cross_entropy(logits.float().flatten(0, 1), named.flatten())
+        degraded = (kinds >= 0).float()
+        gaps = F.smooth_l1_loss((answers.float() - 1) / 4, (levels.float() - 1) / 4, reduction="none")
+        return kind_loss + 0.5 * (gaps * degraded).sum() / degraded.sum().clamp_min(1)
+
+
+class WindowDescriber(nn.Module):
+    """What is exported of a model that has maps.
+
+    forward: n x 224 x 224 x 3 uint8 RGB -> score (n) and block_score (n x K) in MOS units, block_weight (n x K),
+    kind_logits (n x K x 27: the kinds in their order, then pristine), level (n x K); blocks in reading order.
+    """
+
+    def __init__(self, scorer: WindowScorer, head: nn.Module) -> None:
+        super().__init__()
+        self.scorer = scorer
+        self.head = head
+
+    def forward(self, windows: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+        model, mean, std = self.scorer.model, self.scorer.mean, self.scorer.std
+        parts = model.parts(self.scorer.pictures(windows))
+        kinds, levels = self.head(parts.blocks.gated)
+        quality = block_quality(model, parts.whole + parts.blocks.summary, parts.tokens)
+        return parts.score * std + mean, quality * std + mean, parts.blocks.weights, kinds, levels
+
+
+def block_quality(model: SHDIQA, whole: Tensor, tokens: Tensor) -> Tensor:
+    """The panel's opinion of each block of the configured grid: c + r (B x d) and Z (B x N x d) -> B x K.
+
+    The same decoder and head as for the score; the cross-attention of block k reads the tokens of block k alone.
+    """
+    rows, columns = model.backbone.rows, model.backbone.columns
+    masks = block_masks(int(rows), int(columns), model.config.grid).to(tokens.device)  # type: ignore[arg-type]
+    assert isinstance(model.decoder, PanelDecoder)
+    return model.decoder.inside(whole, tokens, masks)
+
+
+def read_head(state: Mapping[str, Tensor], dim: int) -> DistilledHead | SupervisedHead | None:
+    """The head that a student's ``embedding.safetensors`` holds; None where it holds none that names kinds."""
+    supervised = {key.removeprefix("head."): value for key, value in state.items() if key.startswith("head.")}
+    if supervised:
+        own = SupervisedHead(dim)
+        own.load_state_dict(supervised)
+        return own.eval()
+    if not any(key.startswith("heads.") for key in state):
+        return None
+    head = DistilledHead(dim)
+    head.load_state_dict(dict(state))
+    return head.eval()
