@@ -12,11 +12,12 @@ import torch
 
 from moslens.distill.ladders import RUNGS, LadderBatches, LadderPlan, dead_frame, open_ladders, plan_ladders
 from moslens.distill.pool import open_pool
-from moslens.distill.task import StudentTask
+from moslens.distill.task import StudentTask, changed_blocks
 from moslens.distortions import KINDS
 from moslens.errors import CheckpointError, ConfigError
-from moslens.losses import ranking_loss
+from moslens.losses import block_ranking_loss, ranking_loss
 from moslens.model import build
+from moslens.model.baf import block_masks
 from moslens.train.config import DistillSection, RankSection
 from moslens.train.student import train_student
 from tiny_distillation import make_pool, student_config
@@ -128,6 +129,38 @@ def test_equal_places_do_not_count_and_the_gradient_points_down_the_ladder() -> 
     assert ranking_loss(torch.randn(2, 3), torch.ones(2, 3, dtype=torch.int64), 0.25).item() == 0
 
 
+def test_blocks_fall_where_they_changed_and_stay_where_they_did_not() -> None:
+    places = torch.tensor([[0, 1]])
+    changed = torch.zeros(1, 2, 2, 3, dtype=torch.bool)
+    changed[0, 0, 1] = torch.tensor([True, True, False])
+    # block 0 falls by enough, block 1 by 0.1 of 0.25, block 2 moves by 0.3 though nothing changed
+    quality = torch.tensor([[[1.0, 0.5, 0.2], [0.5, 0.4, 0.5]]], requires_grad=True)
+    loss = block_ranking_loss(quality, places, changed, 0.25)
+    assert loss.item() == pytest.approx((0 + 0.15 + 0.3) / 3, abs=1e-6)
+    loss.backward()
+    assert quality.grad is not None
+    assert quality.grad[0, :, 0].abs().sum() == 0
+    assert quality.grad[0, 0, 1] < 0 < quality.grad[0, 1, 1]
+    assert quality.grad[0, 0, 2] < 0 < quality.grad[0, 1, 2]
+
+
+def test_changed_blocks_are_those_of_the_quarter_that_was_degraded() -> None:
+    pictures = torch.full((1, 2, 3, 224, 224), 0.5)
+    pictures[0, 1, :, :112, 112:] = 0.6
+    changed = changed_blocks(pictures, block_masks(14, 14, 4))
+    expected = torch.zeros(4, 4, dtype=torch.bool)
+    expected[:2, 2:] = True
+    assert torch.equal(changed[0, 0, 1].view(4, 4), expected)
+    assert torch.equal(changed[0, 1, 0], changed[0, 0, 1])
+    assert not changed[0, 0, 0].any()
+
+
+def test_block_ranking_needs_blocks() -> None:
+    model = build("lite", backbone="test_efficientnet", dim=24, heads=2)
+    with pytest.raises(ConfigError, match="needs a model with it"):
+        StudentTask(model, DistillSection(kd="none"), 1, rank=RankSection(weight=1.0, blocks=0.5))
+
+
 def test_steps_on_ladders_put_them_in_order(bank: Path) -> None:
     torch.manual_seed(0)
     model = build("lite", backbone="test_efficientnet", dim=24, heads=2)
@@ -149,12 +182,13 @@ def test_steps_on_ladders_put_them_in_order(bank: Path) -> None:
 def test_a_student_trains_with_ladders_and_its_config_says_so(pool_folder: Path, tmp_path: Path) -> None:
     table = make_labelled(tmp_path / "set")
     config = student_config(table, pool_folder, tmp_path / "no-teacher", tmp_path / "no-bank", kd="none")
-    rank = RankSection(weight=0.5, bank=str(tmp_path / "ladders"), entries=8)
+    rank = RankSection(weight=0.5, blocks=0.5, bank=str(tmp_path / "ladders"), entries=8)
     config = dataclasses.replace(config, rank=rank)
     train_student(config, tmp_path / "run")
     log = (tmp_path / "run" / "log.jsonl").read_text()
     assert '"rank"' in log
     assert '"dead"' in log
+    assert '"rank_blocks"' in log
     assert (tmp_path / "run" / "predictions.csv").is_file()
     assert config.to_dict()["rank"]["weight"] == 0.5
     assert "rank" not in dataclasses.replace(config, rank=RankSection()).to_dict()

@@ -181,3 +181,16 @@ def ranking_loss(scores: Tensor, places: Tensor, margin: float) -> Tensor:
     lead = (scores[:, :, None] - scores[:, None, :]).float()
     short = (margin * gaps - lead).clamp_min(0) * (gaps > 0)
     return short.sum() / (gaps > 0).sum().clamp_min(1)
+
+
+def block_ranking_loss(quality: Tensor, places: Tensor, changed: Tensor, margin: float) -> Tensor:
+    """The same demand on every block by itself, so that the map falls where the picture got worse and only there.
+
+    quality: B x R x K in standardised label units; places: B x R as above; changed: B x R x R x K bool, whether the
+    pixels of a block differ between two rungs. Mean over pairs a < b and blocks of
+    max(0, margin (place_b - place_a) - (q_a - q_b)) where the block changed, |q_a - q_b| where it did not.
+    """
+    gaps = (places[:, None, :] - places[:, :, None])[..., None]
+    lead = (quality[:, :, None] - quality[:, None, :]).float()
+    terms = torch.where(changed, (margin * gaps - lead).clamp_min(0), lead.abs()) * (gaps > 0)
+    return terms.sum() / ((gaps > 0).sum() * quality.shape[-1]).clamp_min(1)

@@ -24,13 +24,15 @@ from moslens.losses import (
     Candidates,
     affinity_distillation,
     batch_candidates,
+    block_ranking_loss,
     contrast,
     imitation_loss,
     quality_loss,
     ranking_loss,
 )
 from moslens.model import SHDIQA
-from moslens.model.describe import SupervisedHead
+from moslens.model.baf import mean_pool
+from moslens.model.describe import SupervisedHead, block_quality
 from moslens.train.config import DistillSection, RankSection
 
 KD = ("none", "mse", "ckd", "akd", "ckd+akd")
@@ -42,8 +44,8 @@ class StudentTask(nn.Module):
     """forward: {"q": (crops, labels), "d": {composites, targets, kinds, levels, grid}, "r": {pictures, places, dead}}.
 
     Any of the streams may be missing. Crops and composites are uint8 B x 3 x 224 x 224. Returned are ``loss`` and every
-    term by itself: ``quality``, ``mse``, ``ckd``, ``akd``, ``head``, ``rank``, ``dead``, the ``ramp``, and how often a
-    block's embedding is nearer to its own target than to those of its picture (``in_image``, beside
+    term by itself: ``quality``, ``mse``, ``ckd``, ``akd``, ``head``, ``rank``, ``dead``, ``rank_blocks``, the ``ramp``,
+    and how often a block's embedding is nearer to its own target than to those of its picture (``in_image``, beside
     ``in_image_chance``) and of other pictures (``cross_image``).
 
     The step count, the queue and the moving average are part of the state, so that a resumed run goes on exactly.
@@ -74,6 +76,8 @@ class StudentTask(nn.Module):
         self.model = model
         self.distill = distill
         self.rank = rank or RankSection()
+        if self.rank.blocks and model.baf is None:
+            raise ConfigError("rank.blocks ranks the blocks of BAF: it needs a model with it")
         self.ramp_steps = distill.ramp * steps_an_epoch
         self.register_buffer("step", torch.zeros((), dtype=torch.int64))
         projects = distill.kd in ("mse", "ckd", "ckd+akd") or distill.projected
@@ -95,7 +99,8 @@ class StudentTask(nn.Module):
         ramp = self._ramp()
         if "r" in batch:
             terms = self._rank(batch["r"])
-            total = total + ramp * self.rank.weight * (terms["rank"] + terms["dead"])
+            whole = terms["rank"] + terms["dead"] + self.rank.blocks * terms.get("rank_blocks", 0.0)
+            total = total + ramp * self.rank.weight * whole
             losses |= terms
         if "d" in batch:
             terms = self._distil(batch["d"], scored="q" in batch)
@@ -119,14 +124,19 @@ class StudentTask(nn.Module):
         return min(1.0, float(self.step) / self.ramp_steps) if self.ramp_steps else 1.0
 
     def _rank(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
-        places = batch["places"]
-        pictures = torch.cat([batch["pictures"].flatten(0, 1), batch["dead"]])
-        scores = self.model(as_pictures(pictures))
-        rungs = scores[: places.numel()].view(places.shape)
-        return {
-            "rank": ranking_loss(rungs, places, self.rank.margin),
-            "dead": (scores[places.numel() :].float() - self.rank.floor).clamp_min(0).mean(),
+        places, rank = batch["places"], self.rank
+        pictures = as_pictures(torch.cat([batch["pictures"].flatten(0, 1), batch["dead"]]))
+        parts = self.model.parts(pictures)
+        count = places.numel()
+        terms = {
+            "rank": ranking_loss(parts.score[:count].view(places.shape), places, rank.margin),
+            "dead": (parts.score[count:].float() - rank.floor).clamp_min(0).mean(),
         }
+        if rank.blocks:
+            quality = block_quality(self.model, parts)[:count].view(*places.shape, -1)
+            changed = changed_blocks(pictures[:count].view(*places.shape, *pictures.shape[1:]), self.model.masks())
+            terms["rank_blocks"] = block_ranking_loss(quality, places, changed, rank.margin)
+        return terms
 
     def _distil(self, batch: dict[str, Any], *, scored: bool) -> dict[str, Tensor]:
         pictures = as_pictures(batch["composites"])
@@ -212,6 +222,18 @@ class _Average(nn.Module):
                 torch._foreach_lerp_(list(own.parameters()), list(current.parameters()), 1 - decay)
         tokens: Tensor = self.model.parts(pictures, grid).blocks.gated
         return tokens if self.projection is None else self.projection(tokens)
+
+
+def changed_blocks(pictures: Tensor, masks: Tensor) -> Tensor:
+    """Which blocks differ between two rungs of a ladder by 1/255 or more on average, the rule of BDM.
+
+    pictures: B x R x 3 x H x W in [0, 1]; masks: K x N tokens of each block -> B x R x R x K bool.
+    """
+    side = round(masks.shape[1] ** 0.5)
+    difference = (pictures[:, :, None] - pictures[:, None]).abs().mean(dim=3)
+    tokens = F.adaptive_avg_pool2d(difference.flatten(0, 2), side).flatten(1)
+    blocks = mean_pool(tokens[..., None], masks.to(tokens.device))
+    return (blocks >= 1 / 255).view(*difference.shape[:3], len(masks))
 
 
 def as_pictures(pixels: Tensor) -> Tensor:

@@ -13,9 +13,8 @@ from collections.abc import Mapping
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from moslens.model.baf import block_masks
 from moslens.model.decoder import PanelDecoder
-from moslens.model.shdiqa import SHDIQA, WindowScorer
+from moslens.model.shdiqa import SHDIQA, Parts, WindowScorer
 from moslens.model.teacher import EMBEDDING, PRISTINE, Heads
 from moslens.runtime import BLOCK_OUTPUTS
 
@@ -74,19 +73,17 @@ class WindowDescriber(nn.Module):
         model, mean, std = self.scorer.model, self.scorer.mean, self.scorer.std
         parts = model.parts(self.scorer.pictures(windows))
         kinds, levels = self.head(parts.blocks.gated)
-        quality = block_quality(model, parts.whole + parts.blocks.summary, parts.tokens)
+        quality = block_quality(model, parts)
         return parts.score * std + mean, quality * std + mean, parts.blocks.weights, kinds, levels
 
 
-def block_quality(model: SHDIQA, whole: Tensor, tokens: Tensor) -> Tensor:
-    """The panel's opinion of each block of the configured grid: c + r (B x d) and Z (B x N x d) -> B x K.
+def block_quality(model: SHDIQA, parts: Parts) -> Tensor:
+    """The panel's opinion of each block of the configured grid, B x K in units of the standardised label.
 
     The same decoder and head as for the score; the cross-attention of block k reads the tokens of block k alone.
     """
-    rows, columns = model.backbone.rows, model.backbone.columns
-    masks = block_masks(int(rows), int(columns), model.config.grid).to(tokens.device)  # type: ignore[arg-type]
     assert isinstance(model.decoder, PanelDecoder)
-    return model.decoder.inside(whole, tokens, masks)
+    return model.decoder.inside(parts.whole + parts.blocks.summary, parts.tokens, model.masks().to(parts.tokens.device))
 
 
 def read_head(state: Mapping[str, Tensor], dim: int) -> DistilledHead | SupervisedHead | None:

@@ -77,6 +77,16 @@ class SHDIQA(nn.Module):
         """Channels of c, Z and the blocks."""
         return self.config.dim
 
+    def _token_grid(self) -> tuple[int, int]:
+        rows, columns = self.backbone.rows, self.backbone.columns
+        assert isinstance(rows, int)
+        assert isinstance(columns, int)
+        return rows, columns
+
+    def masks(self, grid: Grid | None = None) -> Tensor:
+        """Which tokens belong to which block of ``grid`` (None: the configured one), K x N bool."""
+        return block_masks(*self._token_grid(), self.config.grid if grid is None else grid)
+
     def forward(self, pictures: Tensor) -> Tensor:
         return self.parts(pictures).score
 
@@ -85,11 +95,9 @@ class SHDIQA(nn.Module):
 
         Without BAF the blocks are mean tokens with equal weights, and the score does not use them.
         """
-        rows, columns = self.backbone.rows, self.backbone.columns
-        assert isinstance(rows, int)
-        assert isinstance(columns, int)
+        rows, columns = self._token_grid()
         grid = self.config.grid if grid is None else grid
-        masks = block_masks(rows, columns, grid).to(pictures.device)
+        masks = self.masks(grid).to(pictures.device)
         if self.baf is None:
             whole, tokens = self.backbone(pictures)
             means = mean_pool(tokens, masks)

@@ -158,9 +158,11 @@ class RankSection:
     ``bank``: folder of ``entries`` ladders drawn by ``bank_seed``, made if absent; ``batch`` of them go beside each
     labelled batch, ``rungs`` rungs of each and one frame that shows nothing. Each rung costs ``margin`` standard
     deviations of the labels; a dead frame is held below ``floor`` of them. The weight rises with ``distill.ramp``.
+    ``blocks`` > 0, with BAF, asks the same of the quality of every block, at that share of the weight.
     """
 
     weight: float = 0.0
+    blocks: float = 0.0
     margin: float = 0.25
     floor: float = -2.0
     batch: int = 2
