@@ -42,7 +42,7 @@ def halves(pool: Pool) -> tuple[tuple[str, ...], tuple[str, ...]]:
     return first, tuple(name for name in pool.held_out if not _odd(name))
 
 
-def calibrate_blocks(model: Model, pool: Pool, *, composites: int = COMPOSITES) -> dict[str, Any]:
+def calibrate_blocks(model: Model, pool: Pool) -> dict[str, Any]:
     """Temperature and threshold for the card's ``explain`` record, with the data they come from.
 
     DatasetError where the pool holds no photo out for it.
@@ -50,7 +50,7 @@ def calibrate_blocks(model: Model, pool: Pool, *, composites: int = COMPOSITES) 
     names, _ = halves(pool)
     if not names:
         raise DatasetError("holds out no photo to calibrate block labels on", pool.root)
-    logits, kinds = composite_blocks(model, pool, names, composites)
+    logits, kinds = composite_blocks(model, pool, names, COMPOSITES)
     temperature = fit_temperature(logits, kinds)
     size = model.card.working_size
     peaks = []
@@ -62,7 +62,7 @@ def calibrate_blocks(model: Model, pool: Pool, *, composites: int = COMPOSITES) 
         "threshold": fit_threshold(peaks, FALSE_ALARMS),
         "false_alarms_allowed": FALSE_ALARMS,
         "loss": {"before": nll(logits, kinds), "after": nll(logits / temperature, kinds)},
-        "fitted_on": f"{len(kinds)} blocks of {composites} composites and {len(names)} clean photos of the pristine "
+        "fitted_on": f"{len(kinds)} blocks of {COMPOSITES} composites and {len(names)} clean photos of the pristine "
         "pool, none of which any training used",
         "data_hash": pool.hash_of(names),
     }

@@ -15,6 +15,7 @@ import numpy as np
 from PIL import Image
 
 from moslens.blocks import BlockDegradation, Composite
+from moslens.bulk.inputs import distinct_names
 from moslens.distortions import KINDS
 from moslens.errors import ImageError, InternalError, MoslensError, OutputError
 from moslens.image import decode
@@ -24,9 +25,6 @@ PICTURES = "pictures"
 
 # Degraded photos are noisy: higher levels of zlib take several times as long for a few percent.
 _PNG_LEVEL = 3
-
-# File systems allow 255 bytes; the rest is for a number and the extension.
-_LONGEST_STEM = 240
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,21 +55,16 @@ class Degraded:
 
 
 def plan(sources: Sequence[str], seed: int, thumbnails: int) -> list[Job]:
-    """One job a source: the PNG has the name of the source, cut where very long, with -2, -3 ... where that is taken.
+    """One job a source, its PNG named after it (:func:`distinct_names`).
 
     A picture's seed depends on the seed of the run and its PNG's name alone, so that neither the number of workers
     nor the pictures after it matter.
     """
-    jobs = []
-    taken: set[str] = set()
-    for index, source in enumerate(sources):
-        stem = _shortened(Path(source).stem)
-        name, number = stem, 2
-        while name.lower() in taken:
-            name, number = f"{stem}-{number}", number + 1
-        taken.add(name.lower())
-        jobs.append(Job(source, f"{name}.png", picture_seed(seed, name), index < thumbnails))
-    return jobs
+    names = distinct_names(sources)
+    return [
+        Job(source, f"{name}.png", picture_seed(seed, name), index < thumbnails)
+        for index, (source, name) in enumerate(zip(sources, names, strict=True))
+    ]
 
 
 def picture_seed(seed: int, name: str) -> int:
@@ -152,12 +145,6 @@ def block_rows(result: Composite) -> list[dict[str, Any]]:
 
 def _failed(row: dict[str, Any], error: ImageError) -> Degraded:
     return Degraded(row | {"error": {"code": error.code, "message": str(error)}})
-
-
-def _shortened(stem: str) -> str:
-    while len(os.fsencode(stem)) > _LONGEST_STEM:
-        stem = stem[:-1]
-    return stem
 
 
 @contextmanager

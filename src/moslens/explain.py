@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from moslens import views
 from moslens.errors import InternalError, OutputError
 from moslens.runtime import BLOCK_OUTPUTS, BlockLabels, Calibration, Model
+from moslens.score import Score
 from moslens.stitch import Stitched, Stitcher, pixel_cuts
 
 if TYPE_CHECKING:
@@ -108,6 +109,20 @@ class QualityMap:
                 "blocks": [block.to_dict() for block in self.blocks],
             },
         }
+
+    def to_score(self) -> Score:
+        """The same as :meth:`moslens.Scorer.score` gives."""
+        return Score(
+            self.path,
+            self.score,
+            self.low,
+            self.high,
+            self.width,
+            self.height,
+            self.model,
+            self.distortions,
+            self.worst_block,
+        )
 
     def to_json(self) -> str:
         """``to_dict`` as ASCII text, on one line."""

@@ -124,6 +124,13 @@ class Scorer:
         """Whether the model can also say where a picture is bad and what is wrong there."""
         return self.model.has_maps
 
+    def need_maps(self) -> BlockLabels:
+        """How the model's maps are read. Raises NoMapsError where it has none."""
+        labels = self.model.card.explain
+        if labels is None or not self.has_maps:
+            raise NoMapsError(f"{self.model_id} gives scores alone: it cannot say where or what")
+        return labels
+
     def explain(self, source: Any, *, max_pixels: int = MAX_PIXELS) -> "QualityMap":
         """Where a picture is bad and what is wrong there. Raises ImageError; NoMapsError if the model cannot say."""
         return self._explain(source, max_pixels, self._pool)
@@ -137,8 +144,12 @@ class Scorer:
         ahead: int | None = None,
     ) -> Generator["QualityMap | Failure"]:
         """:meth:`explain` of pictures as they come, in order, as :meth:`score_many` does it."""
-        self._need_maps()
+        self.need_maps()
         return self._many(self._explain, sources, workers, max_pixels, ahead)
+
+    def explain_or_failure(self, source: Any, *, max_pixels: int = MAX_PIXELS) -> "QualityMap | Failure":
+        """:meth:`explain` in the calling thread alone; a picture that fails gives a Failure."""
+        return self._attempt(self._explain, source, max_pixels)
 
     def score(self, source: Any, *, max_pixels: int = MAX_PIXELS) -> Score:
         """Score one picture: a path, bytes, ``PIL.Image`` or uint8 array [H, W, 3]. Raises ImageError."""
@@ -199,18 +210,7 @@ class Scorer:
         from moslens import views
 
         if self._maps and self.has_maps:
-            found = self._explain(source, max_pixels, pool)
-            return Score(
-                found.path,
-                found.score,
-                found.low,
-                found.high,
-                found.width,
-                found.height,
-                found.model,
-                found.distortions,
-                found.worst_block,
-            )
+            return self._explain(source, max_pixels, pool).to_score()
         picture = self._load(source, max_pixels)
         run = pool.map if pool else map
         raws = [raw for windows in views.iter_cover(picture.pixels) for raw in run(self._raw, windows)]
@@ -220,7 +220,7 @@ class Scorer:
     def _explain(self, source: Any, max_pixels: int, pool: ThreadPoolExecutor | None) -> "QualityMap":
         from moslens.explain import QualityMap, label_blocks, read_windows
 
-        labels = self._need_maps()
+        labels = self.need_maps()
         picture = self._load(source, max_pixels)
         run = pool.map if pool else map
         raws, stitched = read_windows(self.model, picture.pixels, labels.temperature, run, _path(source))
@@ -239,12 +239,6 @@ class Scorer:
             blocks=label_blocks(stitched, labels, self.model.card.calibration, picture.width, picture.height),
             pixels=picture.pixels,
         )
-
-    def _need_maps(self) -> BlockLabels:
-        labels = self.model.card.explain
-        if labels is None or not self.has_maps:
-            raise NoMapsError(f"{self.model_id} gives scores alone: it cannot say where or what")
-        return labels
 
     def _load(self, source: Any, max_pixels: int) -> "Picture":
         from moslens import image
@@ -269,19 +263,22 @@ class Scorer:
         max_pixels: int,
         ahead: int | None,
     ) -> Generator[Result | Failure]:
-        def one(source: Any) -> Result | Failure:
-            try:
-                return work(source, max_pixels, None)
-            except ImageError as error:
-                return Failure(_path(source), error, self.model_id)
-            except Exception as error:  # one odd picture must not end the run: its row says what happened
-                fault = InternalError(f"{type(error).__name__}: {error}", _path(source))
-                return Failure(_path(source), fault, self.model_id)
-
         workers = self.threads if workers is None else workers
         if workers < 1:
             raise ValueError(f"workers must be at least 1, not {workers}")
-        return ordered(one, sources, workers, max(workers, 8 * workers if ahead is None else ahead))
+        ahead = max(workers, 8 * workers if ahead is None else ahead)
+        return ordered(lambda source: self._attempt(work, source, max_pixels), sources, workers, ahead)
+
+    def _attempt(
+        self, work: Callable[[Any, int, ThreadPoolExecutor | None], Result], source: Any, max_pixels: int
+    ) -> Result | Failure:
+        try:
+            return work(source, max_pixels, None)
+        except ImageError as error:
+            return Failure(_path(source), error, self.model_id)
+        except Exception as error:  # one odd picture must not end the run: its row says what happened
+            fault = InternalError(f"{type(error).__name__}: {error}", _path(source))
+            return Failure(_path(source), fault, self.model_id)
 
 
 def _path(source: Any) -> str | None:

@@ -3,7 +3,7 @@
 Paths stay the strings they came as: rows repeat them as given, and ``pathlib`` would tidy them.
 """
 
-# ruff: noqa: PTH112, PTH116, PTH118, PTH122, PTH207
+# ruff: noqa: PTH112, PTH116, PTH118, PTH119, PTH122, PTH207
 
 import glob
 import logging
@@ -22,6 +22,9 @@ PICTURE_SUFFIXES = frozenset(
     | {".ppm", ".pgm", ".pbm", ".pnm", ".pcx", ".sgi", ".qoi", ".dds"}
 )
 CHUNK = 1 << 16
+
+# File systems allow 255 bytes; the rest is for a number and the extensions.
+_LONGEST_STEM = 240
 
 
 def find_pictures(arguments: Sequence[str], listing: BinaryIO) -> Iterator[str]:
@@ -112,3 +115,23 @@ def read_listing(stream: BinaryIO) -> Iterator[str]:
             yield from (os.fsdecode(name) for name in names if name)
     if rest:
         yield os.fsdecode(rest)
+
+
+def distinct_names(sources: Sequence[str]) -> list[str]:
+    """A file name without extension for each path: its own, cut where very long, with -2, -3 ... where taken."""
+    names = []
+    taken: set[str] = set()
+    for source in sources:
+        stem = _shortened(os.path.splitext(os.path.basename(source))[0])
+        name, number = stem, 2
+        while name.lower() in taken:
+            name, number = f"{stem}-{number}", number + 1
+        taken.add(name.lower())
+        names.append(name)
+    return names
+
+
+def _shortened(stem: str) -> str:
+    while len(os.fsencode(stem)) > _LONGEST_STEM:
+        stem = stem[:-1]
+    return stem

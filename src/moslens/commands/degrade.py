@@ -3,8 +3,8 @@
 import json
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import closing, contextmanager
+from collections.abc import Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from moslens.bulk.inputs import find_pictures
+from moslens.commands.progress import progress
 from moslens.errors import ConfigError, OutputError
 
 if TYPE_CHECKING:
@@ -118,7 +119,7 @@ def write(jobs: "Sequence[Job]", settings: "Settings", workers: int) -> Tally:
     try:
         with (
             (settings.folder / LABELS).open("w", encoding="utf-8") as file,
-            _progress(len(jobs)) as advance,
+            progress("degrading", len(jobs)) as advance,
             closing(degrade_all(jobs, settings, workers)) as results,
         ):
             for result in results:
@@ -139,17 +140,3 @@ def write(jobs: "Sequence[Job]", settings: "Settings", workers: int) -> Tally:
             (settings.folder / PICTURES / job.name).unlink(missing_ok=True)
     sheets.close()
     return tally
-
-
-@contextmanager
-def _progress(total: int) -> Iterator[Callable[[], None]]:
-    """A bar on standard error; none where that is no terminal."""
-    if not sys.stderr.isatty():
-        yield lambda: None
-        return
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeRemainingColumn
-
-    with Progress(BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(), console=Console(stderr=True)) as bar:
-        task = bar.add_task("degrading", total=total)
-        yield lambda: bar.advance(task)

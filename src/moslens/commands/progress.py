@@ -1,0 +1,19 @@
+"""The progress bar of commands that know how much there is to do."""
+
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+
+@contextmanager
+def progress(word: str, total: int) -> Iterator[Callable[[], None]]:
+    """A bar on standard error, moved on by calling what is yielded; none where that is no terminal."""
+    if not sys.stderr.isatty():
+        yield lambda: None
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeRemainingColumn
+
+    with Progress(BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(), console=Console(stderr=True)) as bar:
+        task = bar.add_task(word, total=total)
+        yield lambda: bar.advance(task)
