@@ -115,7 +115,65 @@ def severity() -> str:
     return "\n".join(lines)
 
 
+CLAIMS = {
+    "auc": "AUC of \"1 - block quality\", planted against clean blocks",
+    "kind_top1": "planted kind named first",
+    "kind_top3": "planted kind among the first three",
+    "group": "group of the first name right",
+    "level_spearman": "Spearman of planted and predicted level",
+    "clean_photos_named": "clean photos that get a name",
+    "map_extra_cost": "extra time for the map, of that for the score",
+    "score_difference": "largest difference of the score with and without the map",
+}
+AT_MOST = ("clean_photos_named", "map_extra_cost", "score_difference")
+
+
+def explain() -> str:
+    """What maps are measured to do, claim by claim, then set by set; empty while nothing was measured."""
+    path = RESULTS / "explain.json"
+    if not path.is_file():
+        return ""
+    record = json.loads(path.read_text("utf-8"))
+    lines = ["| one distortion, levels 3 to 5 | wanted | found | met |", "|---|---|---|---|"]
+    for key, claim in record["claims"].items():
+        sign = "at most" if key in AT_MOST else "at least"
+        met = "yes" if claim["met"] else "**no**"
+        lines.append(f"| {CLAIMS[key]} | {sign} {claim['wanted']:g} | {claim['found']:.3g} | {met} |")
+    sets = {
+        "one": record["one"]["all"],
+        "two": record["two"],
+        "four": record["four"],
+        "one, by other programs": record["other_programs"]["all"],
+    }
+    sets |= {f"one: {name}": row for name, row in record["one"]["by_kind"].items()}
+    sets |= {f"other program: {name}": row for name, row in record["other_programs"]["by_name"].items()}
+    lines += [
+        "",
+        "| planted | AUC of 1 - quality | AUC of fault probability | first name right | in first three | group right "
+        "| given a name | given the right name | Spearman of levels |",
+        "|---|---|---|---|---|---|---|---|---|",
+    ]
+    keys = (
+        "auc", "auc_of_fault_probability", "kind_top1", "kind_top3", "group", "named", "named_right", "level_spearman",
+    )  # fmt: skip
+    for name, row in sets.items():
+        lines.append("| " + " | ".join([name.replace("_", " "), *(_figure2(row[key]) for key in keys)]) + " |")
+    mirror = record["mirror"]["block_score_difference"]
+    lines += [
+        "",
+        f"Model {record['model']}, {record['dataset']['photos']} photos. The map of a mirror image differs from the"
+        f" mirrored map by {mirror['median']:.2f} points a block in the middle, {mirror['p95']:.2f} in 95 of 100 blocks,"
+        f" {mirror['max']:.2f} at most.",
+    ]
+    return "\n".join(lines)
+
+
+def _figure2(value: float | None) -> str:
+    return "–" if value is None else f"{value:.2f}"
+
+
 TABLES: dict[str, dict[str, Callable[[], str]]] = {
+    "explain.md": {"explain": explain},
     "../README.md": {"livec": livec},
     "severity.md": {"severity": severity},
     "evaluation.md": {"published": published},

@@ -18,7 +18,7 @@ def tables():
     return module
 
 
-@pytest.mark.parametrize("name", ["../README.md", "severity.md", "evaluation.md", "datasets.md"])
+@pytest.mark.parametrize("name", ["../README.md", "explain.md", "severity.md", "evaluation.md", "datasets.md"])
 def test_documents_are_up_to_date(tables, name):
     text = (DOCS / name).read_text("utf-8")
     assert tables.fill(text, tables.TABLES[name]) == text, "run: python docs/make_tables.py"
@@ -86,3 +86,30 @@ def test_published_rows_have_a_source_and_ascend(tables):
 def test_a_document_without_its_place_is_refused(tables):
     with pytest.raises(ValueError, match="no single place for table published"):
         tables.fill("nothing", {"published": tables.published})
+
+
+def test_what_maps_do_is_told_claim_by_claim(tables, tmp_path, monkeypatch):
+    monkeypatch.setattr(tables, "RESULTS", tmp_path)
+    assert tables.explain() == ""
+    figures = {
+        "auc": 0.91, "auc_of_fault_probability": 0.95, "kind_top1": 0.6, "kind_top3": 0.8, "group": 0.7,
+        "named": 0.5, "named_right": 0.4, "level_spearman": None,
+    }  # fmt: skip
+    record = {
+        "model": "m@1",
+        "dataset": {"photos": 80},
+        "claims": {
+            "auc": {"found": 0.91, "wanted": 0.9, "met": True},
+            "clean_photos_named": {"found": 0.2, "wanted": 0.1, "met": False},
+        },
+        "one": {"all": figures, "by_kind": {"white_noise": figures}},
+        "two": figures,
+        "four": figures,
+        "other_programs": {"all": figures, "by_name": {}},
+        "mirror": {"block_score_difference": {"median": 0.5, "p95": 1.25, "max": 3}},
+    }
+    (tmp_path / "explain.json").write_text(json.dumps(record))
+    text = tables.explain()
+    assert "planted against clean blocks | at least 0.9 | 0.91 | yes |" in text
+    assert "| clean photos that get a name | at most 0.1 | 0.2 | **no** |" in text
+    assert "| one: white noise | 0.91 | 0.95 | 0.60 | 0.80 | 0.70 | 0.50 | 0.40 | – |" in text

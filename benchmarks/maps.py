@@ -1,0 +1,85 @@
+"""Quality maps of 24 LIVEC photos from the lowest to the highest opinion score: the page docs/maps.md.
+
+    python benchmarks/maps.py [--model NAME|DIR]
+
+Photos are those at 24 evenly spaced ranks of the opinion score, so nobody chose them. What a person saw on looking at
+the maps is kept in ``docs/maps-notes.toml`` (photo name = words) and put beside them; this script never writes there.
+"""
+
+import argparse
+import shutil
+import tomllib
+from pathlib import Path
+
+import numpy as np
+
+from _common import ROOT, command_line
+from moslens import Scorer
+from moslens.data.records import Sample
+from moslens.data.sets import load_dataset
+
+DATA = ROOT.parent / "shared" / "data" / "livec"
+PAGE = ROOT / "docs" / "maps.md"
+NOTES = ROOT / "docs" / "maps-notes.toml"
+IMAGES = ROOT / "docs" / "images" / "maps"
+COUNT = 24
+SIDE = 380
+QUALITY = 62
+MOST_BYTES = 1_500_000
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--model", default=None)
+    parser.add_argument("--root", type=Path, default=DATA)
+    options = parser.parse_args()
+    scorer = Scorer(options.model)
+    notes = tomllib.loads(NOTES.read_text("utf-8")) if NOTES.is_file() else {}
+    if IMAGES.is_dir():
+        shutil.rmtree(IMAGES)
+    IMAGES.mkdir(parents=True)
+    shutil.copy(ROOT / "examples" / "photos" / "NOTICE.txt", IMAGES / "NOTICE.txt")
+    sections = [section(scorer, sample, notes) for sample in chosen(options.root)]
+    size = sum(path.stat().st_size for path in IMAGES.iterdir())
+    if size > MOST_BYTES:
+        raise SystemExit(f"the maps take {size:,} bytes, {MOST_BYTES:,} are allowed")
+    PAGE.write_text(head(scorer) + "\n".join(sections), encoding="utf-8")
+    print(f"{PAGE.relative_to(ROOT)}: {len(sections)} maps, {size:,} bytes")
+
+
+def chosen(root: Path) -> list[Sample]:
+    """The samples at evenly spaced ranks of the opinion score, the lowest first."""
+    samples = sorted(load_dataset("livec", root).samples, key=lambda sample: (sample.mos, sample.name))
+    return [samples[round(place)] for place in np.linspace(0, len(samples) - 1, COUNT)]
+
+
+def head(scorer: Scorer) -> str:
+    return f"""# Maps of 24 photos
+
+Made by `{command_line()}` with `{scorer.model_id}`: photos of LIVE In the Wild at evenly spaced ranks of their opinion
+score, the lowest first. How to read a map: [explain](explain.md). MOS is the mean opinion score of the data set. The
+photos are (c) 2015 The University of Texas at Austin, shown under the notice in
+[images/maps/NOTICE.txt](images/maps/NOTICE.txt). The released model learned from these photos' scores, but from no
+label of where or what: no such labels exist for them. The words under a map are those of a person who looked at it.
+
+"""
+
+
+def section(scorer: Scorer, sample: Sample, notes: dict[str, str]) -> str:
+    found = scorer.explain(sample.path)
+    stem = Path(sample.name).stem
+    overlay = found.overlay(SIDE)
+    overlay.save(IMAGES / f"{stem}.jpg", quality=QUALITY, optimize=True)
+    faults = ", ".join(
+        f"{row['kind'].replace('_', ' ')} {row['severity']:.1f} on {row['share']:.0%}" for row in found.distortions
+    )
+    words = notes.get(stem, "")
+    return (
+        f"## {sample.name}\n\nMOS {sample.mos:.1f}, score {found.score:.1f} ({found.low:.1f} to {found.high:.1f}). "
+        f"Named: {faults or 'nothing'}.\n\n![map of {sample.name}](images/maps/{stem}.jpg)\n"
+        + (f"\n{words.strip()}\n" if words else "")
+    )
+
+
+if __name__ == "__main__":
+    main()
