@@ -162,7 +162,7 @@ def explain() -> str:
     lines += [
         "",
         f"Model {record['model']}, {record['dataset']['photos']} photos. The map of a mirror image differs from the"
-        f" mirrored map by {mirror['median']:.2f} points a block in the middle, {mirror['p95']:.2f} in 95 of 100 blocks,"
+        f" mirrored map by {mirror['median']:.2f} points a block in the middle, {mirror['p95']:.2f} in 95 of 100,"
         f" {mirror['max']:.2f} at most.",
     ]
     return "\n".join(lines)
