@@ -116,7 +116,7 @@ def severity() -> str:
 
 
 CLAIMS = {
-    "auc": "AUC of \"1 - block quality\", planted against clean blocks",
+    "auc": 'AUC of "1 - block quality", planted against clean blocks',
     "kind_top1": "planted kind named first",
     "kind_top3": "planted kind among the first three",
     "group": "group of the first name right",
