@@ -1,0 +1,260 @@
+"""The HTTP service: uploads in, rows and maps out (contract: HTTP).
+
+request -> limits -> upload in memory -> bounded queue -> worker threads over one Scorer -> rows
+"""
+
+import asyncio
+import base64
+import dataclasses
+import io
+import logging
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from typing import Any
+
+from fastapi import FastAPI, Request
+from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
+from starlette.responses import Response
+
+from moslens import __version__
+from moslens.errors import ImageError, ImageTooLarge, InternalError
+from moslens.runtime import available_cores
+from moslens.score import Failure, Score, Scorer
+from moslens.serve import schemas
+from moslens.serve.logs import event
+from moslens.serve.metrics import CONTENT_TYPE, Metrics
+from moslens.serve.observe import Observe
+from moslens.serve.page import add_page
+from moslens.serve.refusal import Json, Refusal, error_body, of_status
+from moslens.serve.settings import Settings
+from moslens.serve.upload import Budget, Held, Upload, read_uploads
+from moslens.serve.work import Busy, Work, Workers
+
+UPLOAD_CODES = (
+    "bad_multipart", "no_file", "upload_timeout", "body_too_large", "too_many_files", "not_multipart", "internal",
+    "busy", "timeout",
+)  # fmt: skip
+DESCRIPTION = """Blind image quality: how good a photo is, where it is bad and what is wrong there.
+
+Scores run from 0 to 100, higher is better. Nothing is fetched from an address and nothing is stored."""
+
+
+class Service:
+    """One model, its workers and its limits."""
+
+    def __init__(self, scorer: Scorer, settings: Settings) -> None:
+        self.scorer, self.settings = scorer, settings
+        count = settings.workers or available_cores()
+        self.workers = Workers(count, settings.queue, settings.max_pixels, self._observe)
+        self.budget = Budget(settings.buffered)
+        gauges: dict[str, tuple[str, Callable[[], float]]] = {
+            "moslens_queue_pictures": ("Pictures that wait for a worker.", lambda: self.workers.waiting),
+            "moslens_pictures_in_work": ("Pictures in work.", lambda: self.workers.running),
+            "moslens_buffered_bytes": ("Bytes of uploads in memory.", lambda: self.budget.used),
+        }
+        self.metrics = Metrics(scorer.model_id, __version__, gauges)
+
+    @property
+    def maps(self) -> bool:
+        """Whether the model says where and what."""
+        return hasattr(self.scorer, "explain")
+
+    def score_one(self, source: bytes, max_pixels: int) -> Score:
+        return self.scorer.score(source, max_pixels=max_pixels)
+
+    def explain_one(self, source: bytes, max_pixels: int) -> dict[str, Any]:
+        """The explain JSON with the overlay as a data URL."""
+        found = self.scorer.explain(source, max_pixels=max_pixels)  # type: ignore[attr-defined]
+        file = io.BytesIO()
+        found.overlay().save(file, "PNG")
+        return {**found.to_dict(), "overlay": f"data:image/png;base64,{base64.b64encode(file.getvalue()).decode()}"}
+
+    async def answer(self, request: Request, work: Work, *, one: bool = False) -> list[tuple[Upload, Any]]:
+        """The uploads of a request, without their bytes, and what ``work`` made of each or raised.
+
+        Raises Refusal, and ClientDisconnect where nobody waits for the answer any more.
+        """
+        if self.workers.full:
+            raise self._busy()
+        with Held(self.budget) as held:
+            uploads = await read_uploads(request, self.settings, held)
+            request.scope["state"]["pictures"] = len(uploads)
+            if one and len(uploads) > 1:
+                raise Refusal("one_file")
+            try:
+                job = self.workers.submit(work, [upload.data for upload in uploads])
+            except Busy:
+                raise self._busy() from None
+            for upload in uploads:
+                upload.data = b""
+            gone = asyncio.create_task(_disconnected(request))
+            try:
+                await asyncio.wait((job.done, gone), timeout=self.settings.timeout, return_when="FIRST_COMPLETED")
+                if job.done.done():
+                    return list(zip(uploads, job.done.result(), strict=True))
+                if gone.done():
+                    raise ClientDisconnect
+                wait = str(self.workers.retry_after)
+                raise Refusal("timeout", f"not ready within {self.settings.timeout:g} s", Retry_After=wait)
+            finally:
+                gone.cancel()
+                self.workers.cancel(job)
+
+    def row(self, upload: Upload, outcome: Any) -> dict[str, Any]:
+        """The row of the contract for one upload."""
+        if isinstance(outcome, Score):
+            return dataclasses.replace(outcome, path=upload.name).to_row()
+        return Failure(upload.name, named(outcome, upload.name), self.scorer.model_id).to_row()
+
+    def _busy(self) -> Refusal:
+        return Refusal("busy", Retry_After=str(self.workers.retry_after))
+
+    def _observe(self, seconds: float, outcome: Any) -> None:
+        code = "ok"
+        if isinstance(outcome, Exception):
+            code = outcome.code if isinstance(outcome, ImageError) else "internal"
+        if code == "internal":
+            event("fault", logging.ERROR, error=outcome)
+        self.metrics.pictures.add(code=code)
+        self.metrics.picture_seconds.observe(seconds)
+
+
+def named(error: Exception, name: str | None) -> ImageError:
+    """The error of one picture, under the name it was sent with."""
+    if isinstance(error, ImageError):
+        return type(error)(error.message, name)
+    return InternalError(f"{type(error).__name__}: {error}", name)
+
+
+async def _disconnected(request: Request) -> None:
+    while (await request.receive())["type"] != "http.disconnect":
+        pass
+
+
+def create_app(scorer: Scorer, settings: Settings | None = None) -> FastAPI:
+    """The application around one scorer; see :class:`moslens.serve.settings.Settings` for the limits.
+
+    The scorer should have ``threads=1``: pictures run side by side, so windows need not.
+    """
+    service = Service(scorer, settings or Settings())
+
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        service.workers.start()
+        try:
+            yield
+        finally:
+            await asyncio.to_thread(service.workers.stop)
+
+    app = FastAPI(
+        title="moslens",
+        summary="Blind image quality assessment",
+        description=DESCRIPTION,
+        version=__version__,
+        license_info={"name": "Apache-2.0", "identifier": "Apache-2.0"},
+        lifespan=lifespan,
+        docs_url=None,  # its page would load scripts from elsewhere
+        redoc_url=None,
+        redirect_slashes=False,
+    )
+    app.state.service = service
+    app.add_middleware(Observe, metrics=service.metrics)
+    _add_handlers(app)
+    _add_routes(app, service)
+    add_page(app)
+    return app
+
+
+def _add_handlers(app: FastAPI) -> None:
+    @app.exception_handler(Refusal)
+    async def refused(request: Request, refusal: Refusal) -> Response:
+        request.scope["state"]["code"] = refusal.code
+        return refusal.response()
+
+    @app.exception_handler(HTTPException)
+    async def http_error(request: Request, error: HTTPException) -> Response:
+        return of_status(error.status_code, error.detail, error.headers)
+
+    @app.exception_handler(ClientDisconnect)
+    async def gone(request: Request, error: ClientDisconnect) -> Response:
+        return Nothing()
+
+
+class Nothing(Response):
+    """No answer: the client is gone."""
+
+    async def __call__(self, *_: Any) -> None:
+        return
+
+
+def _add_routes(app: FastAPI, service: Service) -> None:
+    @app.post(
+        "/v1/score",
+        summary="Score pictures",
+        description="One row a file, in order. A file that cannot be scored costs a row with its error, no more.",
+        response_model=list[schemas.Row],
+        responses=schemas.errors(*UPLOAD_CODES),
+        openapi_extra=schemas.multipart("One picture, or many.", many=True),
+        tags=["quality"],
+    )
+    async def score(request: Request) -> Response:
+        answers = await service.answer(request, service.score_one)
+        return Json([service.row(upload, outcome) for upload, outcome in answers])
+
+    @app.post(
+        "/v1/explain",
+        summary="Say where a picture is bad and what is wrong there",
+        description="Blocks that tile the upright picture, and an overlay. 501 where the served model makes no maps.",
+        response_model=schemas.Explanation,
+        responses=schemas.errors(*UPLOAD_CODES, "one_file", "bad_picture", "no_map"),
+        openapi_extra=schemas.multipart("One picture.", many=False),
+        tags=["quality"],
+    )
+    async def explain(request: Request) -> Response:
+        if not service.maps:
+            raise Refusal("no_map")
+        ((upload, outcome),) = await service.answer(request, service.explain_one, one=True)
+        if isinstance(outcome, Exception):
+            error = named(outcome, upload.name)
+            status = 413 if isinstance(error, ImageTooLarge) else 500 if isinstance(error, InternalError) else 422
+            request.scope["state"]["code"] = error.code
+            return Json(error_body(error.code, error.message), status)
+        return Json({**outcome, "path": upload.name})
+
+    @app.get("/v1/models", summary="The model served", response_model=list[schemas.ServedModel], tags=["service"])
+    async def models() -> Response:
+        card = service.scorer.model.card
+        record = card.record
+        return Json(
+            [
+                {
+                    "id": card.id,
+                    "name": card.name,
+                    "sha256": card.sha256,
+                    "licence": record.get("licence"),
+                    "range": record.get("range", [0, 100]),
+                    "direction": record.get("direction", "higher is better"),
+                    "calibration": record["calibration"],
+                    "trained_on": record.get("trained_on"),
+                    "limits": record.get("limits", []),
+                    "metrics": record.get("metrics", {}),
+                    "maps": service.maps,
+                }
+            ]
+        )
+
+    @app.get("/healthz", summary="Whether the service is up", response_model=schemas.Health, tags=["service"])
+    async def healthz() -> Response:
+        waiting = service.workers.waiting
+        return Json({"status": "ok", "model": service.scorer.model_id, "version": __version__, "waiting": waiting})
+
+    @app.get(
+        "/metrics",
+        summary="Metrics for Prometheus",
+        response_class=Response,
+        responses={200: {"content": {"text/plain": {"schema": {"type": "string"}}}, "description": "Prometheus text"}},
+        tags=["service"],
+    )
+    async def metrics() -> Response:
+        return Response(service.metrics.text(), media_type=CONTENT_TYPE)

@@ -1,0 +1,77 @@
+"""Around every request: an id, security headers, one line in the log, metrics, and an answer whatever breaks."""
+
+import logging
+import re
+import secrets
+import time
+
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from moslens.serve.logs import event
+from moslens.serve.metrics import Metrics
+from moslens.serve.refusal import Json, error_body
+
+CLIENT_GONE = 499
+SAFE_ID = re.compile(rb"[A-Za-z0-9._-]{1,64}")
+HEADERS = (
+    (b"x-content-type-options", b"nosniff"),
+    (b"referrer-policy", b"no-referrer"),
+    (b"cross-origin-resource-policy", b"same-origin"),
+)
+
+
+class Observe:
+    """ASGI middleware. ``scope["state"]`` may get ``pictures``, a count, for the log."""
+
+    def __init__(self, app: ASGIApp, metrics: Metrics) -> None:
+        self.app, self.metrics = app, metrics
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self.app(scope, receive, send)
+            return
+        start = time.perf_counter()
+        given = dict(scope["headers"]).get(b"x-request-id", b"")
+        request_id = given if SAFE_ID.fullmatch(given) else secrets.token_hex(8).encode()
+        status, received = 0, 0
+        state = scope.setdefault("state", {})
+
+        async def count(*_: object) -> Message:
+            nonlocal received
+            message = await receive()
+            received += len(message.get("body", b""))
+            return message
+
+        async def add_headers(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+                message["headers"] = [*message["headers"], *HEADERS, (b"x-request-id", request_id)]
+            await send(message)
+
+        try:
+            await self.app(scope, count, add_headers)
+        except Exception as error:
+            event("fault", logging.ERROR, error=error, id=request_id.decode(), path=scope["path"])
+            if not status:
+                body = error_body("internal", f"a fault of the service; its log has it under {request_id.decode()}")
+                await Json(body, 500)(scope, receive, add_headers)
+        seconds = time.perf_counter() - start
+        status = status or CLIENT_GONE
+        route = getattr(scope.get("route"), "path", "other")
+        method = scope["method"] if scope["method"] in ("GET", "POST", "HEAD") else "other"
+        self.metrics.requests.add(route=route, method=method, status=str(status))
+        self.metrics.request_seconds.observe(seconds)
+        self.metrics.received.add(received)
+        event(
+            "request",
+            id=request_id.decode(),
+            client=(scope.get("client") or ("", 0))[0],
+            method=scope["method"],
+            path=scope["path"],
+            status=status,
+            seconds=round(seconds, 4),
+            bytes=received,
+            pictures=state.get("pictures", 0),
+            code=state.get("code"),
+        )

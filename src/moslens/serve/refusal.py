@@ -1,0 +1,95 @@
+"""Every answer that is no result: a status, and ``{"error": {"code", "message"}}``."""
+
+import asyncio
+import json
+from collections.abc import Mapping
+from http import HTTPStatus
+from typing import Any
+
+from starlette.responses import Response
+from starlette.types import Receive, Scope, Send
+
+DRAIN_BYTES = 64 * 2**20
+DRAIN_SECONDS = 2.0
+
+REASONS: dict[str, tuple[int, str]] = {
+    "bad_multipart": (400, "The body is not well-formed multipart/form-data."),
+    "no_file": (400, "The form has no part named file."),
+    "one_file": (400, "This takes one file a request."),
+    "not_found": (404, "No such address."),
+    "method_not_allowed": (405, "The address does not take this method."),
+    "upload_timeout": (408, "The request did not arrive within the time limit."),
+    "body_too_large": (413, "The body is larger than the limit."),
+    "too_many_files": (413, "More files than one request may have."),
+    "not_multipart": (415, "The body must be multipart/form-data."),
+    "bad_picture": (422, "The picture cannot be used; the code says why, as in a row of /v1/score."),
+    "internal": (500, "A fault of the service."),
+    "no_map": (501, "The served model scores pictures as a whole and makes no maps."),
+    "busy": (503, "As much work waits as the service takes on; see Retry-After."),
+    "timeout": (503, "The answer was not ready within the time limit; see Retry-After."),
+}
+
+
+class Json(Response):
+    """A JSON answer in ASCII, so that names which are not UTF-8 keep their escapes."""
+
+    media_type = "application/json"
+
+    def render(self, content: Any) -> bytes:
+        return json.dumps(content, allow_nan=False).encode("ascii")
+
+
+class Refusal(Exception):
+    """Ends a request with the status of ``code``; the message is shown to the client."""
+
+    def __init__(self, code: str, message: str | None = None, *, status: int | None = None, **headers: str) -> None:
+        usual_status, usual_message = REASONS.get(code, (400, code))
+        self.status = usual_status if status is None else status
+        self.code = code
+        self.message = usual_message if message is None else message
+        self.headers = {name.replace("_", "-"): value for name, value in headers.items()}
+        super().__init__(self.message)
+
+    def response(self) -> Response:
+        """The answer. Before the whole body was read the connection cannot be used again."""
+        return LastAnswer(error_body(self.code, self.message), self.status, self.headers)
+
+
+def error_body(code: str, message: str) -> dict[str, Any]:
+    return {"error": {"code": code, "message": message}}
+
+
+def of_status(status: int, message: str, headers: Mapping[str, str] | None = None) -> Response:
+    """The answer for an error that the framework found, such as an unknown address."""
+    code = next((code for code, (usual, _) in REASONS.items() if usual == status), "bad_request")
+    text = REASONS[code][1] if code in REASONS else message or HTTPStatus(status).phrase
+    return Json(error_body(code, text), status, dict(headers or {}))
+
+
+class LastAnswer(Json):
+    """Answers while the client may still be sending, takes what comes for a moment, then closes.
+
+    Closing with unread bytes would reset the connection, and many clients would then never see the answer.
+    """
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        headers = [*self.raw_headers, (b"connection", b"close")]
+        await send({"type": "http.response.start", "status": self.status_code, "headers": headers})
+        await send({"type": "http.response.body", "body": self.body, "more_body": True})
+        names = {name.lower() for name, _ in scope["headers"]}
+        if b"expect" not in names and names & {b"content-length", b"transfer-encoding"}:
+            await _drain(receive)
+        await send({"type": "http.response.body", "body": b"", "more_body": False})
+
+
+async def _drain(receive: Receive) -> None:
+    taken = 0
+    try:
+        async with asyncio.timeout(DRAIN_SECONDS):
+            while taken <= DRAIN_BYTES:
+                message = await receive()
+                if message["type"] != "http.request" or not message.get("more_body", False):
+                    return
+                taken += len(message.get("body", b""))
+    except TimeoutError:
+        return
