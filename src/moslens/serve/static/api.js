@@ -1,0 +1,54 @@
+// The four calls the page makes, and what may go wrong with them.
+
+const TRIES = 20;
+
+export class Refused extends Error {
+  constructor(code, message) {
+    super(message);
+    this.code = code;
+  }
+}
+
+const pause = (seconds) => new Promise((done) => setTimeout(done, 1000 * seconds));
+
+async function ask(address, options) {
+  let answer;
+  try {
+    answer = await fetch(address, options);
+  } catch (error) {
+    if (error.name === "AbortError") throw error;
+    throw new Refused("unreachable", "the server cannot be reached");
+  }
+  let content = null;
+  try {
+    content = await answer.json();
+  } catch {
+    throw new Refused("unreadable", `the server gave no readable answer (${answer.status})`);
+  }
+  if (answer.ok) return content;
+  const error = new Refused(content.error?.code ?? "unknown", content.error?.message ?? `status ${answer.status}`);
+  error.wait = Number(answer.headers.get("Retry-After")) || 0;
+  throw error;
+}
+
+// A busy server says when to come back, and is asked again then.
+async function send(address, file, signal) {
+  const body = new FormData();
+  body.append("file", file, file.name);
+  for (let left = TRIES; ; left -= 1) {
+    try {
+      return await ask(address, { method: "POST", body, signal });
+    } catch (error) {
+      if (error.code !== "busy" || left === 0 || signal.aborted) throw error;
+      await pause(Math.max(1, error.wait));
+    }
+  }
+}
+
+export async function score(file, signal) {
+  const [row] = await send("/v1/score", file, signal);
+  return row;
+}
+
+export const explain = (file, signal) => send("/v1/explain", file, signal);
+export const models = () => ask("/v1/models");

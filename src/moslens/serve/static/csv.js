@@ -1,0 +1,27 @@
+// Rows as CSV, the columns of `moslens score --format csv`.
+
+const COLUMNS = ["path", "status", "score", "low", "high", "width", "height", "distortions", "worst_block", "model", "version", "error"];
+
+// Spreadsheets run text that begins like a formula, and a file name may be anything: a quote in front makes it text.
+const harmless = (text) => (/^[=+\-@\t\r\n]/.test(text) ? `'${text}` : text);
+
+function cell(value) {
+  if (value === null || value === undefined) return "";
+  if (typeof value === "number") return String(value);
+  const text = harmless(typeof value === "string" ? value : JSON.stringify(value));
+  return /[",\r\n]/.test(text) ? `"${text.replaceAll('"', '""')}"` : text;
+}
+
+export function toCsv(rows) {
+  const lines = rows.map((row) => COLUMNS.map((name) => cell(row[name])).join(","));
+  return [COLUMNS.join(","), ...lines, ""].join("\r\n");
+}
+
+export function save(text, name) {
+  const address = URL.createObjectURL(new Blob(["\ufeff", text], { type: "text/csv;charset=utf-8" }));
+  const link = document.createElement("a");
+  link.href = address;
+  link.download = name;
+  link.click();
+  setTimeout(() => URL.revokeObjectURL(address), 1000);
+}

@@ -1,0 +1,166 @@
+// Photos come in by picker, drop or paste, are scored two at a time, and one of them is in view.
+
+import { models, score } from "./api.js";
+import { save, toCsv } from "./csv.js";
+import { byId, lanes } from "./dom.js";
+import { arrange, makeCard, offerKinds, showState } from "./list.js";
+import { setMaps, show } from "./viewer.js";
+import { summary } from "./words.js";
+
+const run = lanes(2);
+let items = [];
+let chosen = null;
+let added = 0;
+
+const say = (text) => {
+  byId("status").textContent = text;
+};
+
+function add(files) {
+  const fresh = [...files].filter((file) => file.size > 0 || file.type !== "");
+  if (fresh.length === 0) {
+    say("Nothing to score in that.");
+    return;
+  }
+  document.body.classList.add("started");
+  byId("panes").hidden = false;
+  for (const file of fresh) {
+    const item = { file, number: (added += 1), row: null, error: null, abort: new AbortController() };
+    items.push(item);
+    makeCard(item, { choose, remove, retry });
+    run(() => process(item));
+  }
+  say(fresh.length === 1 ? `Scoring ${fresh[0].name}` : `Scoring ${fresh.length} photos`);
+  arrange(items);
+  if (chosen === null) choose(items[0], false);
+}
+
+async function process(item) {
+  if (item.removed) return;
+  try {
+    item.row = await score(item.file, item.abort.signal);
+    item.error = item.row.error ? item.row.error.message : null;
+  } catch (error) {
+    if (item.removed) return;
+    item.error = error.message;
+  }
+  showState(item);
+  offerKinds(items);
+  arrange(items);
+  if (item === chosen) show(item);
+  report(item);
+}
+
+function report(item) {
+  const done = items.filter((each) => each.row || each.error).length;
+  const outcome = item.row?.status === "ok" ? summary(item.row) : `no score: ${item.error}`;
+  const progress = items.length > 1 ? ` (${done} of ${items.length} done)` : "";
+  say(`${item.file.name}: ${outcome}${progress}`);
+}
+
+function choose(item, scroll = true) {
+  if (chosen) chosen.card.querySelector(".choose").setAttribute("aria-pressed", "false");
+  chosen = item;
+  show(item);
+  byId("viewer").hidden = item === null;
+  if (item === null) return;
+  item.card.querySelector(".choose").setAttribute("aria-pressed", "true");
+  if (scroll) byId("viewer").scrollIntoView({ block: "nearest" });
+}
+
+function forget(item) {
+  item.removed = true;
+  item.abort.abort();
+  if (item.thumbnail) URL.revokeObjectURL(item.thumbnail);
+}
+
+function remove(item) {
+  const next = item.card.nextElementSibling ?? item.card.previousElementSibling;
+  forget(item);
+  items = items.filter((each) => each !== item);
+  (next?.querySelector(".remove") ?? byId("pick")).focus();
+  arrange(items);
+  if (item === chosen) choose(items[0] ?? null, false);
+  byId("panes").hidden = items.length === 0;
+  say(`Removed ${item.file.name}`);
+}
+
+function retry(item) {
+  item.error = null;
+  showState(item);
+  run(() => process(item));
+}
+
+function clear() {
+  items.forEach(forget);
+  items = [];
+  arrange(items);
+  choose(null);
+  byId("panes").hidden = true;
+  document.body.classList.remove("started");
+  byId("pick").focus();
+  say("All photos removed");
+}
+
+function exportCsv() {
+  const rows = arrange(items).filter((item) => item.row || item.error).map((item) => item.row ?? { path: item.file.name, status: "error", error: { code: "unsent", message: item.error } });
+  save(toCsv(rows), "moslens.csv");
+  say(`${rows.length} rows exported`);
+}
+
+byId("pick").addEventListener("change", (event) => {
+  add(event.target.files);
+  event.target.value = "";
+});
+document.addEventListener("paste", (event) => {
+  if (event.clipboardData.files.length > 0) add(event.clipboardData.files);
+});
+
+const holdsFiles = (event) => [...event.dataTransfer.types].includes("Files");
+document.addEventListener("dragover", (event) => {
+  if (!holdsFiles(event)) return;
+  event.preventDefault();
+  byId("drop-here").hidden = false;
+});
+document.addEventListener("dragleave", (event) => {
+  if (event.relatedTarget === null) byId("drop-here").hidden = true;
+});
+document.addEventListener("drop", (event) => {
+  byId("drop-here").hidden = true;
+  if (!holdsFiles(event)) return;
+  event.preventDefault();
+  add(event.dataTransfer.files);
+});
+
+for (const id of ["sort", "show", "at-most", "search"]) byId(id).addEventListener("input", () => arrange(items));
+byId("export").addEventListener("click", exportCsv);
+byId("clear").addEventListener("click", clear);
+
+const THEMES = ["system", "light", "dark"];
+function setTheme(theme) {
+  document.documentElement.dataset.theme = theme;
+  byId("theme").textContent = `Theme: ${theme}`;
+}
+byId("theme").addEventListener("click", () => {
+  const theme = THEMES[(THEMES.indexOf(document.documentElement.dataset.theme ?? "system") + 1) % THEMES.length];
+  setTheme(theme);
+  try {
+    localStorage.setItem("theme", theme);
+  } catch {
+    // a browser that stores nothing still switches
+  }
+});
+try {
+  const stored = localStorage.getItem("theme");
+  if (THEMES.includes(stored)) setTheme(stored);
+} catch {
+  // as above
+}
+
+try {
+  const [model] = await models();
+  setMaps(model.maps);
+  byId("model").textContent = model.id;
+} catch (error) {
+  say(`The server does not answer: ${error.message}`);
+}
