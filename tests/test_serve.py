@@ -146,7 +146,7 @@ class TestExplain:
 
     def test_a_model_without_maps_says_so(self, url: str) -> None:
         answer = post(f"{url}/v1/explain", [("a.jpg", JPEG)])
-        assert (answer.status, answer.code) == (501, "no_map")
+        assert (answer.status, answer.code) == (409, "no_map")
         assert ask(f"{url}/v1/models").json()[0]["maps"] is False
 
 

@@ -205,7 +205,7 @@ def _add_routes(app: FastAPI, service: Service) -> None:
     @app.post(
         "/v1/explain",
         summary="Say where a picture is bad and what is wrong there",
-        description="Blocks that tile the upright picture, and an overlay. 501 where the served model makes no maps.",
+        description="Blocks that tile the upright picture, and an overlay. 409 where the served model makes no maps.",
         response_model=schemas.Explanation,
         responses=schemas.errors(*UPLOAD_CODES, "one_file", "bad_picture", "no_map"),
         openapi_extra=schemas.multipart("One picture.", many=False),

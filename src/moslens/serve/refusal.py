@@ -19,12 +19,12 @@ REASONS: dict[str, tuple[int, str]] = {
     "not_found": (404, "No such address."),
     "method_not_allowed": (405, "The address does not take this method."),
     "upload_timeout": (408, "The request did not arrive within the time limit."),
+    "no_map": (409, "The served model scores pictures as a whole and makes no maps."),
     "body_too_large": (413, "The body is larger than the limit."),
     "too_many_files": (413, "More files than one request may have."),
     "not_multipart": (415, "The body must be multipart/form-data."),
     "bad_picture": (422, "The picture cannot be used; the code says why, as in a row of /v1/score."),
     "internal": (500, "A fault of the service."),
-    "no_map": (501, "The served model scores pictures as a whole and makes no maps."),
     "busy": (503, "As much work waits as the service takes on; see Retry-After."),
     "timeout": (503, "The answer was not ready within the time limit; see Retry-After."),
 }

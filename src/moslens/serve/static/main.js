@@ -38,8 +38,9 @@ function add(files) {
 async function process(item) {
   if (item.removed) return;
   try {
-    item.row = await score(item.file, item.abort.signal);
-    item.error = item.row.error ? item.row.error.message : null;
+    // forms escape quotes in names: the name is ours to put back
+    item.row = { ...(await score(item.file, item.abort.signal)), path: item.file.name };
+    item.error = item.row.error ? reason(item.row.error.message) : null;
   } catch (error) {
     if (item.removed) return;
     item.error = error.message;
@@ -50,6 +51,9 @@ async function process(item) {
   if (item === chosen) show(item);
   report(item);
 }
+
+// messages begin with the file's name, which is beside them here
+const reason = (message) => message.slice(message.indexOf(": ") + 2);
 
 function report(item) {
   const done = items.filter((each) => each.row || each.error).length;
