@@ -9,6 +9,7 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -58,13 +59,19 @@ class MapDouble:
         grid = {"rows": self.rows, "columns": self.columns, "blocks": blocks}
         return {**{name: getattr(self.score, name) for name in names}, "grid": grid}
 
-    def overlay(self) -> Image.Image:
+    def overlay(self, size: int = 1024, *, legend: bool = True) -> Image.Image:
+        assert not legend
         red = np.linspace(0, 255, self.pixels.shape[1]).astype(np.uint8)
         return Image.fromarray(np.dstack([np.broadcast_to(red, self.pixels.shape[:2]), self.pixels[..., 1:]]))
 
 
 class MapScorer(Scorer):
     """A scorer whose pictures have named distortions and a map."""
+
+    has_maps = True  # type: ignore[assignment]
+
+    def __init__(self, model: Path, threads: int) -> None:
+        super().__init__(model, threads, maps=False)
 
     def score(self, source: Any, *, max_pixels: int = 200_000_000) -> Score:
         found = super().score(source, max_pixels=max_pixels)

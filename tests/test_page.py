@@ -23,6 +23,7 @@ pytest.importorskip("playwright.sync_api", reason="browser tests need playwright
 from playwright import sync_api
 
 from hostile import encode, photo
+from map_model import RED, make_map_model, plain
 from moslens.score import Scorer
 from serving import MapScorer, served
 
@@ -232,6 +233,21 @@ class TestMap:
         page.keyboard.press("Home")
         expect(overlay).to_have_css("opacity", "0")
         assert slider.get_attribute("aria-valuetext") == "0 %"
+
+    def test_a_real_map_names_the_fault_where_it_is(self, open_page: Open, tmp_path: Path) -> None:
+        picture = plain(600, 300)
+        picture[:, 300:] = RED
+        (tmp_path / "half.png").write_bytes(encode(picture, "PNG"))
+        with served(Scorer(make_map_model(tmp_path / "colours"), threads=1)) as address:
+            page = open_page(address)
+            pick(page, [tmp_path / "half.png"])
+            expect(page.locator("#faults")).to_contain_text("jpeg: ")
+            expect(page.locator(".block").first).to_be_attached()
+            stage = page.locator("#stage").bounding_box()
+            for across, words in ((0.9, "jpeg, severity"), (0.1, "Nothing wrong found here")):
+                page.mouse.move(stage["x"] + across * stage["width"], stage["y"] + stage["height"] / 2)
+                expect(page.locator("#region")).to_contain_text(words)
+            screenshot(page, "real-map")
 
     def test_a_named_fault_shows_its_regions(self, open_page: Open, photos: list[Path]) -> None:
         page = open_page()

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import base64
 import contextlib
 import http.client
+import io
 import json
 import logging
 import os
@@ -18,10 +20,12 @@ from urllib.parse import urlsplit
 
 import numpy as np
 import pytest
+from PIL import Image
 
 pytest.importorskip("fastapi", reason="needs the serve extra")
 
 from hostile import encode, make_odd_files, photo
+from map_model import RED, make_map_model, plain
 from moslens.score import COLUMNS, Score, Scorer
 from moslens.serve import Settings
 from moslens.serve.logs import JsonLines
@@ -126,12 +130,29 @@ class TestRows:
 
 
 def encode_large() -> bytes:
-    from PIL import Image
-
     return encode(Image.new("L", (7000, 5000), 90), "PNG")
 
 
 class TestExplain:
+    def test_the_map_is_that_of_the_scorer_and_lies_over_the_picture(self, tmp_path: Path) -> None:
+        scorer = Scorer(make_map_model(tmp_path / "colours"), threads=1)
+        picture = plain(600, 300)
+        picture[:, 300:] = RED
+        data = encode(picture, "PNG")
+        with served(scorer) as url:
+            assert ask(f"{url}/v1/models").json()[0]["maps"] is True
+            answer = post(f"{url}/v1/explain", [("half.png", data)]).json()
+            (row,) = post(f"{url}/v1/score", [("half.png", data)]).json()
+        overlay = answer.pop("overlay")
+        assert answer == {**scorer.explain(data).to_dict(), "path": "half.png"}
+        assert answer["score"] == row["score"]
+        assert row["distortions"][0]["kind"] == "jpeg"
+        blocks = answer["grid"]["blocks"]
+        assert {block["kind"] for block in blocks if block["x"] == 0} == {None}
+        assert {block["kind"] for block in blocks if block["x"] + block["width"] == 600} == {"jpeg"}
+        shown = Image.open(io.BytesIO(base64.b64decode(overlay.removeprefix("data:image/png;base64,"))))
+        assert shown.size == (1024, 512)
+
     def test_the_map_comes_with_its_overlay(self, tiny_model: Path) -> None:
         with served(MapScorer(tiny_model, threads=1)) as url:
             assert ask(f"{url}/v1/models").json()[0]["maps"] is True

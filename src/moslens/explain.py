@@ -128,11 +128,11 @@ class QualityMap:
         """``to_dict`` as ASCII text, on one line."""
         return json.dumps(self.to_dict())
 
-    def overlay(self, size: int = 1024) -> "Image.Image":
-        """The picture with its map and a legend, RGB; the longer side of the picture takes ``size`` px."""
+    def overlay(self, size: int = 1024, *, legend: bool = True) -> "Image.Image":
+        """The picture with its map, RGB, its longer side ``size`` px; below and around it a legend, if wanted."""
         from moslens.overlay import draw
 
-        return draw(self, size)
+        return draw(self, size, legend=legend)
 
     def save_overlay(self, path: str | os.PathLike[str], size: int = 1024) -> None:
         """Write :meth:`overlay`, in the format that the extension names. OutputError where it cannot be written."""

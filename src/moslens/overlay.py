@@ -34,7 +34,7 @@ def colour(score: float) -> tuple[int, int, int]:
     return red, green, blue
 
 
-def draw(found: "QualityMap", size: int = 1024) -> Image.Image:
+def draw(found: "QualityMap", size: int = 1024, *, legend: bool = True) -> Image.Image:
     """The map over its picture, the longer side ``size`` px, with the legend below; see ``QualityMap.overlay``."""
     height, width = found.pixels.shape[:2]
     scale = size / max(height, width)
@@ -57,7 +57,7 @@ def draw(found: "QualityMap", size: int = 1024) -> Image.Image:
             _label(pen, f"{block.kind.replace('_', ' ')} {block.severity:.1f}", box)
     lowest = min(range(len(boxes)), key=lambda number: found.blocks[number].score)
     _frame(pen, boxes[lowest])
-    return _with_legend(picture, found)
+    return _with_legend(picture, found) if legend else picture
 
 
 def _hatch(picture: Image.Image, box: Box) -> None:

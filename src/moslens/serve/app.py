@@ -58,16 +58,17 @@ class Service:
     @property
     def maps(self) -> bool:
         """Whether the model says where and what."""
-        return hasattr(self.scorer, "explain")
+        return self.scorer.has_maps
 
     def score_one(self, source: bytes, max_pixels: int) -> Score:
         return self.scorer.score(source, max_pixels=max_pixels)
 
     def explain_one(self, source: bytes, max_pixels: int) -> dict[str, Any]:
         """The explain JSON with the overlay as a data URL."""
-        found = self.scorer.explain(source, max_pixels=max_pixels)  # type: ignore[attr-defined]
+        found = self.scorer.explain(source, max_pixels=max_pixels)
         file = io.BytesIO()
-        found.overlay().save(file, "PNG")
+        # without the legend it lies over the photo pixel by pixel; the page has a legend of its own
+        found.overlay(legend=False).save(file, "PNG", compress_level=3)
         return {**found.to_dict(), "overlay": f"data:image/png;base64,{base64.b64encode(file.getvalue()).decode()}"}
 
     async def answer(self, request: Request, work: Work, *, one: bool = False) -> list[tuple[Upload, Any]]:

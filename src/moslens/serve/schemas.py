@@ -101,7 +101,7 @@ class Explanation(BaseModel):
     width: int
     height: int
     grid: Grid
-    overlay: str = Field(description="The map over the picture, a PNG as a data URL.")
+    overlay: str = Field(description="The picture with its map, a PNG as a data URL.")
 
     model_config = ConfigDict(
         json_schema_extra={
