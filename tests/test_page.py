@@ -226,7 +226,7 @@ class TestMap:
         page = open_page()
         pick(page, photos[:1])
         overlay, slider = page.locator("#overlay"), page.get_by_label("Map over the photo")
-        expect(overlay).to_have_css("opacity", "0.6")
+        expect(overlay).to_have_css("opacity", "0.75")
         slider.fill("25")
         expect(overlay).to_have_css("opacity", "0.25")
         slider.focus()
