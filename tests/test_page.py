@@ -251,11 +251,14 @@ class TestMap:
 
     def test_a_named_fault_shows_its_regions(self, open_page: Open, photos: list[Path]) -> None:
         page = open_page()
+        held: list[Any] = []
+        page.route("**/v1/explain", held.append)
         pick(page, photos[:1])
         fault = page.get_by_role("button", name="motion blur: 3.2")
         fault.click()
-        expect(page.locator(".block.marked")).to_have_count(2)
         expect(fault).to_have_attribute("aria-pressed", "true")
+        held[0].continue_()  # the map comes later than the click
+        expect(page.locator(".block.marked")).to_have_count(2)
         fault.click()
         expect(page.locator(".block.marked")).to_have_count(0)
 

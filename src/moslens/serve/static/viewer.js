@@ -50,16 +50,22 @@ function showFaults(distortions) {
     ...distortions.map((each) => {
       const button = make("button", { type: "button", textContent: fault(each) });
       button.setAttribute("aria-pressed", "false");
-      button.addEventListener("click", () => mark(each.kind, button));
+      button.dataset.kind = each.kind;
+      button.addEventListener("click", () => press(button));
       return button;
     }),
   );
 }
 
-function mark(kind, button) {
+function press(button) {
   const on = button.getAttribute("aria-pressed") !== "true";
   for (const other of byId("faults").children) other.setAttribute("aria-pressed", String(on && other === button));
-  for (const block of blocks.children) block.classList.toggle("marked", on && block.dataset.kind === kind);
+  markRegions();
+}
+
+function markRegions() {
+  const kind = byId("faults").querySelector("[aria-pressed=true]")?.dataset.kind;
+  for (const block of blocks.children) block.classList.toggle("marked", kind !== undefined && block.dataset.kind === kind);
 }
 
 function showPhoto(item) {
@@ -114,6 +120,7 @@ function showMap(map) {
   byId("region").textContent = "Point at a region, tap it or move with the arrow keys to see what is wrong there.";
   const { columns } = map.grid;
   blocks.replaceChildren(...map.grid.blocks.map((block, index) => makeBlock(map, block, index, columns)));
+  markRegions();
   setOpacity();
 }
 
