@@ -6,6 +6,7 @@ its warnings stay out of the way of our own cap, and a known format with a broke
 that is no picture at all.
 """
 
+import io
 import re
 import struct
 import threading
@@ -83,6 +84,8 @@ _BEGINNINGS = tuple(
 )
 _TGA_END = b"TRUEVISION-XFILE.\0"
 _HEIF_BRANDS = {b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"hevm", b"hevs", b"mif1", b"msf1"}
+
+MOST_EXTRA_BYTES = 1 << 29
 
 _RAN_OUT = re.compile(
     r"truncated|\bEOF\b|end of (file|data)|not enough|too short|not large enough|incomplete|"
@@ -180,6 +183,28 @@ def explain_failure(error: Exception, stream: IO[bytes], name: str | None) -> Im
     if isinstance(error, NotImplementedError) or _CANNOT.search(words):
         return UnsupportedImage(f"this kind of {name or 'picture'} cannot be decoded here ({words})")
     return CorruptImage(f"the {name or 'picture'} data is broken ({words})")
+
+
+class Metered(io.BufferedReader):
+    """A file that gives so many bytes and no more, so that none can fill the memory with what is no pixel.
+
+    ``left`` begins with room for metadata, profiles and previews, and for whole files of the formats that are
+    read at once; the caller adds what the pixels may need. ImageTooLarge when it is used up.
+    """
+
+    left = MOST_EXTRA_BYTES
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        if size is None or not 0 <= size <= self.left:
+            at = self.tell()
+            there = self.seek(0, io.SEEK_END) - at
+            self.seek(at)
+            size = there if size is None or size < 0 else min(size, there)
+            if size > self.left:
+                raise ImageTooLarge(f"more than {MOST_EXTRA_BYTES:,} bytes of the file are no pixels")
+        data = super().read(size)
+        self.left -= len(data)
+        return data
 
 
 class _InThisThread(threading.local):

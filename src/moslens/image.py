@@ -31,7 +31,7 @@ from moslens.errors import (
     UnreadableImage,
     UnsupportedImage,
 )
-from moslens.formats import explain_failure, identify, muted_decoders, read_header, read_pixels
+from moslens.formats import Metered, explain_failure, identify, muted_decoders, read_header, read_pixels
 from moslens.views import fit, fitted_size
 
 logger = logging.getLogger(__name__)
@@ -150,6 +150,8 @@ def _decoded(source: Source, max_pixels: int) -> Iterator[tuple[Image.Image, str
                     name = identify(stream)
                     image = read_header(stream, name)
                 _check_size(image.width, image.height, max_pixels)
+                if isinstance(stream, Metered):
+                    stream.left += 8 * image.width * image.height  # as much as 16-bit RGBA without compression
                 read_pixels(image)
                 yield image, path
             except ImageError:
@@ -185,7 +187,7 @@ def _regular_file(path: str | os.PathLike[str]) -> IO[bytes]:
             raise UnreadableImage("is not a regular file")
         if status.st_size == 0:
             raise EmptyImage("the file has no bytes")
-        return Path(path).open("rb")
+        return Metered(io.FileIO(path))
     except OSError as error:
         raise UnreadableImage(error.strerror or str(error)) from error
     except ValueError as error:  # a path that no file system can hold

@@ -9,7 +9,7 @@ import struct
 from collections.abc import Callable
 from typing import IO
 
-_MOST_READ = 1 << 30
+_MOST_READ = 1 << 27
 
 
 def is_short(stream: IO[bytes], name: str) -> bool | None:

@@ -2,13 +2,29 @@
 
 import signal
 import threading
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from types import FrameType
+from typing import Any, Protocol
 
 from moslens.bulk.results import Writer
-from moslens.score import MAX_PIXELS, Failure, Scorer
+from moslens.score import MAX_PIXELS
+
+
+class HasRow(Protocol):
+    """A score or a failure."""
+
+    def to_row(self) -> dict[str, Any]: ...
+
+
+class AnyScorer(Protocol):
+    """``Scorer``, or the same in a process of its own (``guard.GuardedScorer``)."""
+
+    @property
+    def model_id(self) -> str: ...
+
+    def score_many(self, paths: Iterable[str], /, *, workers: int | None, max_pixels: int) -> Generator[HasRow]: ...
 
 
 @dataclass
@@ -22,7 +38,7 @@ class Tally:
 
 
 def score_all(
-    scorer: Scorer,
+    scorer: AnyScorer,
     paths: Iterable[str],
     writer: Writer,
     tally: Tally,
@@ -44,10 +60,11 @@ def score_all(
         Interrupts() as interrupts,
     ):
         for result in results:
+            row = result.to_row()
             with interrupts.held():
-                writer.write(result.to_row())
+                writer.write(row)
                 tally.written += 1
-                tally.written_errors += isinstance(result, Failure)
+                tally.written_errors += row["status"] != "ok"
             on_row()
 
 
@@ -63,26 +80,34 @@ def _without_row(paths: Iterable[str], model_id: str, done: dict[tuple[str, str]
             yield path
 
 
+class Stopped(KeyboardInterrupt):
+    """Ctrl-C, or a polite request to end."""
+
+    def __init__(self, signal: int) -> None:
+        super().__init__(signal)
+        self.signal = signal
+
+
 class Interrupts:
-    """Ctrl-C as ever, but while they are held it waits: a row is written and counted, or neither."""
+    """SIGINT and SIGTERM raise Stopped, but while they are held they wait: a row is written and counted, or neither."""
 
     def __enter__(self) -> "Interrupts":
-        self._holding = self._waiting = False
-        self._before = None
+        self._holding, self._waiting = False, 0
+        self._before: dict[int, Any] = {}
         if threading.current_thread() is threading.main_thread():
-            self._before = signal.getsignal(signal.SIGINT)
-            if self._before is signal.default_int_handler:
-                signal.signal(signal.SIGINT, self._arrived)
+            for number, ours in ((signal.SIGINT, signal.default_int_handler), (signal.SIGTERM, signal.SIG_DFL)):
+                if signal.getsignal(number) == ours:  # whoever embeds this and has a way of ending keeps it
+                    self._before[number] = signal.signal(number, self._arrived)
         return self
 
     def __exit__(self, *error: object) -> None:
-        if self._before is signal.default_int_handler:
-            signal.signal(signal.SIGINT, signal.default_int_handler)
+        for number, before in self._before.items():
+            signal.signal(number, before)
 
     def _arrived(self, number: int, frame: FrameType | None) -> None:
         if not self._holding:
-            raise KeyboardInterrupt
-        self._waiting = True
+            raise Stopped(number)
+        self._waiting = number
 
     @contextmanager
     def held(self) -> Iterator[None]:
@@ -92,4 +117,4 @@ class Interrupts:
         finally:
             self._holding = False
         if self._waiting:
-            raise KeyboardInterrupt
+            raise Stopped(self._waiting)

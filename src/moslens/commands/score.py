@@ -1,6 +1,7 @@
 """``moslens score``: parse, check, run, exit code."""
 
 import os
+import signal
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -61,11 +62,14 @@ def run(
         int | None, typer.Option(min=1, help="Pictures in work at once.", show_default="one a core")
     ] = None,
     max_pixels: Annotated[int, typer.Option(min=1, help="Refuse pictures with more pixels.")] = 200_000_000,
+    time_limit: Annotated[
+        float, typer.Option(min=0.1, help="Give up on a picture that takes more seconds: an error row.")
+    ] = 120.0,
 ) -> None:
     """Score pictures: one row each, in order, 0 (worst) to 100 (best), with a 90 % interval.
 
     Rows go to standard output or --output, everything else to standard error. Exit code: 0 all scored,
-    1 some rows are errors, 2 wrong use, 130 interrupted (what was finished is written).
+    1 some rows are errors, 2 wrong use, 130 interrupted, 143 terminated (what was finished is written).
     """
     chosen = _format(format, output)
     if resume and (output is None or chosen not in (Format.jsonl, Format.csv)):
@@ -78,43 +82,43 @@ def run(
     if first is None:
         raise ConfigError("no picture found")
 
-    from moslens.bulk.engine import Tally, score_all
+    from moslens.bulk.engine import Stopped, Tally, score_all
+    from moslens.bulk.guard import GuardedScorer
     from moslens.bulk.results import FileWriter, ParquetWriter, StreamWriter, Writer
-    from moslens.score import Scorer
 
-    scorer = Scorer(model)
-    done = None
-    writer: Writer
-    if output is None:
-        writer = StreamWriter(sys.stdout.buffer, chosen)
-    elif chosen == Format.parquet:
-        writer = ParquetWriter(output)
-    else:
-        writer = file = FileWriter(output, chosen, resume=resume)
-        done = file.done if resume else None
     tally = Tally()
-    start = time.monotonic()
-    stopped = False
-    try:
-        with _progress(paths, on_terminal=output is None and sys.stdout.isatty()) as show:
-            score_all(
-                scorer,
-                chain([first], pictures),
-                writer,
-                tally,
-                done=done,
-                workers=workers,
-                max_pixels=max_pixels,
-                on_row=lambda: show(tally.written + tally.kept),
-            )
-    except KeyboardInterrupt:
-        stopped = True
-    except BrokenPipeError:
-        # Whoever read the rows has enough. What Python flushes when it ends must go nowhere, quietly.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        raise typer.Exit(0) from None
-    finally:
-        writer.close()
+    stopped = 0
+    with GuardedScorer(model, time_limit=time_limit) as scorer:
+        start = time.monotonic()
+        done = None
+        writer: Writer
+        if output is None:
+            writer = StreamWriter(sys.stdout.buffer, chosen)
+        elif chosen == Format.parquet:
+            writer = ParquetWriter(output)
+        else:
+            writer = file = FileWriter(output, chosen, resume=resume)
+            done = file.done if resume else None
+        try:
+            with _progress(paths, on_terminal=output is None and sys.stdout.isatty()) as show:
+                score_all(
+                    scorer,
+                    chain([first], pictures),
+                    writer,
+                    tally,
+                    done=done,
+                    workers=workers,
+                    max_pixels=max_pixels,
+                    on_row=lambda: show(tally.written + tally.kept),
+                )
+        except KeyboardInterrupt as stop:
+            stopped = stop.signal if isinstance(stop, Stopped) else signal.SIGINT
+        except BrokenPipeError:
+            # Whoever read the rows has enough. What Python flushes when it ends must go nowhere, quietly.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            raise typer.Exit(0) from None
+        finally:
+            writer.close()
     kept = f", {tally.kept} had their row" if tally.kept else ""
     word = "interrupted: " if stopped else ""
     seconds = time.monotonic() - start
@@ -123,7 +127,7 @@ def run(
         err=True,
     )
     if stopped:
-        raise typer.Exit(130)
+        raise typer.Exit(128 + stopped)
     if tally.written_errors or tally.kept_errors:
         raise typer.Exit(1)
 
