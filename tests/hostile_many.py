@@ -2,15 +2,19 @@
 
     names = make_hostile_files(folder)    # the path of every file, relative to the folder, in sorted order
 
-Each format that Pillow opens: whole, cut at ten places, with flipped bits, with a lying header. Then bombs, giants, deep
-metadata, endless animations, other files under a picture's name, and what only looks like a file.
+Each format that Pillow opens: whole, cut at ten places, with flipped bits, with a lying header. Then bombs, giants,
+deep metadata, endless animations, other files under a picture's name, and what only looks like a file.
 """
 
+# ruff: noqa: E501 (tables of bytes, one entry a line)
+
 import contextlib
+import functools
 import io
 import os
 import socket
 import struct
+import warnings
 import zlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -34,7 +38,10 @@ def make_hostile_files(folder: Path) -> list[str]:
         names.append(name)
 
     rng = np.random.default_rng(10)
-    for suffix, data in samples().items():
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # Pillow is about to drop a format or two
+        whole = samples()
+    for suffix, data in whole.items():
         write(f"whole.{suffix}", data)
         for cut in np.linspace(0, len(data), CUTS, endpoint=False).astype(int) + 1:
             write(f"cut_{cut:05}.{suffix}", data[:cut])
@@ -96,7 +103,9 @@ def samples() -> dict[str, bytes]:
         "psd": b"8BPS\0\1" + bytes(6) + struct.pack(">HIIHH", 3, 64, 80, 8, 3) + bytes(14) + pixels * 3,
         "ras": struct.pack(">8I", 0x59A66A95, 80, 64, 8, 5120, 1, 0, 0) + pixels,
         "wmf": b"\xd7\xcd\xc6\x9a" + struct.pack("<HhhhhHIH", 0, 0, 0, 80, 64, 96, 0, 0) + b"\1\0\x09\0" + bytes(60),
-        "xpm": b'/* XPM */\nstatic char *a[] = {\n"80 64 1 1",\n" c #ff0000",\n' + b'"%s",\n' % (b" " * 80) * 64 + b"};",
+        "xpm": b'/* XPM */\nstatic char *a[] = {\n"80 64 1 1",\n" c #ff0000",\n'
+        + b'"%s",\n' % (b" " * 80) * 64
+        + b"};",
         "xvthumb": b"P7 332\n#END_OF_COMMENTS\n80 64 255\n" + pixels,
         "iim": b"\x1c\x02\x00\x00\x02\x00\x02" + pixels,
         "mpg": b"\x00\x00\x01\xb3\x05\x00\x40\x13" + pixels,
@@ -117,6 +126,7 @@ def small_png(before: bytes) -> bytes:
     return png(64, 64, zlib.compress(bytes(64 * 193)), before=before)
 
 
+@functools.cache
 def zeros(count: int) -> bytes:
     """``count`` zeros, compressed, without ever holding them."""
     deflate = zlib.compressobj(9)
@@ -150,7 +160,11 @@ def exif(*directories: bytes) -> bytes:
 
 
 def directory(*entries: tuple[int, int, int, int], next_at: int = 0) -> bytes:
-    return struct.pack("<H", len(entries)) + b"".join(struct.pack("<HHII", *e) for e in entries) + struct.pack("<I", next_at)
+    return (
+        struct.pack("<H", len(entries))
+        + b"".join(struct.pack("<HHII", *e) for e in entries)
+        + struct.pack("<I", next_at)
+    )
 
 
 def deep_exif(depth: int) -> bytes:
@@ -173,7 +187,9 @@ def apng_of_frames(frames: int) -> bytes:
         for n in range(1, frames)
     )
     header = png_chunk(b"IHDR", struct.pack(">IIBBBBB", 64, 64, 8, 2, 0, 0, 0))
-    first = png_chunk(b"acTL", struct.pack(">II", frames, 0)) + png_chunk(b"fcTL", control[0]) + png_chunk(b"IDAT", body)
+    first = (
+        png_chunk(b"acTL", struct.pack(">II", frames, 0)) + png_chunk(b"fcTL", control[0]) + png_chunk(b"IDAT", body)
+    )
     return PNG + header + first + rest + png_chunk(b"IEND", b"")
 
 
@@ -189,7 +205,13 @@ def webp_of_frames(frames: int) -> bytes:
 def tiff(*entries: tuple[int, int, int, int], next_at: int = 0, tail: bytes = b"") -> bytes:
     basic = ((256, 4, 1, 64), (257, 4, 1, 64), (258, 3, 1, 8), (259, 3, 1, 1), (262, 3, 1, 1), (273, 4, 1, 8), (278, 4, 1, 64), (279, 4, 1, 4096))  # fmt: skip
     merged = {entry[0]: entry for entry in (*basic, *entries)}
-    return b"II*\0" + struct.pack("<I", 4104) + bytes(4096) + directory(*(merged[k] for k in sorted(merged)), next_at=next_at) + tail
+    return (
+        b"II*\0"
+        + struct.pack("<I", 4104)
+        + bytes(4096)
+        + directory(*(merged[k] for k in sorted(merged)), next_at=next_at)
+        + tail
+    )
 
 
 def patched(data: bytes, find: bytes, offset: int, value: bytes) -> bytes:
@@ -201,19 +223,19 @@ def patched(data: bytes, find: bytes, offset: int, value: bytes) -> bytes:
 MONSTERS: dict[str, Callable[[], bytes]] = {
     "bomb_60000x60000.png": lambda: png(60_000, 60_000, zeros(1 << 20)),
     "bomb_2147483647.png": lambda: png(2**31 - 1, 2**31 - 1, zeros(100)),
-    "bomb_1_bit_14000x14000.png": lambda: png(14_000, 14_000, zeros(14_000 * 1_751), depth=1, colour=0),
+    "bomb_1_bit_9000x9000.png": lambda: png(9_000, 9_000, zeros(9_000 * 1_126), depth=1, colour=0),
     "giant_10000x10000_rgba16.png": lambda: png(10_000, 10_000, zeros(1 << 20), depth=16, colour=6),
-    "text_bomb.png": lambda: small_png(png_chunk(b"zTXt", b"a\0\0" + zeros(1 << 30))),
-    "international_text_bomb.png": lambda: small_png(png_chunk(b"iTXt", b"a\0\1\0\0\0" + zeros(1 << 30))),
+    "text_bomb.png": lambda: small_png(png_chunk(b"zTXt", b"a\0\0" + zeros(1 << 27))),
+    "international_text_bomb.png": lambda: small_png(png_chunk(b"iTXt", b"a\0\1\0\0\0" + zeros(1 << 27))),
     "many_texts.png": lambda: small_png(png_chunk(b"tEXt", b"a\0" + b"x" * 900_000) * 80),
-    "profile_bomb.png": lambda: small_png(png_chunk(b"iCCP", b"a\0\0" + zeros(1 << 30))),
+    "profile_bomb.png": lambda: small_png(png_chunk(b"iCCP", b"a\0\0" + zeros(1 << 27))),
     "chunk_of_2_gigabytes.png": lambda: patched(small_png(png_chunk(b"eXIf", b"II*\0")), b"eXIf", -4, b"\x7f\xff\xff\xff"),
     "hundred_thousand_chunks.png": lambda: small_png(png_chunk(b"abCd", b"") * 100_000),
     "exif_that_ends.png": lambda: small_png(png_chunk(b"eXIf", b"II*\0\xff\xff\xff\xff")),
     "65535x65535.jpg": lambda: jpeg_of_size(65_535, 65_535),
-    "13000x13000.jpg": lambda: jpeg_of_size(13_000, 13_000),
+    "8000x8000.jpg": lambda: jpeg_of_size(8_000, 8_000),
     "zero_height.jpg": lambda: jpeg_of_size(64, 0),
-    "progressive_9000x9000.jpg": lambda: jpeg_of_size(9_000, 9_000, progressive=True),
+    "progressive_6000x6000.jpg": lambda: jpeg_of_size(6_000, 6_000, progressive=True),
     "many_scans.jpg": lambda: many_scans(100),
     "deep_exif.jpg": lambda: jpeg_with(deep_exif(2_000)),
     "exif_in_a_circle.jpg": lambda: jpeg_with(exif(directory((0x8769, 4, 1, 8), (0x8825, 4, 1, 8), next_at=8))),
@@ -241,14 +263,14 @@ MONSTERS: dict[str, Callable[[], bytes]] = {
     "deflate_bomb.tif": lambda: patched(tiff((259, 3, 1, 8), (256, 4, 1, 12_000), (257, 4, 1, 12_000), (278, 4, 1, 12_000)), bytes(64), 0, zeros(12_000 * 12_000)[:4000]),
     "giant.jp2": lambda: patched(encode(photo(), "JPEG2000"), b"\xff\x51", 6, struct.pack(">II", 2**31, 2**31)),
     "many_tiles.jp2": lambda: patched(encode(photo(), "JPEG2000"), b"\xff\x51", 22, struct.pack(">II", 1, 1)),
-    "13000x13000.jp2": lambda: patched(
-        patched(encode(photo(), "JPEG2000"), b"\xff\x51", 6, struct.pack(">II", 13_000, 13_000)),
-        b"ihdr", 4, struct.pack(">II", 13_000, 13_000),
+    "5000x5000.jp2": lambda: patched(
+        patched(encode(photo(), "JPEG2000"), b"\xff\x51", 6, struct.pack(">II", 5_000, 5_000)),
+        b"ihdr", 4, struct.pack(">II", 5_000, 5_000),
     ),
     "giant.webp": lambda: patched(encode(photo(), "WEBP"), b"\x9d\x01\x2a", 3, b"\xff\x3f\xff\x3f"),
     "lying_length.webp": lambda: patched(encode(photo(), "WEBP"), b"RIFF", 4, b"\xff\xff\xff\xff"),
     "giant.avif": lambda: patched(encode(photo(), "AVIF"), b"ispe", 8, struct.pack(">II", 60_000, 60_000)),
-    "12000x12000.avif": lambda: patched(encode(photo(), "AVIF"), b"ispe", 8, struct.pack(">II", 12_000, 12_000)),
+    "5000x5000.avif": lambda: patched(encode(photo(), "AVIF"), b"ispe", 8, struct.pack(">II", 5_000, 5_000)),
     "hundred_thousand_boxes.avif": lambda: encode(photo(), "AVIF") + b"\0\0\0\x08free" * 100_000,
     "giant.bmp": lambda: patched(encode(photo(), "BMP"), b"BM", 18, struct.pack("<ii", 2**31 - 1, 2**31 - 1)),
     "upside_down.bmp": lambda: patched(encode(photo(), "BMP"), b"BM", 22, struct.pack("<i", -(2**31))),
@@ -295,7 +317,17 @@ def awkward(folder: Path) -> list[str]:
     names = [f"control_{code:02x}_{chr(code)}.jpg" for code in (*range(1, 32), 127)]
     names += [os.fsdecode(b"bytes_%02x_" % code + bytes([code]) + b".jpg") for code in (0x80, 0xC0, 0xED, 0xFE)]
     names += ["ü" * 125 + ".jpg", "x" * 251 + ".jpg", "\u202egpj.exe.jpg", "\u2028.jpg", " .jpg", "%s%n.jpg", "-.jpg"]
-    names += ["'; rm -rf x.jpg", "{}.jpg", "[a].jpg", "*.jpg", "a?b.jpg", "~.jpg", "$HOME.jpg", "http:.jpg", "\ufeff.jpg"]
+    names += [
+        "'; rm -rf x.jpg",
+        "{}.jpg",
+        "[a].jpg",
+        "*.jpg",
+        "a?b.jpg",
+        "~.jpg",
+        "$HOME.jpg",
+        "http:.jpg",
+        "\ufeff.jpg",
+    ]
     made = []
     for name in names:
         with contextlib.suppress(OSError):  # some file systems take only some names

@@ -88,14 +88,14 @@ def test_sockets_and_devices_are_unreadable(tmp_path: Path, monkeypatch: pytest.
 
 
 def test_a_read_error_of_the_disk_is_unreadable(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    class Failing(io.BytesIO):
-        def read(self, size: int | None = -1) -> bytes:
+    class Failing(io.FileIO):
+        def readinto(self, buffer: object) -> int:
             if self.tell() > 0:
                 raise OSError(5, "Input/output error")
-            return super().read(size)
+            return super().readinto(memoryview(buffer)[:600])
 
-    (tmp_path / "a.jpg").write_bytes(b"\xff")
-    monkeypatch.setattr(Path, "open", lambda *_: Failing(encode(photo(), "JPEG")))
+    (tmp_path / "a.jpg").write_bytes(encode(photo(), "JPEG"))
+    monkeypatch.setattr(Path, "open", lambda self, *_, **__: Failing(str(self)))
     with pytest.raises(UnreadableImage, match="Input/output error"):
         load(tmp_path / "a.jpg")
 

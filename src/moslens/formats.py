@@ -189,10 +189,12 @@ class Metered(io.BufferedReader):
     """A file that gives so many bytes and no more, so that none can fill the memory with what is no pixel.
 
     ``left`` begins with room for metadata, profiles and previews, and for whole files of the formats that are
-    read at once; the caller adds what the pixels may need. ImageTooLarge when it is used up.
+    read at once; the caller adds what the pixels may need. Up to the pixels every call counts as ``least`` bytes or
+    more, so that none can go on for hours byte by byte either. ImageTooLarge when it is used up.
     """
 
     left = MOST_EXTRA_BYTES
+    least = 1024
 
     def read(self, size: int | None = -1, /) -> bytes:
         if size is None or not 0 <= size <= self.left:
@@ -201,9 +203,9 @@ class Metered(io.BufferedReader):
             self.seek(at)
             size = there if size is None or size < 0 else min(size, there)
             if size > self.left:
-                raise ImageTooLarge(f"more than {MOST_EXTRA_BYTES:,} bytes of the file are no pixels")
+                raise ImageTooLarge(f"goes on for more than {MOST_EXTRA_BYTES:,} bytes without its pixels")
         data = super().read(size)
-        self.left -= len(data)
+        self.left -= max(len(data), self.least)
         return data
 
 

@@ -152,6 +152,7 @@ def _decoded(source: Source, max_pixels: int) -> Iterator[tuple[Image.Image, str
                 _check_size(image.width, image.height, max_pixels)
                 if isinstance(stream, Metered):
                     stream.left += 8 * image.width * image.height  # as much as 16-bit RGBA without compression
+                    stream.least = 0
                 read_pixels(image)
                 yield image, path
             except ImageError:
@@ -187,7 +188,7 @@ def _regular_file(path: str | os.PathLike[str]) -> IO[bytes]:
             raise UnreadableImage("is not a regular file")
         if status.st_size == 0:
             raise EmptyImage("the file has no bytes")
-        return Metered(io.FileIO(path))
+        return Metered(Path(path).open("rb", buffering=0))
     except OSError as error:
         raise UnreadableImage(error.strerror or str(error)) from error
     except ValueError as error:  # a path that no file system can hold
