@@ -75,6 +75,7 @@ def test_a_run_from_before_a_setting_existed_still_goes_on(tmp_path: Path) -> No
         ("lite", "quality", "lite"),
         ("teacher-lite", "teacher", "lite"),
         ("shdiqa-lite", "student", "lite"),
+        ("release-lite", "student", "lite"),
         ("teacher-paper", "teacher", "paper"),
         ("paper", "student", "paper"),
     ],
