@@ -9,7 +9,6 @@ other: ``of_possible`` is its share of 1 / (1 / decoding + 1 / session).
 """
 
 import argparse
-import os
 import statistics
 import subprocess
 import sys
@@ -53,7 +52,7 @@ def main() -> None:
         "cold start under 1 s of processor time": cold["command_cpu_seconds"]["median"] < 1,
         "import under 0.3 s": cold["import_seconds"]["median"] < 0.3,
         **{f"{s} MP: at least 70 % of the slower reference": r["of_slower_reference"] >= 0.7 for s, r in speed.items()},
-        "under 600 MB at 50 MP": memory.get("50", {}).get("peak_mb", float("nan")) < 600,
+        **({"under 600 MB at 50 MP": memory["50"]["peak_mb"] < 600} if "50" in memory else {}),
     }
     for name, met in targets.items():
         print(f"{'met   ' if met else 'MISSED'} {name}")
@@ -118,14 +117,22 @@ def cold_start(model: str | None, repeats: int) -> dict[str, dict[str, float]]:
     return result | {"command_to_bare_session": {"ratio": ratio}}
 
 
+# A process that is started counts the memory of the one that starts it as its own peak, so a small one starts it.
+STARTER = """
+import os, subprocess, sys
+process = subprocess.Popen(sys.argv[1:], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+_, status, usage = os.wait4(process.pid, 0)
+print(os.waitstatus_to_exitcode(status), usage.ru_utime + usage.ru_stime, usage.ru_maxrss / 1024)
+"""
+
+
 def child(command: list[str]) -> tuple[float, float]:
-    """Processor seconds and peak MB of a child process that must succeed."""
-    process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
-    _, status, usage = os.wait4(process.pid, 0)
-    process.returncode = os.waitstatus_to_exitcode(status)
-    if process.returncode:
-        raise SystemExit(f"{command} ended with {process.returncode}")
-    return usage.ru_utime + usage.ru_stime, usage.ru_maxrss / 1024
+    """Processor seconds and peak MB of a process that must succeed."""
+    told = subprocess.check_output([sys.executable, "-c", STARTER, *command], text=True)
+    code, seconds, peak = map(float, told.split())
+    if code:
+        raise SystemExit(f"{command} ended with {code:.0f}")
+    return seconds, peak
 
 
 def throughput(scorer: Scorer, paths: list[Path], quick: bool) -> dict[str, float]:
