@@ -180,6 +180,14 @@ def test_a_teacher_that_needs_the_pristine_picture_is_refused(world: Path, tmp_p
     assert make_composites(pool, 512, 12, teacher=run)[0].targets is not None
 
 
+def test_a_teacher_is_refused_where_scores_are_wanted(world: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    table = str(world / "set" / "labels.csv")
+    with pytest.raises(SystemExit) as left:
+        main(["evaluate", str(world / "teacher"), "--dataset", table, "--splits", "0"])
+    assert left.value.code == 2
+    assert "is the run of a teacher, which gives no scores" in capsys.readouterr().err
+
+
 def test_an_unfinished_run_is_named(world: Path, tmp_path: Path) -> None:
     run = tmp_path / "run"
     run.mkdir()

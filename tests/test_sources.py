@@ -155,6 +155,28 @@ def test_runs_are_measured_on_their_own_test_parts(photos, tmp_path, monkeypatch
         source.parts(photos, [5])
 
 
+def test_each_prediction_of_a_run_is_kept_before_the_next_is_made(photos, tmp_path, monkeypatch):
+    run = make_run(tmp_path / "run", 2)
+    kept = tmp_path / "work" / "predictions.jsonl"
+    lines = []
+
+    def predict_run(run, dataset, indices):
+        for i in indices:
+            lines.append(len(kept.read_text().splitlines()))
+            yield float(i)
+
+    monkeypatch.setattr("moslens.train.predict.predict_run", predict_run)
+    source = open_source(str(run))
+    (part,) = source.parts(photos, [2])
+    store = Store(tmp_path / "work", source.identity)
+    assert store.missing(photos, [part, part]) == len(part.indices)
+    calls = []
+    store.fill(source, photos, part, lambda: calls.append(None))
+    assert lines == list(range(len(part.indices)))
+    assert len(calls) == len(part.indices)
+    assert store.missing(photos, [part]) == 0
+
+
 def test_a_run_keeps_its_validation_share_and_fraction(photos, tmp_path):
     run = make_run(tmp_path / "run", 3, validation=0.25, fraction=0.5)
     (part,) = open_source(str(run)).parts(photos, range(10))

@@ -234,11 +234,11 @@ def test_predictions_in_mos_units_are_those_of_the_run(table: Path, tmp_path: Pa
     train(tiny_config(table), tmp_path / "run")
     dataset = load_dataset(str(table), table.parent)
     split = split_of(dataset, tiny_config(table).data)
-    again = predict_run(tmp_path / "run", dataset, split.test)
+    again = list(predict_run(tmp_path / "run", dataset, split.test))
     rows = [r.split(",") for r in (tmp_path / "run" / "predictions.csv").read_text().splitlines()[1:]]
-    assert [float(r[2]) for r in rows] == pytest.approx(again.tolist(), abs=1e-4)
+    assert [float(r[2]) for r in rows] == pytest.approx(again, abs=1e-4)
     assert [float(r[1]) for r in rows] == [dataset.samples[i].mos for i in split.test]
-    assert 0 < again.mean() < 100
+    assert 0 < np.mean(again) < 100
 
 
 def test_an_unreadable_training_picture_is_an_error_that_names_it(tmp_path: Path) -> None:

@@ -5,7 +5,8 @@ source -> parts (splits) -> predictions, kept on disk as they come -> figures ->
 
 import statistics
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,7 @@ from moslens.significance import bootstrap_interval
 from moslens.sources import Part, Prediction, Source, Store
 
 Vector = NDArray[np.float64]
+Watch = Callable[[int], AbstractContextManager[Callable[[], None]]]
 
 
 @dataclass(frozen=True)
@@ -49,19 +51,24 @@ def evaluate(
     work: Path | None = None,
     draws: int = 1000,
     bootstrap_seed: int = 0,
+    watch: Watch = lambda total: nullcontext(lambda: None),
 ) -> Evaluation:
     """Measure ``source`` on the parts of ``dataset`` it names for ``seeds``.
 
     ``work`` is a folder that keeps predictions, so that the same call goes on after a kill. ``draws`` is the
-    size of the bootstrap over pictures, or over references where pictures share one. Raises what the source
-    raises, and MissingExtra without scipy.
+    size of the bootstrap over pictures, or over references where pictures share one. ``watch`` is told how many
+    predictions are to be made, and gives a context whose value is called after each. Raises what the source raises,
+    and MissingExtra without scipy.
     """
     start = time.monotonic()
     store = Store(work, f"{source.identity} {dataset.name} {dataset.data_hash()}")
+    parts = source.parts(dataset, seeds)
+    with watch(store.missing(dataset, parts)) as on_each:
+        predictions = [store.fill(source, dataset, part, on_each) for part in parts]
     measured = []
-    for part in source.parts(dataset, seeds):
+    for part, made in zip(parts, predictions, strict=True):
         rng = np.random.default_rng([bootstrap_seed, 0 if part.seed is None else part.seed + 2])
-        measured.append(_measure(dataset, part, store.fill(source, dataset, part), draws, rng))
+        measured.append(_measure(dataset, part, made, draws, rng))
     splits = tuple(one for one in measured if one.part.seed is not None)
     whole = next((one for one in measured if one.part.seed is None), None)
     shown = (whole,) if whole else splits

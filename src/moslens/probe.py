@@ -76,13 +76,18 @@ class Blocks:
 
 
 def make_composites(
-    pool: Pool, working_size: int, count: int, seed: int = 0, teacher: Path | None = None
+    pool: Pool,
+    working_size: int,
+    count: int,
+    seed: int = 0,
+    teacher: Path | None = None,
+    on_each: Callable[[], None] = lambda: None,
 ) -> list[Composites]:
     """``count`` composites of the pool's held-out photos in grids of 2, 3 and 4 blocks a side, each grid by itself.
 
     BDM with its defaults whatever a model was trained with, so that all are asked the same. With the run folder of a
-    ``teacher``, its block embeddings too, read in the view that it was trained on. ConfigError for too few photos or
-    composites.
+    ``teacher``, its block embeddings too, read in the view that it was trained on. ``on_each`` is called after every
+    composite. ConfigError for too few photos or composites.
     """
     bdm = BdmSection(root=str(pool.root))
     plan = Plan(pool.root, pool.held_out, pool.hash_of(pool.held_out), bdm, working_size, count, _SEED + seed)
@@ -107,6 +112,7 @@ def make_composites(
             if network is not None:
                 with torch.inference_mode():
                     targets.append(torch.from_numpy(block_targets(network, one, view, "embedding")))
+            on_each()
         photos = np.array([numbers[plan.photo(index)] for index in members])
         embedded = torch.stack(targets) if targets else None
         found.append(Composites(grid, torch.stack(pictures), photos, np.stack(kinds), np.stack(levels), embedded))

@@ -2,11 +2,13 @@
 
 import shutil
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
+from moslens.commands.progress import progress
 from moslens.errors import ConfigError, OutputError
 
 
@@ -58,7 +60,10 @@ def run(
     stem = None if output is None else report_stem(output)
     work = None if stem is None else stem.with_name(f"{stem.name}.partial")
     found = [
-        evaluate.evaluate(opened, one, seeds, work=work and work / str(k), draws=draws) for k, one in enumerate(sets)
+        evaluate.evaluate(
+            opened, one, seeds, work=work and work / str(k), draws=draws, watch=partial(progress, one.name)
+        )
+        for k, one in enumerate(sets)
     ]
     name = stem.name if stem is not None else f"{opened.model} on {sets[0].name}"
     result = evaluate.to_result(found[0], name, others=found[1:])

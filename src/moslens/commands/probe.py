@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from moslens.commands.evaluate import parse_seeds
+from moslens.commands.progress import progress
 from moslens.errors import CheckpointError, OutputError
 
 if TYPE_CHECKING:
@@ -53,14 +54,17 @@ def run(
     learned += [] if teacher is None else [probe.run_config(teacher)]
     share = min((config.bdm.held_out for config in learned), default=first.bdm.held_out)
     photos = open_pool(pool or first.bdm.root, held_out=share)
-    asked = probe.make_composites(photos, first.data.working_size, composites, seed, teacher)
+    with progress("making composites", composites) as advance:
+        asked = probe.make_composites(photos, first.data.working_size, composites, seed, teacher, advance)
     rows = []
     for folder, found in members.items():
         measured = []
-        for run, config in found.items():
-            tokens = probe.read_tokens(probe.describe_run(run), asked)
-            split = None if config.stage == "teacher" else config.data.split
-            measured.append({"seed": split, "epoch": config.optim.epochs, **probe.probe(tokens, asked, seed)})
+        with progress(str(folder), len(found)) as advance:
+            for run, config in found.items():
+                tokens = probe.read_tokens(probe.describe_run(run), asked)
+                split = None if config.stage == "teacher" else config.data.split
+                measured.append({"seed": split, "epoch": config.optim.epochs, **probe.probe(tokens, asked, seed)})
+                advance()
         rows.append(
             results.make_result(
                 name=output.stem if output else "heterogeneity",

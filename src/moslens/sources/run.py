@@ -12,9 +12,6 @@ from moslens.data.table import cell_number, raise_problems, read_rows
 from moslens.errors import CheckpointError, DatasetError
 from moslens.sources.base import Part, Prediction
 
-# Pictures between two looks at the disk: what a kill can cost, against opening the run again.
-_CHUNK = 256
-
 
 def find_runs(folder: Path) -> list[Path]:
     """The run in a folder, or the ``split-N`` runs below it in the order of N, or none."""
@@ -110,10 +107,8 @@ class RunSource:
             return
         from moslens.train.predict import predict_run
 
-        for start in range(0, len(indices), _CHUNK):
-            chunk = indices[start : start + _CHUNK]
-            values = predict_run(folder, dataset, chunk)
-            yield from ((i, Prediction(float(value))) for i, value in zip(chunk, values, strict=True))
+        for i, value in zip(indices, predict_run(folder, dataset, indices), strict=True):
+            yield i, Prediction(float(value))
 
 
 def _run_config(folder: Path) -> dict[str, Any]:

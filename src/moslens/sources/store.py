@@ -3,6 +3,7 @@
 import json
 import logging
 import math
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from moslens.data.records import Dataset
@@ -34,6 +35,10 @@ class Store:
         self._path.write_bytes(b"")
         mark.write_text(identity, encoding="utf-8")
 
+    def missing(self, dataset: Dataset, parts: Iterable[Part]) -> int:
+        """How many predictions of the parts are not known yet."""
+        return len({(p.key, dataset.samples[i].name) for p in parts for i in p.indices} - self._known.keys())
+
     def _load(self, path: Path) -> None:
         whole, end, _ = path.read_bytes().rpartition(b"\n")
         path.write_bytes(whole + end)
@@ -42,8 +47,13 @@ class Store:
             self._known[key, name] = Prediction(*values)
         _log.warning("going on with %d predictions of an earlier run", len(self._known))
 
-    def fill(self, source: Source, dataset: Dataset, part: Part) -> list[Prediction]:
-        """The predictions of a part, in its order: those known, and the others from the source."""
+    def fill(
+        self, source: Source, dataset: Dataset, part: Part, on_each: Callable[[], None] = lambda: None
+    ) -> list[Prediction]:
+        """The predictions of a part, in its order: those known, and the others from the source.
+
+        ``on_each`` is called after every prediction that is made.
+        """
         wanted = [i for i in part.indices if (part.key, dataset.samples[i].name) not in self._known]
         for i, prediction in source.predict(dataset, part.key, wanted) if wanted else ():
             name = dataset.samples[i].name
@@ -51,6 +61,7 @@ class Store:
                 raise DatasetError(f"the prediction for {name} is {prediction.value}", dataset.root)
             self._known[part.key, name] = prediction
             self._keep([part.key, name, prediction.value, prediction.low, prediction.high])
+            on_each()
         return [self._known[part.key, dataset.samples[i].name] for i in part.indices]
 
     def _keep(self, line: list[object]) -> None:

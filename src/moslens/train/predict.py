@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from moslens import metrics, views
 from moslens.data.records import Dataset
 from moslens.data.split import Split
+from moslens.errors import CheckpointError
 from moslens.image import load
 from moslens.model.shdiqa import WindowScorer
 from moslens.train import checkpoint
@@ -25,6 +26,8 @@ def load_run(run: Path) -> tuple[WindowScorer, TrainConfig]:
     """The finished network of a run folder, in MOS units, and its configuration. CheckpointError if not finished."""
     content = checkpoint.read_json(run / "config.json")
     config = from_dict(content["config"], run / "config.json")
+    if config.stage == "teacher":
+        raise CheckpointError("is the run of a teacher, which gives no scores", run)
     model = build_model(config.model, pretrained=False)
     model.load_state_dict(checkpoint.load_tensors(run / "model.safetensors"))
     model.eval().to(memory_format=torch.channels_last)
@@ -38,19 +41,17 @@ def predict_windows(scorer: WindowScorer, windows: NDArray[np.uint8], batch: int
     return torch.cat(parts).double().numpy()
 
 
-def predict(scorer: WindowScorer, paths: Iterable[Path], working_size: int) -> NDArray[np.float64]:
-    """One score a picture, in MOS units: the mean over the windows that cover it."""
-    scores = []
+def predict(scorer: WindowScorer, paths: Iterable[Path], working_size: int) -> Iterator[float]:
+    """One score a picture as it is made, in MOS units: the mean over the windows that cover it."""
     for path in paths:
         windows = views.cover(load(path, working_size=working_size).pixels)
-        scores.append(float(predict_windows(scorer, windows).mean()))
-    return np.array(scores)
+        yield float(predict_windows(scorer, windows).mean())
 
 
-def predict_run(run: Path, dataset: Dataset, indices: Sequence[int]) -> NDArray[np.float64]:
-    """Scores of ``dataset.samples[i]`` for i in ``indices`` by the finished run, in MOS units."""
+def predict_run(run: Path, dataset: Dataset, indices: Sequence[int]) -> Iterator[float]:
+    """Scores of ``dataset.samples[i]`` for i in ``indices`` by the finished run, in MOS units, as they are made."""
     scorer, config = load_run(run)
-    return predict(scorer, [dataset.samples[i].path for i in indices], config.data.working_size)
+    yield from predict(scorer, (dataset.samples[i].path for i in indices), config.data.working_size)
 
 
 def finish_quality_run(run: Path, dataset: Dataset, split: Split) -> None:
@@ -61,7 +62,7 @@ def finish_quality_run(run: Path, dataset: Dataset, split: Split) -> None:
     part, indices = ("validation", split.validation) if split.validation else ("test", split.test)
     if not indices:
         return
-    prediction = predict_run(run, dataset, indices)
+    prediction = np.array(list(predict_run(run, dataset, indices)))
     mos = np.array([dataset.samples[i].mos for i in indices])
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
