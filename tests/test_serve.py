@@ -55,6 +55,8 @@ class Slow(MapScorer):
         self.begun = 0
 
     def score(self, source: Any, *, max_pixels: int = 200_000_000) -> Score:
+        if not isinstance(source, bytes):  # how the service warms up
+            return super().score(source, max_pixels=max_pixels)
         self.begun += 1
         assert self.go.wait(30)
         return super().score(source, max_pixels=max_pixels)
@@ -327,13 +329,17 @@ class TestPromises:
     def test_logs_are_json_lines_without_file_names(self, url: str, caplog: pytest.LogCaptureFixture) -> None:
         caplog.set_level(logging.INFO, "moslens.serve")
         post(f"{url}/v1/score", [("secret name.jpg", JPEG), ("b", b"text")])
-        wait_for(lambda: any(record.message == "request" for record in caplog.records))
-        lines = [JsonLines().format(record) for record in caplog.records if record.name == "moslens.serve"]
-        (entry,) = (e for e in map(json.loads, lines) if e["event"] == "request")
-        assert entry["pictures"] == 2
+
+        def entries() -> list[Any]:
+            lines = [JsonLines().format(record) for record in caplog.records if record.name == "moslens.serve"]
+            assert not any("secret" in line for line in lines)
+            return [entry for entry in map(json.loads, lines) if entry.get("pictures") == 2]
+
+        wait_for(lambda: len(entries()) == 1)
+        (entry,) = entries()
+        assert entry["event"] == "request"
         assert (entry["status"], entry["path"], entry["client"]) == (200, "/v1/score", "127.0.0.1")
         assert entry["bytes"] > len(JPEG)
-        assert not any("secret" in line for line in lines)
 
     def test_request_ids_come_back_unless_they_are_odd(self, url: str) -> None:
         assert ask(f"{url}/healthz", headers={"X-Request-ID": "abc-1"}).headers["x-request-id"] == "abc-1"
@@ -342,10 +348,9 @@ class TestPromises:
     def test_a_fault_of_ours_is_a_clean_500_and_an_internal_row(
         self, tiny_model: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        broken = MapScorer(tiny_model, threads=1)
-        monkeypatch.setattr(MapScorer, "explain", lambda *args, **options: 1 / 0)
-        monkeypatch.setattr(MapScorer, "score", lambda *args, **options: 1 / 0)
-        with served(broken) as url:
+        with served(MapScorer(tiny_model, threads=1)) as url:
+            monkeypatch.setattr(MapScorer, "explain", lambda *args, **options: 1 / 0)
+            monkeypatch.setattr(MapScorer, "score", lambda *args, **options: 1 / 0)
             answer = post(f"{url}/v1/explain", [("a.jpg", JPEG)])
             assert (answer.status, answer.code) == (500, "internal")
             (row,) = post(f"{url}/v1/score", [("a.jpg", JPEG)]).json()

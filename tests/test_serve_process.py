@@ -124,7 +124,7 @@ class TestWorkers:
             return source
 
         async def run() -> list[Any]:
-            workers = Workers(4, 100, 200_000_000, lambda seconds, outcome: None)
+            workers = Workers(4, 100, 60, 200_000_000, lambda seconds, outcome: None)
             workers.start()
             job = workers.submit(work, [b"large"] * 4 + [b"small"] * 4)
             outcomes = await asyncio.wait_for(job.done, 20)
@@ -144,7 +144,7 @@ class TestWorkers:
             return int(source)
 
         async def run() -> list[Any]:
-            workers = Workers(2, 10, 1, lambda seconds, outcome: None)
+            workers = Workers(2, 10, 60, 1, lambda seconds, outcome: None)
             workers.start()
             job = workers.submit(work, [str(i).encode() for i in range(20)])
             with pytest.raises(Busy):
@@ -159,9 +159,12 @@ class TestWorkers:
         assert outcomes == [i for i in range(20) if i != 7]
 
     def test_the_pause_it_asks_for_grows_with_the_queue(self) -> None:
-        workers = Workers(2, 1000, 1, lambda seconds, outcome: None)
+        workers = Workers(2, 1000, 15, 1, lambda seconds, outcome: None)
         assert workers.retry_after == 1
         workers.waiting = 200  # of 0.1 s each, by two workers
         assert workers.retry_after == 11
+        assert not workers.full
+        workers.waiting = 301  # longer than the patience of 15 s, though far from the limit of pictures
+        assert workers.full
         workers.waiting = 10_000
         assert workers.retry_after == 60

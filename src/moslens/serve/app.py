@@ -8,10 +8,12 @@ import base64
 import dataclasses
 import io
 import logging
+import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Any
 
+import numpy as np
 from fastapi import FastAPI, Request
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
@@ -46,7 +48,7 @@ class Service:
     def __init__(self, scorer: Scorer, settings: Settings) -> None:
         self.scorer, self.settings = scorer, settings
         count = settings.workers or available_cores()
-        self.workers = Workers(count, settings.queue, settings.max_pixels, self._observe)
+        self.workers = Workers(count, settings.queue, settings.patience, settings.max_pixels, self._observe)
         self.budget = Budget(settings.buffered)
         gauges: dict[str, tuple[str, Callable[[], float]]] = {
             "moslens_queue_pictures": ("Pictures that wait for a worker.", lambda: self.workers.waiting),
@@ -59,6 +61,14 @@ class Service:
     def maps(self) -> bool:
         """Whether the model says where and what."""
         return self.scorer.has_maps
+
+    def warm_up(self) -> None:
+        """Score a grey picture: the first run of a network is slow, and the queue learns how fast this machine is."""
+        grey = np.full((500, 500, 3), 128, np.uint8)
+        for _ in range(2):
+            start = time.perf_counter()
+            self.scorer.score(grey)
+            self.workers.pace = time.perf_counter() - start
 
     def score_one(self, source: bytes, max_pixels: int) -> Score:
         return self.scorer.score(source, max_pixels=max_pixels)
@@ -142,6 +152,7 @@ def create_app(scorer: Scorer, settings: Settings | None = None) -> FastAPI:
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        await asyncio.to_thread(service.warm_up)
         service.workers.start()
         try:
             yield

@@ -48,17 +48,17 @@ class Job:
 
 
 class Workers:
-    """``count`` threads over one queue of at most ``limit`` waiting pictures.
+    """``count`` threads over one queue of at most ``limit`` waiting pictures and about ``patience`` seconds of work.
 
     ``observe`` is called in the event loop with the seconds and the outcome of every picture.
     """
 
-    def __init__(self, count: int, limit: int, max_pixels: int, observe: Observe) -> None:
-        self.count, self.limit, self.max_pixels = count, limit, max_pixels
+    def __init__(self, count: int, limit: int, patience: float, max_pixels: int, observe: Observe) -> None:
+        self.count, self.limit, self.patience, self.max_pixels = count, limit, patience, max_pixels
         self.waiting = 0
         self.running = 0
         self._observe = observe
-        self._seconds = 0.1
+        self.pace = 0.1  # seconds a picture, a moving average
         self._changed = threading.Condition()
         self._jobs: deque[Job] = deque()
         self._large: deque[tuple[Job, int, bytes]] = deque()
@@ -80,18 +80,24 @@ class Workers:
 
     @property
     def full(self) -> bool:
-        return self.waiting >= self.limit
+        """Whether one more picture would be too many, or would wait too long."""
+        return self.waiting >= self.limit or (self.waiting > 0 and self.wait > self.patience)
+
+    @property
+    def wait(self) -> float:
+        """Seconds until what waits now is done, by the pace of late."""
+        return self.waiting * self.pace / self.count
 
     @property
     def retry_after(self) -> int:
-        """Seconds until what waits now is done, by the mean of late; 1 to 60."""
-        return min(60, 1 + int(self.waiting * self._seconds / self.count))
+        """Whole seconds after which to ask again; 1 to 60."""
+        return min(60, 1 + int(self.wait))
 
     def submit(self, work: Work, sources: Sequence[bytes]) -> Job:
         """Queue ``work(source, max_pixels)`` for every source. Raises Busy; an empty queue takes any number."""
         job = Job(work, sources)
         with self._changed:
-            if self._closing or (self.waiting and self.waiting + len(sources) > self.limit):
+            if self._closing or self.full or (self.waiting and self.waiting + len(sources) > self.limit):
                 raise Busy
             self.waiting += len(sources)
             self._jobs.append(job)
@@ -153,7 +159,7 @@ class Workers:
 
     def _finish(self, job: Job, index: int, outcome: Any, seconds: float) -> None:
         def deliver() -> None:
-            self._seconds += 0.1 * (seconds - self._seconds)
+            self.pace += 0.1 * (seconds - self.pace)
             self._observe(seconds, outcome)
             job.deliver(index, outcome)
 
