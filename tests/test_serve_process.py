@@ -162,7 +162,7 @@ class TestWorkers:
         workers = Workers(2, 1000, 15, 1, lambda seconds, outcome: None)
         assert workers.retry_after == 1
         workers.waiting = 200  # of 0.1 s each, by two workers
-        assert workers.retry_after == 11
+        assert workers.retry_after == 6
         assert not workers.full
         workers.waiting = 301  # longer than the patience of 15 s, though far from the limit of pictures
         assert workers.full

@@ -90,8 +90,8 @@ class Workers:
 
     @property
     def retry_after(self) -> int:
-        """Whole seconds after which to ask again; 1 to 60."""
-        return min(60, 1 + int(self.wait))
+        """Whole seconds after which half of the queue is done, so that clients come back before it runs dry; 1 to 60."""
+        return min(60, 1 + int(self.wait / 2))
 
     def submit(self, work: Work, sources: Sequence[bytes]) -> Job:
         """Queue ``work(source, max_pixels)`` for every source. Raises Busy; an empty queue takes any number."""
