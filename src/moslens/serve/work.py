@@ -90,7 +90,7 @@ class Workers:
 
     @property
     def retry_after(self) -> int:
-        """Whole seconds after which half of the queue is done, so that clients come back before it runs dry; 1 to 60."""
+        """Seconds until half of the queue is done, whole, 1 to 60: clients come back before it runs dry."""
         return min(60, 1 + int(self.wait / 2))
 
     def submit(self, work: Work, sources: Sequence[bytes]) -> Job:
