@@ -204,6 +204,22 @@ def test_the_report_escapes_names(tmp_path):
     assert "<i>.csv" in links.text
 
 
+def test_predictions_without_spread_have_a_report(tmp_path):
+    for i in range(12):
+        Image.new("RGB", (40, 40), (i, 0, 0)).save(tmp_path / f"{i}.png")
+    (tmp_path / "set.csv").write_text("\n".join(["image,mos", *(f"{i}.png,{i}" for i in range(12))]))
+    (tmp_path / "same.csv").write_text("\n".join(["image,prediction", *(f"{i}.png,50" for i in range(12))]))
+    dataset = load_dataset(str(tmp_path / "set.csv"))
+    found = evaluate.evaluate(TableSource(tmp_path / "same.csv"), dataset, [0, 1], draws=5)
+    assert np.isnan(found.splits[0].figures["srcc"])
+    result = evaluate.to_result(found, "same")
+    page = render(found, result)
+    assert page.count("data:image/svg") == 3
+    assert "nan" not in Links(page).text
+    results.write_result(tmp_path / "same.json", result)
+    assert results.read_result(tmp_path / "same.json")["median"]["srcc"] is None
+
+
 def run(arguments, capsys):
     with pytest.raises(SystemExit) as caught:
         main(arguments)

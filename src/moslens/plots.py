@@ -85,12 +85,13 @@ def residuals(measured: Sequence[Measured]) -> str:
 def spread(measured: Sequence[Measured]) -> str:
     """SRCC and PLCC of every split with 95 % bootstrap intervals; the line is the median."""
     figure, axes = _figure(8.2, 3.6, columns=2)
-    seeds = [split_name(one.figures["seed"]) for one in measured]
+    places = np.arange(len(measured))
     for axis, name in zip(axes, ("srcc", "plcc"), strict=True):
         value = np.array([one.figures[name] for one in measured], dtype=np.float64)
         bounds = np.array([one.figures[f"{name}_interval"] for one in measured], dtype=np.float64)
-        axis.vlines(seeds, bounds[:, 0], bounds[:, 1], color=_SOFT, linewidth=1.6)
-        axis.scatter(seeds, value, s=34, color=_POINT, zorder=3)
+        axis.vlines(places, bounds[:, 0], bounds[:, 1], color=_SOFT, linewidth=1.6)
+        axis.scatter(places, value, s=34, color=_POINT, zorder=3)
+        axis.set_xticks(places, [split_name(one.figures["seed"]) for one in measured])
         if np.isfinite(value).any():
             axis.axhline(float(np.nanmedian(value)), color=_LINE, linewidth=1.1)
         axis.set_title(name.upper())

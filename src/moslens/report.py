@@ -16,7 +16,7 @@ from moslens.errors import ImageError
 from moslens.evaluate import Evaluation, cross_row, to_result
 
 _THUMBNAIL = 200
-_SPREAD = "95 % bootstrap intervals over pictures; the line is the median."
+_SPREAD = "95 % bootstrap intervals over pictures, or over references where pictures share one; the line is the median."
 _STYLE = """
 :root { color-scheme: light; }
 body { font: 15px/1.5 system-ui, sans-serif; color: #1d2125; background: #fff; margin: 0 auto; padding:
