@@ -192,6 +192,23 @@ def test_a_higher_threshold_or_temperature_names_less(tmp_path: Path) -> None:
     assert flat.confidence < 0.1
 
 
+def test_a_penalty_lowers_blocks_as_far_as_something_is_wrong_and_never_the_score(tmp_path: Path) -> None:
+    picture = plain(448, 448)
+    picture[:224] = RED
+    folder = make_map_model(tmp_path / "m")
+    before = Scorer(folder).explain(picture)
+    card = json.loads((folder / "card.json").read_text())
+    card["explain"]["penalty"] = 0.5
+    (folder / "card.json").write_text(json.dumps(card))
+    after = Scorer(folder).explain(picture)
+    assert after.score == before.score
+    for old, new in zip(before.blocks, after.blocks, strict=True):
+        if old.y >= 280:
+            assert old.score == pytest.approx(new.score, abs=0.5)
+        elif old.y + old.height <= 200:
+            assert new.score < old.score - 5
+
+
 def test_a_model_without_maps_says_so(tiny_model: Path) -> None:
     scorer = Scorer(tiny_model)
     picture = plain(300, 300)

@@ -11,9 +11,10 @@ import torch
 from PIL import Image
 
 from moslens import calibrate_blocks
-from moslens.calibrate_blocks import NOTHING, fit_temperature, fit_threshold, halves, nll
+from moslens.calibrate_blocks import NOTHING, PENALTIES, auc, fit_penalty, fit_temperature, fit_threshold, halves, nll
+from moslens.distill import fit_head
 from moslens.distill.pool import Pool, open_pool
-from moslens.errors import DatasetError
+from moslens.errors import ConfigError, DatasetError
 from moslens.export import block_parity, export
 from moslens.model.baf import block_masks
 from moslens.model.decoder import PanelDecoder
@@ -34,8 +35,8 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def folder(run: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(calibrate_blocks, "COMPOSITES", 9)
-        return export_tiny_student(run, tmp_path_factory.mktemp("exported") / "model")
+        patch.setattr(calibrate_blocks, "PICTURES", 9)
+        return export_tiny_student(run, tmp_path_factory.mktemp("exported") / "model", head="trained")
 
 
 def test_an_exported_student_gives_the_outputs_for_blocks(folder: Path) -> None:
@@ -66,6 +67,7 @@ def test_the_card_says_how_blocks_are_read(folder: Path, run: Path) -> None:
     assert record["loss"]["after"] <= record["loss"]["before"] + 1e-9
     pool = open_pool(run.parent / "pool", held_out=HELD_OUT)
     calibration, _ = halves(pool)
+    assert record["penalty"] in PENALTIES
     assert f"{len(calibration)} clean photos" in record["fitted_on"]
     assert record["data_hash"] == pool.hash_of(calibration)
     # four photos cannot vouch for five false alarms in a hundred
@@ -151,7 +153,7 @@ def test_the_supervised_loss_wants_kinds_everywhere_and_levels_where_degraded() 
 
 
 def test_without_names_or_without_maps_only_scores_are_exported(
-    run: Path, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert read_head({}, 24) is None
     assert read_head({f"projection.{k}": v for k, v in torch.nn.Linear(24, 128).state_dict().items()}, 24) is None
@@ -164,14 +166,22 @@ def test_without_names_or_without_maps_only_scores_are_exported(
         pass
 
     def stop(scorer: torch.nn.Module, path: Path, outputs: Sequence[str] = ("score",)) -> None:
-        written.append((type(scorer), tuple(outputs)))
+        written.append((type(scorer), tuple(outputs), type(scorer.head) if hasattr(scorer, "head") else None))
         raise Enough
 
     monkeypatch.setattr("moslens.export.write_onnx", stop)
-    for explain in (False, True):
+    monkeypatch.setattr(fit_head, "PICTURES", 8)
+    for head in ("none", "trained", "fitted"):
         with pytest.raises(Enough):
-            export(run, tmp_path / "plain", TEXT, folds=run.parent / "folds", explain=explain)
-    assert written == [(WindowScorer, ("score",)), (WindowDescriber, OUTPUTS)]
+            export(run, tmp_path / "plain", TEXT, folds=run.parent / "folds", head=head)
+    assert written == [
+        (WindowScorer, ("score",), None),
+        (WindowDescriber, OUTPUTS, DistilledHead),
+        (WindowDescriber, OUTPUTS, SupervisedHead),
+    ]
+    with pytest.raises(ConfigError, match="fitted, trained, none"):
+        export(run, tmp_path / "plain", TEXT, folds=run.parent / "folds", head="best")
+    assert not (tmp_path / "plain" / "card.json").exists()
 
 
 def test_without_its_pool_a_student_cannot_be_calibrated(run: Path, folder: Path, tmp_path: Path) -> None:
@@ -208,3 +218,24 @@ def test_halves_are_stable_and_disjoint() -> None:
     assert 70 < len(first) < 130
     fewer, _ = halves(Pool(Path(), (), names[::2]))
     assert set(fewer) == set(first) & set(names[::2])
+
+
+def test_auc_counts_ties_half() -> None:
+    positive = np.array([True, True, False, False])
+    assert auc(np.array([3.0, 2, 1, 0]), positive) == 1
+    assert auc(np.array([1.0, 1, 1, 1]), positive) == 0.5
+    assert auc(np.array([0.0, 2, 1, 1]), positive) == 0.5
+    assert auc(np.array([0.0, 2, 1, 1]), np.ones(4, bool)) == 0.5
+
+
+def test_the_penalty_is_no_larger_than_it_helps() -> None:
+    rng = np.random.default_rng(0)
+    degraded = rng.random(3000) < 0.4
+    damage = np.where(degraded, rng.uniform(0.5, 1, 3000), rng.uniform(0, 0.2, 3000))
+    blind = rng.normal(60, 12, 3000)
+    assert fit_penalty(blind - 100 * degraded, damage, degraded) == 0
+    found = fit_penalty(blind, damage, degraded)
+    assert 40 <= found <= 80
+    assert auc(found * damage - blind, degraded) > auc(-blind, degraded) + 0.3
+    noise = rng.permutation(damage)
+    assert fit_penalty(blind - 30 * degraded, noise, degraded) == 0

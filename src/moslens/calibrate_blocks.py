@@ -1,39 +1,51 @@
-"""What a model says of blocks, made honest on photos it never saw: a temperature and the threshold of "nothing wrong".
+"""What a model says of blocks, made honest on photos it never saw: temperature, penalty, threshold of "nothing wrong".
 
-Both are fitted on the first half of the pristine pool's held-out photos (:func:`halves`); the second half is left for
+All are fitted on the first half of the pristine pool's held-out photos (:func:`halves`); the second half is left for
 measuring (benchmarks/explain.py).
 """
 
 import hashlib
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from moslens.blocks import BlockDegradation
-from moslens.distill.pool import Pool, pristine_crop
+from moslens.distill.planted import MIXED, samples
+from moslens.distill.pool import Pool
 from moslens.errors import DatasetError
 from moslens.explain import read_windows
 from moslens.image import load
-from moslens.mosaic import grid_blocks
 from moslens.runtime import Model
 from moslens.stitch import softmax
-from moslens.views import WINDOW
 
 FALSE_ALARMS = 0.05
 """Share of clean photos that may get a name: half of what is tolerated, since a threshold fitted on a hundred photos
 is itself uncertain by some percent."""
 
-COMPOSITES = 200
-GRIDS = (2, 3, 4)
+PICTURES = 400
+PENALTIES = tuple(range(0, 81, 4))
+SLACK = 0.005
+TOP_LEVEL = 5
 NOTHING = 2.0
 """A threshold that no probability reaches: too few clean photos to allow any name."""
 
 _SEED = 9_003
 
 Floats = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Answers:
+    """What the model says of N blocks of made pictures, and the truth: kind (the last: clean) and level (0 clean)."""
+
+    logits: Floats
+    scores: Floats
+    levels: Floats
+    true_kinds: NDArray[np.int64]
+    true_levels: NDArray[np.int64]
 
 
 def halves(pool: Pool) -> tuple[tuple[str, ...], tuple[str, ...]]:
@@ -43,59 +55,69 @@ def halves(pool: Pool) -> tuple[tuple[str, ...], tuple[str, ...]]:
 
 
 def calibrate_blocks(model: Model, pool: Pool) -> dict[str, Any]:
-    """Temperature and threshold for the card's ``explain`` record, with the data they come from.
+    """Temperature, penalty and threshold for the card's ``explain`` record, with the data they come from.
 
     DatasetError where the pool holds no photo out for it.
     """
     names, _ = halves(pool)
     if not names:
         raise DatasetError("holds out no photo to calibrate block labels on", pool.root)
-    logits, kinds = composite_blocks(model, pool, names, COMPOSITES)
-    temperature = fit_temperature(logits, kinds)
-    size = model.card.working_size
+    found = ask(model, pool, names, PICTURES)
+    temperature = fit_temperature(found.logits, found.true_kinds)
+    fault = 1 - softmax(found.logits / temperature)[:, -1]
+    penalty = fit_penalty(found.scores, fault * found.levels / TOP_LEVEL, found.true_levels > 0)
     peaks = []
     for name in names:
-        pixels = load(pool.root / name, working_size=size).pixels
+        pixels = load(pool.root / name, working_size=model.card.working_size).pixels
         peaks.append(float(read_windows(model, pixels, temperature)[1].fault.max()))
     return {
         "temperature": temperature,
+        "penalty": penalty,
         "threshold": fit_threshold(peaks, FALSE_ALARMS),
         "false_alarms_allowed": FALSE_ALARMS,
-        "loss": {"before": nll(logits, kinds), "after": nll(logits / temperature, kinds)},
-        "fitted_on": f"{len(kinds)} blocks of {COMPOSITES} composites and {len(names)} clean photos of the pristine "
-        "pool, none of which any training used",
+        "loss": {
+            "before": nll(found.logits, found.true_kinds),
+            "after": nll(found.logits / temperature, found.true_kinds),
+        },
+        "fitted_on": f"{len(fault)} blocks of {PICTURES} degraded and clean crops and {len(names)} clean photos of the "
+        "pristine pool, none of which any training used",
         "data_hash": pool.hash_of(names),
     }
 
 
-def composite_blocks(
-    model: Model, pool: Pool, names: Sequence[str], count: int
-) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
-    """Kind logits (N x (kinds + 1)) and true answers (N) of the model's blocks in ``count`` composites.
-
-    Composites have 2, 3 and 4 blocks a side in turn; of the model's own blocks those count that lie in one of them.
-    """
+def ask(model: Model, pool: Pool, names: Sequence[str], count: int) -> Answers:
+    """The model's answers for the blocks of ``count`` made pictures (:mod:`moslens.distill.planted`)."""
     labels = model.card.explain
     assert labels is not None
-    own = grid_blocks(WINDOW, WINDOW, labels.grid)
-    rows, answers = [], []
-    for index in range(count):
-        rng = np.random.default_rng((_SEED, index))
-        crop = pristine_crop(pool.root, names[index % len(names)], model.card.working_size, rng)
-        composite = BlockDegradation(grid=GRIDS[index % len(GRIDS)], feather=0.5)(crop, rng)
-        logits = model.run(composite.image, ("kind_logits",))[0]
-        for theirs, kind in zip(composite.blocks, composite.kinds.tolist(), strict=True):
-            for place, block in enumerate(own):
-                inside = (
-                    theirs.x <= block.x
-                    and theirs.y <= block.y
-                    and block.x + block.width <= theirs.x + theirs.width
-                    and block.y + block.height <= theirs.y + theirs.height
-                )
-                if inside:
-                    rows.append(logits[place])
-                    answers.append(kind if kind >= 0 else len(labels.kinds))
-    return np.array(rows), np.array(answers, np.int64)
+    rows = []
+    for sample in samples(pool, names, model.card.working_size, labels.grid, count, _SEED):
+        scores, logits, levels = model.run(sample.picture, ("block_score", "kind_logits", "level"))
+        told = sample.kinds > MIXED
+        kinds = np.where(sample.kinds < 0, len(labels.kinds), sample.kinds)
+        rows.append((logits[told], scores[told], levels[told].clip(1, TOP_LEVEL), kinds[told], sample.levels[told]))
+    return Answers(*(np.concatenate(column) for column in zip(*rows, strict=True)))
+
+
+def fit_penalty(scores: Floats, damage: Floats, degraded: NDArray[np.bool_]) -> float:
+    """MOS units that a certain fault of the highest level takes off the quality of its block.
+
+    scores, damage (probability of a fault times level / 5) and truth of N blocks. The least penalty whose AUC of
+    "score - penalty * damage", degraded against clean blocks, is within ``SLACK`` of the best in ``PENALTIES``.
+    """
+    areas = [auc(penalty * damage - scores, degraded) for penalty in PENALTIES]
+    best = max(areas)
+    return float(next(p for p, area in zip(PENALTIES, areas, strict=True) if area >= best - SLACK))
+
+
+def auc(values: Floats, positive: NDArray[np.bool_]) -> float:
+    """Chance that a positive has the greater value, ties counting half; 0.5 where either is missing."""
+    ones = int(positive.sum())
+    zeros = len(positive) - ones
+    if not ones or not zeros:
+        return 0.5
+    _, place, counts = np.unique(values, return_inverse=True, return_counts=True)
+    ranks = (np.cumsum(counts) - (counts - 1) / 2)[place]
+    return float((ranks[positive].sum() - ones * (ones + 1) / 2) / (ones * zeros))
 
 
 def fit_temperature(logits: NDArray[np.floating], kinds: NDArray[np.int64]) -> float:

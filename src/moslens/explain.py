@@ -31,7 +31,8 @@ Runner = Callable[[Callable[[Pixels], Any], Iterable[Pixels]], Iterable[Any]]
 class QualityBlock:
     """A rectangle of the upright picture, in its pixels, and what is known of it.
 
-    ``score``: 0 to 100, the panel's opinion of this part alone. ``weight``: its share in the picture's score, all
+    ``score``: 0 to 100, the panel's opinion of this part alone, lowered as far as something is likely to be wrong in it
+    (by the card's ``penalty``). ``weight``: its share in the picture's score, all
     weights sum to 1. ``kind`` and ``group``: None where nothing is wrong. ``severity``: 1 to 5 as in
     ``moslens distortions``, None where nothing is wrong. ``confidence``: the calibrated probability of what is said,
     of the kind where one is named, else that nothing is wrong.
@@ -176,6 +177,7 @@ def label_blocks(
     rows, columns = stitched.score.shape
     down, across = pixel_cuts(height, rows), pixel_cuts(width, columns)
     fault = stitched.fault
+    quality = stitched.score - labels.penalty * fault * stitched.level / 5
     blocks = []
     for row in range(rows):
         for column in range(columns):
@@ -188,7 +190,7 @@ def label_blocks(
                     y=down[row],
                     width=across[column + 1] - across[column],
                     height=down[row + 1] - down[row],
-                    score=calibration.score(float(stitched.score[row, column])),
+                    score=calibration.score(float(quality[row, column])),
                     weight=float(stitched.weight[row, column]),
                     kind=labels.kinds[number] if named else None,
                     group=labels.groups[number] if named else None,

@@ -21,7 +21,8 @@ from PIL import Image
 from moslens import calibrate, views
 from moslens.calibrate_blocks import NOTHING, calibrate_blocks
 from moslens.data.sets import load_dataset
-from moslens.distill.pool import open_pool
+from moslens.distill import fit_head
+from moslens.distill.pool import Pool, open_pool
 from moslens.distortions import KINDS
 from moslens.errors import ConfigError, ModelError
 from moslens.image import load
@@ -36,6 +37,7 @@ from moslens.train.student import EMBEDDING_FILE
 
 PARITY = 1e-3
 PARITY_PHOTOS = 24
+HEADS = ("fitted", "trained", "none")
 
 
 @dataclass(frozen=True)
@@ -67,19 +69,27 @@ def export(
     folds: Path | None = None,
     results: Sequence[Path] = (),
     pool: Path | None = None,
-    explain: bool = True,
+    head: str = "fitted",
 ) -> Card:
     """Export a finished run with its calibration and card, and check the result against torch.
 
     folds: a folder of ``split-N`` runs whose test predictions calibrate the model, needed where the run itself held
     nothing out; the first half of them fits, the other half measures the coverage. results: committed result files
-    whose medians go on the card. A student with BAF also gets the outputs for blocks, unless ``explain`` is False;
-    their labels are calibrated on what its pristine pool held out (``pool``: where that lies, if no longer where the
-    run's configuration says). Raises ModelError where ONNX and torch disagree, DatasetError or CheckpointError
-    where something to read is missing.
+    whose medians go on the card.
+    A student with BAF also gets the outputs for blocks. ``head``, what names kinds and levels there: "fitted" on its
+    frozen block tokens (:mod:`moslens.distill.fit_head`); "trained", the one that the run holds (distilled, or
+    supervised), where it holds one; "none" for scores alone. Labels are calibrated on what the run's pristine pool
+    held out (``pool``: where that lies, if no longer where the run's configuration says).
+    Raises ModelError where ONNX and torch disagree, DatasetError or CheckpointError where something to read is
+    missing, ConfigError for another head.
     """
     scorer, config = load_run(run)
-    describer = _describer(run, scorer, config) if explain else None
+    if head not in HEADS:
+        raise ConfigError(f"head is one of {', '.join(HEADS)}, not {head!r}")
+    describer, pristine = None, None
+    if head != "none" and config.stage == "student" and scorer.model.baf is not None:
+        pristine = open_pool(pool or config.bdm.root, held_out=config.bdm.held_out)
+        describer = _describer(run, scorer, config, pristine, head)
     calibration, fitted = _calibration(run, folds)
     output.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=output.parent) as scratch:
@@ -102,7 +112,7 @@ def export(
             "training": config.to_dict(),
         }
         if describer is not None:
-            record["explain"] = _explain_record(describer)
+            record["explain"] = _explain_record(describer, head)
         photos = _photos(config)
         record["test_vector"] = _test_vector(scorer, calibration, photos[0], folder / "test_vector.png", config)
         write_json(folder / "card.json", record)
@@ -110,37 +120,38 @@ def export(
         if worst > PARITY:
             raise ModelError(f"ONNX and torch differ by {worst:.2g} on the public scale, {PARITY} is allowed", run)
         record["parity"] = {"photos": len(photos), "worst": worst, "allowed": PARITY}
-        if describer is not None:
+        if describer is not None and pristine is not None:
             blocks = block_parity(describer, Model(folder), photos)
             if blocks > PARITY:
                 raise ModelError(f"ONNX and torch differ by {blocks:.2g} in a block, {PARITY} is allowed", run)
             record["parity"]["worst_block"] = blocks
-            root = pool or Path(config.bdm.root)
-            held_out = open_pool(root, held_out=config.bdm.held_out)
-            record["explain"] |= calibrate_blocks(Model(folder), held_out)
+            record["explain"] |= calibrate_blocks(Model(folder), pristine)
         write_json(folder / "card.json", record)
         for name in ("model.onnx", "test_vector.png", "card.json"):
             shutil.move(folder / name, output / name)
     return Card.read(output)
 
 
-def _describer(run: Path, scorer: WindowScorer, config: TrainConfig) -> WindowDescriber | None:
-    """The scorer with the outputs for blocks; None for a run that has no blocks or cannot name kinds."""
-    if config.stage != "student" or scorer.model.baf is None:
-        return None
-    head = read_head(load_tensors(run / EMBEDDING_FILE), scorer.model.dim)
-    return None if head is None else WindowDescriber(scorer, head).eval()
+def _describer(run: Path, scorer: WindowScorer, config: TrainConfig, pool: Pool, head: str) -> WindowDescriber | None:
+    """The scorer with the outputs for blocks; None where the run's own head is wanted and it holds none."""
+    if head == "fitted":
+        material = fit_head.block_tokens(scorer.model, pool, pool.train, config.data.working_size, fit_head.PICTURES)
+        return WindowDescriber(scorer, fit_head.fit_head(*material)).eval()
+    own = read_head(load_tensors(run / EMBEDDING_FILE), scorer.model.dim)
+    return None if own is None else WindowDescriber(scorer, own).eval()
 
 
-def _explain_record(describer: WindowDescriber) -> dict[str, Any]:
+def _explain_record(describer: WindowDescriber, head: str) -> dict[str, Any]:
     """How the outputs for blocks are read, before calibration."""
+    trained = "supervised" if isinstance(describer.head, SupervisedHead) else "distilled"
     return {
         "grid": describer.scorer.model.config.grid,
-        "head": "supervised" if isinstance(describer.head, SupervisedHead) else "distilled",
+        "head": "fitted" if head == "fitted" else trained,
         "kinds": [kind.name for kind in KINDS],
         "groups": [kind.group for kind in KINDS],
         "temperature": 1.0,
         "threshold": NOTHING,
+        "penalty": 0.0,
     }
 
 

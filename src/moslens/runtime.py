@@ -58,7 +58,7 @@ class BlockLabels:
 
     ``grid`` blocks a side of a window; names and groups of the kinds in the order of the logits; ``temperature``
     divides the logits; a cell of the map is given a kind where the probability that something is wrong reaches
-    ``threshold``.
+    ``threshold``; a certain fault of the highest level takes ``penalty`` raw units off the quality of its cell.
     """
 
     grid: int
@@ -66,6 +66,7 @@ class BlockLabels:
     groups: tuple[str, ...]
     temperature: float
     threshold: float
+    penalty: float = 0.0
 
     @classmethod
     def from_record(cls, record: Mapping[str, Any]) -> "BlockLabels":
@@ -76,6 +77,7 @@ class BlockLabels:
             groups=tuple(str(name) for name in record["groups"]),
             temperature=float(record["temperature"]),
             threshold=float(record["threshold"]),
+            penalty=float(record.get("penalty", 0.0)),
         )
         if len(labels.kinds) != len(labels.groups) or not labels.temperature > 0:
             raise ValueError("explain needs a group for every kind and a temperature above 0")

@@ -24,13 +24,17 @@ def run(
             show_default="where the run found it",
         ),
     ] = None,
-    explain: Annotated[
-        bool, typer.Option(help="Whether a student with blocks is exported with its quality maps.")
-    ] = True,
+    head: Annotated[
+        str,
+        typer.Option(
+            help="What names faults in the quality maps of a student with blocks: fitted (a head fitted on its block"
+            " tokens), trained (the run's own), none (no maps)."
+        ),
+    ] = "fitted",
 ) -> None:
     """Turn a trained run into a model folder: ONNX, card, calibration, test vector, checked against torch."""
     from moslens.export import export, read_card_text
 
     words = read_card_text(card)
-    made = export(run, output, words, folds=folds, results=results or (), pool=pool, explain=explain)
+    made = export(run, output, words, folds=folds, results=results or (), pool=pool, head=head)
     typer.echo(f"{made.id}: {output}", err=True)

@@ -35,26 +35,32 @@ class DistilledHead(nn.Module):
 
 
 class SupervisedHead(nn.Module):
-    """The same answers from a linear head of its own on a~, taught with the labels of the composites."""
+    """The same answers from a head of its own on a~, taught with labels.
+
+    Every kind has a map of its own to the level, since levels of different kinds have nothing in common; the answer is
+    the mean over kinds, weighted with their probabilities.
+    """
 
     def __init__(self, dim: int) -> None:
         super().__init__()
         self.norm = nn.LayerNorm(dim)
         self.kind = nn.Linear(dim, PRISTINE + 1)
-        self.level = nn.Linear(dim, 1)
+        self.level = nn.Linear(dim, PRISTINE)
 
     def forward(self, gated: Tensor) -> tuple[Tensor, Tensor]:
         tokens = self.norm(gated)
-        return self.kind(tokens), 1 + 4 * self.level(tokens).squeeze(-1)
+        logits = self.kind(tokens)
+        shares = logits[..., :PRISTINE].detach().softmax(-1)
+        return logits, 3 + (shares * self.level(tokens)).sum(-1)
 
     def loss(self, gated: Tensor, kinds: Tensor, levels: Tensor) -> Tensor:
-        """CE of kinds (-1 pristine) + .5 SmoothL1 of (level - 1) / 4 over degraded blocks; labels B x K."""
+        """CE of kinds (-1 pristine) + SmoothL1 of levels over degraded blocks; labels B x K."""
         logits, answers = self(gated)
         named = kinds.masked_fill(kinds < 0, PRISTINE)
         kind_loss = F.cross_entropy(logits.float().flatten(0, 1), named.flatten())
         degraded = (kinds >= 0).float()
-        gaps = F.smooth_l1_loss((answers.float() - 1) / 4, (levels.float() - 1) / 4, reduction="none")
-        return kind_loss + 0.5 * (gaps * degraded).sum() / degraded.sum().clamp_min(1)
+        gaps = F.smooth_l1_loss(answers.float(), levels.float(), reduction="none")
+        return kind_loss + (gaps * degraded).sum() / degraded.sum().clamp_min(1)
 
 
 class WindowDescriber(nn.Module):
