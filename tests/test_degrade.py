@@ -22,6 +22,7 @@ from moslens.distortions import GROUPS, KIND_BY_NAME, KINDS
 from moslens.image import decode
 from moslens.sheet import PER_SHEET, Sheets, contact_sheet, draw_labels
 from pictures import picture
+from test_bulk import heed_interrupts
 
 BLOCK_KEYS = ["row", "column", "x", "y", "width", "height", "kind", "group", "level"]
 
@@ -233,7 +234,9 @@ def slow_run(photos: Path, output: Path) -> subprocess.Popen[str]:
     for number in range(4):
         large.save(photos / f"z{number}.bmp")
     words = [sys.executable, "-m", "moslens", "degrade", str(photos), "--output", str(output), "--workers", "2"]
-    process = subprocess.Popen(words, stderr=subprocess.PIPE, text=True, start_new_session=True)
+    process = subprocess.Popen(  # noqa: PLW1509
+        words, stderr=subprocess.PIPE, text=True, start_new_session=True, preexec_fn=heed_interrupts
+    )
     while not ((output / "labels.jsonl").exists() and (output / "labels.jsonl").stat().st_size):
         assert process.poll() is None
         time.sleep(0.01)

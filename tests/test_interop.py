@@ -247,7 +247,7 @@ class TestModels:
         assert len(few.splitlines()) == 5
         assert QualityNetwork(run).calibration is None
         (run / "predictions.csv").write_text("\n".join(["image,mos,prediction,part", *rows]) + "\n")
-        raw = float(predict(scorer, [photo], config.data.working_size)[0])
+        raw = float(next(iter(predict(scorer, [photo], config.data.working_size))))
         held = calibrate.fit_calibration(calibrate.read_held_out([run / "predictions.csv"]))
         network = QualityNetwork(run)
         assert float(network.score_file(photo)) == pytest.approx(held.score(raw), abs=1e-3)

@@ -17,7 +17,7 @@ from numpy.typing import ArrayLike, NDArray
 from moslens.errors import MissingExtra, MoslensError
 
 Vector = NDArray[np.float64]
-# predictions that spread less have no slope that a float could hold
+# values that spread less have no slope that a float could hold
 _SPREAD = 1e-150
 Metric = Callable[[Vector, Vector], float]
 
@@ -184,8 +184,8 @@ def fit_logistic(prediction: ArrayLike, target: ArrayLike, parameters: Literal[4
     The 4-parameter form and its start values are those of the published evaluation codes (method 4); starts
     scaled to the spread of the predictions are tried as well, since the published ones assume outputs near
     0..1, and the best fit is kept. A fit that fails or correlates less than the raw predictions becomes
-    the least-squares line, so PLCC after it is never below raw PLCC (within 1e-6); predictions that spread by
-    less than 1e-150 count as constant. The map may come out
+    the least-squares line, so PLCC after it is never below raw PLCC (within 1e-6); predictions or scores that
+    spread by less than 1e-150 count as constant. The map may come out
     decreasing for predictions that run the wrong way: read SRCC for the direction.
 
     Raises MissingExtra without scipy, MetricError for inputs that no metric takes.
@@ -194,7 +194,7 @@ def fit_logistic(prediction: ArrayLike, target: ArrayLike, parameters: Literal[4
     if parameters not in (4, 5):
         raise MetricError(f"a logistic fit has 4 or 5 parameters, not {parameters}")
     line = _line(x, y)
-    if x.size <= parameters or x.std() < _SPREAD or _unit(x) is None or _unit(y) is None:
+    if x.size <= parameters or min(x.std(), y.std()) < _SPREAD or _unit(x) is None or _unit(y) is None:
         return line
     try:
         from scipy.optimize import least_squares
