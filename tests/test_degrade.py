@@ -234,8 +234,12 @@ def slow_run(photos: Path, output: Path) -> subprocess.Popen[str]:
     for number in range(4):
         large.save(photos / f"z{number}.bmp")
     words = [sys.executable, "-m", "moslens", "degrade", str(photos), "--output", str(output), "--workers", "2"]
-    process = subprocess.Popen(  # noqa: PLW1509
-        words, stderr=subprocess.PIPE, text=True, start_new_session=True, preexec_fn=heed_interrupts
+    process = subprocess.Popen(
+        words,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+        preexec_fn=heed_interrupts,  # noqa: PLW1509
     )
     while not ((output / "labels.jsonl").exists() and (output / "labels.jsonl").stat().st_size):
         assert process.poll() is None

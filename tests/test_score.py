@@ -255,9 +255,9 @@ def test_models_are_found_by_name_or_folder(tiny_model: Path, tmp_path: Path, mo
     monkeypatch.setattr("moslens.runtime.WEIGHTS", tmp_path)
     with pytest.raises(ModelError, match="none"):
         find_model()
-    make_tiny_model(tmp_path / "quality-lite")
-    assert list(shipped()) == ["quality-lite"]
-    assert find_model() == find_model("quality-lite") == tmp_path / "quality-lite"
+    make_tiny_model(tmp_path / "shdiqa-lite")
+    assert list(shipped()) == ["shdiqa-lite"]
+    assert find_model() == find_model("shdiqa-lite") == tmp_path / "shdiqa-lite"
 
 
 def test_only_the_outputs_asked_for_come_back(tiny_model: Path) -> None:

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-DEFAULT_MODEL = "quality-lite"
+DEFAULT_MODEL = "shdiqa-lite"
 WEIGHTS = Path(__file__).parent / "weights"
 ID_DIGITS = 12
 BLOCK_OUTPUTS = ("block_score", "block_weight", "kind_logits", "level")
