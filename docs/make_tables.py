@@ -17,7 +17,12 @@ from moslens.results import read_result
 
 DOCS = Path(__file__).resolve().parent
 RESULTS = DOCS.parent / "results"
-OURS = {"livec-quality-lite": "moslens quality-only, lite", "livec-shdiqa-lite": "moslens SHDIQA, lite"}
+OURS = {
+    "livec-quality-lite": "moslens quality-only, lite",
+    "livec-quality-lite-384": "moslens quality-only, lite, 384 px",
+    "livec-shdiqa-lite": "moslens SHDIQA, lite",
+    "livec-release-lite": "moslens SHDIQA with severity ranking, lite, as released",
+}
 
 
 def published() -> str:
@@ -85,7 +90,8 @@ def livec() -> str:
     lines = ["| LIVEC | median | " + " | ".join(seeds) + " |", "|---" * (len(seeds) + 2) + "|"]
     for label, result in found:
         for figure in ("srcc", "plcc"):
-            cells = [_figure(split[figure]) for split in result["splits"]]
+            by_seed = {str(split["seed"]): split[figure] for split in result["splits"]}
+            cells = [_figure(by_seed.get(seed)) for seed in seeds]
             lines.append(
                 f"| {label}, {figure.upper()} | **{_figure(result['median'][figure])}** | {' | '.join(cells)} |"
             )
