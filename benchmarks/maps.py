@@ -23,8 +23,8 @@ PAGE = ROOT / "docs" / "maps.md"
 NOTES = ROOT / "docs" / "maps-notes.toml"
 IMAGES = ROOT / "docs" / "images" / "maps"
 COUNT = 24
-SIDE = 380
-QUALITY = 62
+SIDE = 540
+QUALITY = 60
 MOST_BYTES = 1_500_000
 
 
@@ -38,7 +38,8 @@ def main() -> None:
     if IMAGES.is_dir():
         shutil.rmtree(IMAGES)
     IMAGES.mkdir(parents=True)
-    shutil.copy(ROOT / "examples" / "photos" / "NOTICE.txt", IMAGES / "NOTICE.txt")
+    notice = (ROOT / "examples" / "photos" / "NOTICE.txt").read_text("utf-8")
+    (IMAGES / "NOTICE.txt").write_text(notice[notice.index("-----------COPYRIGHT") :], encoding="utf-8")
     sections = [section(scorer, sample, notes) for sample in chosen(options.root)]
     size = sum(path.stat().st_size for path in IMAGES.iterdir())
     if size > MOST_BYTES:
