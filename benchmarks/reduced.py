@@ -2,9 +2,10 @@
 
     python benchmarks/reduced.py --root ../shared/data/livec [--model NAME|DIR]
 
-prints a table and writes ``results/reduced-decoding.json``. Each picture is scored twice, as ``image.load`` reads it and
-decoded in full. Two kinds of large JPEG are made from LIVEC photos: *enlarged* eight times (no detail at full size), and
-*mosaics* of photos at their own size (full detail, more than a single large photo has). The bound is one point of 100.
+prints a table and writes ``results/reduced-decoding.json``. Each picture is scored twice, as ``image.load`` reads it
+and decoded in full. Two kinds of large JPEG are made from LIVEC photos: *enlarged* eight times (no detail at full
+size), and *mosaics* of photos at their own size (full detail, more than a single large photo has). The bound is one
+point of 100.
 """
 
 import argparse

@@ -15,7 +15,7 @@ import io
 import logging
 import os
 import stat
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -44,6 +44,22 @@ MIN_SIDE = 32
 REDUCED_TO = 2
 
 Pixels = NDArray[np.uint8]
+
+
+@dataclass(frozen=True)
+class Named(os.PathLike[str]):
+    """A picture file that is not on this disk: ``read`` gives its bytes when it is its turn, ``name`` stands in rows.
+
+    ``read`` raises an ImageError where it cannot.
+    """
+
+    name: str
+    read: Callable[[], bytes]
+
+    def __fspath__(self) -> str:
+        return self.name
+
+
 Source = str | bytes | os.PathLike[str] | Image.Image | Pixels
 
 _BAND_PIXELS = 1 << 20
@@ -82,8 +98,8 @@ class Picture:
 def load(source: Source, *, working_size: int | None = 512, max_pixels: int = DEFAULT_MAX_PIXELS) -> Picture:
     """Decode a picture and put it on the working size (``views.fit``; None keeps the size).
 
-    ``source`` is a path, the bytes of a file, a PIL image (its current frame) or an h x w x 3 uint8 RGB
-    array, which comes back uncopied if it fits. Raises an ImageError, with the path where there is one:
+    ``source`` is a path, the bytes of a file (also ``Named``), a PIL image (its current frame) or an h x w x 3 uint8
+    RGB array, which comes back uncopied if it fits. Raises an ImageError, with the path where there is one:
     UnreadableImage, EmptyImage, NotAnImage, TruncatedImage, CorruptImage, UnsupportedImage, and by the header
     alone ImageTooSmall for a side below 32 px and ImageTooLarge above ``max_pixels``.
     """
@@ -190,10 +206,11 @@ def _opened(source: Source) -> Iterator[IO[bytes]]:
     """The bytes of a source; of a PIL image, none."""
     if isinstance(source, Image.Image):
         yield io.BytesIO()
-    elif isinstance(source, bytes):
-        if not source:
+    elif isinstance(source, bytes | Named):
+        data = source if isinstance(source, bytes) else source.read()
+        if not data:
             raise EmptyImage("no bytes")
-        yield io.BytesIO(source)
+        yield io.BytesIO(data)
     elif isinstance(source, str | os.PathLike):
         with _regular_file(source) as stream:
             yield stream
