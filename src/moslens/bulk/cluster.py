@@ -137,6 +137,7 @@ def _session(ray: Any, workers: int | None) -> Iterator[int]:
             "num_cpus": workers or available_cores(),
             "object_store_memory": _OBJECT_STORE,
             "include_dashboard": False,
+            "_node_ip_address": "127.0.0.1",  # nobody else is to reach it
         }  # fmt: skip
         try:
             ray.init(log_to_driver=False, logging_level=logging.ERROR, **place)
