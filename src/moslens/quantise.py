@@ -45,7 +45,8 @@ def quantise(source: Path, output: Path, pool: Path, *, pictures: int = PICTURES
 
     ``pool``: the folder of pristine photos; as many crops of its training part, and as many composites degraded block
     by block, set the ranges of the activations. Limits, labels and calibration are the twin's, but for the mean shift
-    of the scores, which is taken back. Raises ModelError where the graph is none that can be quantised, DatasetError for a pool without pictures.
+    of the scores, which is taken back. Raises ModelError where the graph is none that can be quantised, DatasetError
+    for a pool without pictures.
     """
     card = Card.read(source)
     weights = card.verified_weights()
