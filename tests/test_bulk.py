@@ -119,6 +119,9 @@ class TestInputs:
     def test_what_names_nothing_is_refused_before_anything_is_read(self, tmp_path: Path) -> None:
         with pytest.raises(ConfigError, match="missing"):
             find_pictures([str(tmp_path), str(tmp_path / "missing")], NO_LIST)
+
+    def test_a_url_without_fsspec_names_the_extra(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setitem(sys.modules, "fsspec.core", None)
         with pytest.raises(MissingExtra, match=r"moslens\[bulk\]"):
             find_pictures(["s3://bucket/a.jpg"], NO_LIST)
 

@@ -6,13 +6,16 @@ becomes RGB, alpha is composited over mid-grey, CMYK is converted, an animation 
 
 A decoded picture is worked through in upright bands, so that beside Pillow's own copy (4 bytes a pixel for
 colour) there is no second one of full size, and a picture stored sideways gives the very pixels of its twin.
+
+A JPEG much larger than the working size is decoded at 1/2, 1/4 or 1/8 of its size, which libjpeg does inside
+its inverse transform: never below ``REDUCED_TO`` times the working size, from where the resize does the rest.
 """
 
 import io
 import logging
 import os
 import stat
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -38,8 +41,25 @@ logger = logging.getLogger(__name__)
 
 DEFAULT_MAX_PIXELS = 200_000_000
 MIN_SIDE = 32
+REDUCED_TO = 2
 
 Pixels = NDArray[np.uint8]
+
+
+@dataclass(frozen=True)
+class Named(os.PathLike[str]):
+    """A picture file that is not on this disk: ``read`` gives its bytes when it is its turn, ``name`` stands in rows.
+
+    ``read`` raises an ImageError where it cannot.
+    """
+
+    name: str
+    read: Callable[[], bytes]
+
+    def __fspath__(self) -> str:
+        return self.name
+
+
 Source = str | bytes | os.PathLike[str] | Image.Image | Pixels
 
 _BAND_PIXELS = 1 << 20
@@ -78,8 +98,8 @@ class Picture:
 def load(source: Source, *, working_size: int | None = 512, max_pixels: int = DEFAULT_MAX_PIXELS) -> Picture:
     """Decode a picture and put it on the working size (``views.fit``; None keeps the size).
 
-    ``source`` is a path, the bytes of a file, a PIL image (its current frame) or an h x w x 3 uint8 RGB
-    array, which comes back uncopied if it fits. Raises an ImageError, with the path where there is one:
+    ``source`` is a path, the bytes of a file (also ``Named``), a PIL image (its current frame) or an h x w x 3 uint8
+    RGB array, which comes back uncopied if it fits. Raises an ImageError, with the path where there is one:
     UnreadableImage, EmptyImage, NotAnImage, TruncatedImage, CorruptImage, UnsupportedImage, and by the header
     alone ImageTooSmall for a side below 32 px and ImageTooLarge above ``max_pixels``.
     """
@@ -88,9 +108,9 @@ def load(source: Source, *, working_size: int | None = 512, max_pixels: int = DE
         height, width = source.shape[:2]
         pixels = np.ascontiguousarray(source)
         return Picture(pixels if working_size is None else fit(pixels, working_size), width, height)
-    with _decoded(source, max_pixels) as (image, path):
+    with _decoded(source, max_pixels, working_size) as (image, path, size):
         turn = _turn(image, path)
-        width, height = image.size[::-1] if turn.columns else image.size
+        width, height = size[::-1] if turn.columns else size
         target = (height, width) if working_size is None else fitted_size(height, width, working_size)
         colours = conversion(image, path)
         if target == (height, width):
@@ -100,10 +120,11 @@ def load(source: Source, *, working_size: int | None = 512, max_pixels: int = DE
             return Picture(pixels, width, height)
         # Pillow resizes along rows, then along columns; done by bands, the first step gives the same bits.
         narrow: Image.Image | None = None
-        at_once = width * height if colours.direct and turn.how is None else _BAND_PIXELS
+        at_once = image.width * image.height if colours.direct and turn.how is None else _BAND_PIXELS
+        rows = image.width if turn.columns else image.height
         for top, band in _bands(image, turn, at_once):
             piece = colours.before(band).resize((target[1], band.height), Image.Resampling.BICUBIC)
-            narrow = narrow or Image.new(piece.mode, (target[1], height), None)
+            narrow = narrow or Image.new(piece.mode, (target[1], rows), None)
             narrow.paste(piece, (0, top))
         assert narrow is not None
         small = colours.after(narrow.resize((target[1], target[0]), Image.Resampling.BICUBIC))
@@ -137,8 +158,13 @@ def _turn(image: Image.Image, path: str | None) -> _Turn:
 
 
 @contextmanager
-def _decoded(source: Source, max_pixels: int) -> Iterator[tuple[Image.Image, str | None]]:
-    """A PIL image with its pixels decoded, and the path to name in messages; whatever goes wrong is typed."""
+def _decoded(
+    source: Source, max_pixels: int, working_size: int | None
+) -> Iterator[tuple[Image.Image, str | None, tuple[int, int]]]:
+    """A PIL image with its pixels decoded, the path to name in messages, and (width, height) as stored.
+
+    The image itself is smaller where it was decoded at a reduced size. Whatever goes wrong is typed.
+    """
     path = _path_of(source)
     try:
         with muted_decoders(), _opened(source) as stream:
@@ -149,12 +175,15 @@ def _decoded(source: Source, max_pixels: int) -> Iterator[tuple[Image.Image, str
                 else:
                     name = identify(stream)
                     image = read_header(stream, name)
-                _check_size(image.width, image.height, max_pixels)
+                size = image.size
+                _check_size(*size, max_pixels)
                 if isinstance(stream, Metered):
                     stream.left += 8 * image.width * image.height  # as much as 16-bit RGBA without compression
                     stream.least = 0
+                if working_size is not None and name == "JPEG":
+                    _reduce(image, working_size)
                 read_pixels(image)
-                yield image, path
+                yield image, path, size
             except ImageError:
                 raise
             except Exception as error:
@@ -163,15 +192,25 @@ def _decoded(source: Source, max_pixels: int) -> Iterator[tuple[Image.Image, str
         raise type(error)(error.message, path) from error.__cause__
 
 
+def _reduce(image: Image.Image, working_size: int) -> None:
+    """Have a JPEG decoded at the smallest of 1/1, 1/2, 1/4 and 1/8 that leaves ``REDUCED_TO`` times the target.
+
+    A PIL image of the caller's is never reduced: that would change what is theirs.
+    """
+    height, width = fitted_size(image.height, image.width, working_size)
+    image.draft(None, (REDUCED_TO * width, REDUCED_TO * height))
+
+
 @contextmanager
 def _opened(source: Source) -> Iterator[IO[bytes]]:
     """The bytes of a source; of a PIL image, none."""
     if isinstance(source, Image.Image):
         yield io.BytesIO()
-    elif isinstance(source, bytes):
-        if not source:
+    elif isinstance(source, bytes | Named):
+        data = source if isinstance(source, bytes) else source.read()
+        if not data:
             raise EmptyImage("no bytes")
-        yield io.BytesIO(source)
+        yield io.BytesIO(data)
     elif isinstance(source, str | os.PathLike):
         with _regular_file(source) as stream:
             yield stream

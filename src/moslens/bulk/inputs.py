@@ -33,10 +33,11 @@ def find_pictures(arguments: Sequence[str], listing: BinaryIO) -> Iterator[str]:
     A file is taken whatever its name. A folder is walked: files with a picture's extension (in any case),
     in the order of their full paths, through symbolic links, each folder once. A glob (``**`` goes down)
     works like a folder, unless it spells the extension out. ``-`` reads names that end in NUL, or in a
-    newline where there is no NUL.
+    newline where there is no NUL. A Parquet file is a list as well: its column ``path``. A URL names an object, a
+    folder or a glob in a store that fsspec can open.
 
     Arguments are checked at once, folders and the list are read as the result is. Raises ConfigError for
-    an argument that names nothing, MissingExtra for a URL.
+    an argument that names nothing, MissingExtra for a URL or Parquet file without the packages for it.
     """
     return chain.from_iterable([_expand(argument, listing) for argument in arguments])
 
@@ -47,9 +48,11 @@ def _expand(argument: str, listing: BinaryIO) -> Iterator[str]:
     if os.path.isdir(argument):
         return walk(argument)
     if os.path.lexists(argument):
-        return iter([argument])
+        return read_parquet(argument) if argument.lower().endswith(".parquet") else iter([argument])
     if "://" in argument:
-        raise MissingExtra("bulk", "fsspec")
+        from moslens.bulk.remote import walk_url
+
+        return read_parquet(argument) if argument.lower().endswith(".parquet") else walk_url(argument, is_picture_name)
     if glob.has_magic(argument):
         return _match(argument)
     raise ConfigError("no such file or folder", argument)
@@ -135,3 +138,22 @@ def _shortened(stem: str) -> str:
     while len(os.fsencode(stem)) > _LONGEST_STEM:
         stem = stem[:-1]
     return stem
+
+
+def read_parquet(path: str) -> Iterator[str]:
+    """The column ``path`` of a Parquet file, local or by URL. Raises ConfigError where there is none."""
+    from moslens.bulk.remote import open_store
+
+    try:
+        import pyarrow.parquet as pq  # type: ignore[import-untyped,import-not-found,unused-ignore]
+    except ModuleNotFoundError:
+        raise MissingExtra("bulk", "pyarrow") from None
+    store, name = open_store(path)
+    try:
+        file = pq.ParquetFile(store.open(name))
+    except Exception as error:  # of the store or of pyarrow
+        raise ConfigError(f"cannot be read as a Parquet file ({error})", path) from error
+    if "path" not in file.schema_arrow.names:
+        raise ConfigError("a Parquet list needs a column path", path)
+    batches = file.iter_batches(columns=["path"])
+    return (str(cell) for batch in batches for cell in batch.column(0).to_pylist() if cell is not None)

@@ -3,8 +3,9 @@
 import logging
 import os
 import stat
+from collections.abc import Iterable
 from pathlib import Path
-from typing import IO, Protocol
+from typing import IO, Any, Protocol
 
 from moslens.bulk.formats import HEADERS, Row, csv_name, encode, read_rows, utf8
 from moslens.errors import MissingExtra, OutputError
@@ -106,50 +107,68 @@ def _lock(file: IO[bytes], path: str) -> None:
         logger.warning("%s: cannot be locked (%s); see that only one run writes to it", path, error.strerror)
 
 
+def parquet() -> tuple[Any, Any]:
+    """The modules pyarrow and pyarrow.parquet. Raises MissingExtra."""
+    try:
+        import pyarrow as pa  # type: ignore[import-untyped,import-not-found,unused-ignore]
+        import pyarrow.parquet as pq  # type: ignore[import-untyped,import-not-found,unused-ignore]
+    except ModuleNotFoundError:
+        raise MissingExtra("bulk", "pyarrow") from None
+    return pa, pq
+
+
+def parquet_schema() -> Any:
+    """The pyarrow schema of rows."""
+    pa, _ = parquet()
+    number, text = pa.float64(), pa.string()
+    box = {"x": pa.int64(), "y": pa.int64(), "width": pa.int64(), "height": pa.int64(), "score": number}
+    kind = {"kind": text, "group": text, "severity": number, "share": number}
+    return pa.schema(
+        {
+            "path": text,
+            "status": text,
+            **dict.fromkeys(("score", "low", "high"), number),
+            **dict.fromkeys(("width", "height"), pa.int64()),
+            "distortions": pa.list_(pa.struct(kind)),
+            "worst_block": pa.struct(box),
+            **dict.fromkeys(("model", "version"), text),
+            "error": pa.struct({"code": text, "message": text}),
+        }
+    )
+
+
+def parquet_table(rows: Iterable[Row]) -> Any:
+    """Rows as a pyarrow table; paths as in CSV, broken bytes of messages as escapes."""
+    cells = []
+    for row in rows:
+        error = row["error"] and {key: utf8(text) for key, text in row["error"].items()}
+        cells.append({**row, "path": csv_name(row["path"]), "error": error})
+    return parquet()[0].Table.from_pylist(cells, parquet_schema())
+
+
 class ParquetWriter:
     """Rows to a Parquet file, in groups of ``GROUP``; the file takes its name when it is closed."""
 
     GROUP = 4096
 
     def __init__(self, path: str) -> None:
-        try:
-            import pyarrow as pa  # type: ignore[import-untyped,import-not-found,unused-ignore]
-            import pyarrow.parquet as pq  # type: ignore[import-untyped,import-not-found,unused-ignore]
-        except ModuleNotFoundError:
-            raise MissingExtra("bulk", "pyarrow") from None
+        _, pq = parquet()
         if os.path.lexists(path):
             raise OutputError("is there already: remove it first", path)
-        number, text = pa.float64(), pa.string()
-        box = {"x": pa.int64(), "y": pa.int64(), "width": pa.int64(), "height": pa.int64(), "score": number}
-        kind = {"kind": text, "group": text, "severity": number, "share": number}
-        self._schema = pa.schema(
-            {
-                "path": text,
-                "status": text,
-                **dict.fromkeys(("score", "low", "high"), number),
-                **dict.fromkeys(("width", "height"), pa.int64()),
-                "distortions": pa.list_(pa.struct(kind)),
-                "worst_block": pa.struct(box),
-                **dict.fromkeys(("model", "version"), text),
-                "error": pa.struct({"code": text, "message": text}),
-            }
-        )
-        self._table = pa.Table
         self._rows: list[Row] = []
         self._path, self._scratch = Path(path), Path(f"{path}.part")
         try:
-            self._writer = pq.ParquetWriter(self._scratch, self._schema)
+            self._writer = pq.ParquetWriter(self._scratch, parquet_schema())
         except OSError as error:
             raise OutputError(f"cannot be written: {error.strerror}", path) from error
 
     def write(self, row: Row) -> None:
-        error = row["error"] and {key: utf8(text) for key, text in row["error"].items()}
-        self._rows.append({**row, "path": csv_name(row["path"]), "error": error})
+        self._rows.append(row)
         if len(self._rows) >= self.GROUP:
             self._flush()
 
     def _flush(self) -> None:
-        self._writer.write_table(self._table.from_pylist(self._rows, self._schema))
+        self._writer.write_table(parquet_table(self._rows))
         self._rows.clear()
 
     def close(self) -> None:

@@ -11,7 +11,9 @@ import sys
 from collections.abc import Iterator
 from typing import IO, Any
 
+from moslens.bulk.remote import source
 from moslens.errors import MoslensError
+from moslens.image import Named
 
 START = "import json, sys; sys.path[:] = json.loads(sys.argv[1]); from moslens.bulk.worker import main; main()"
 
@@ -36,9 +38,9 @@ def main() -> None:
         _answer(answers, result.to_row())
 
 
-def _paths(requests: IO[bytes]) -> Iterator[str]:
+def _paths(requests: IO[bytes]) -> Iterator[str | Named]:
     for line in requests:
-        yield json.loads(line)
+        yield source(json.loads(line))
     os._exit(0)
 
 

@@ -9,12 +9,22 @@ from contextlib import contextmanager
 from enum import StrEnum
 from itertools import chain
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from moslens.bulk.inputs import find_pictures
 from moslens.errors import ConfigError
+
+if TYPE_CHECKING:
+    from moslens.bulk.engine import Tally
+
+
+class Engine(StrEnum):
+    """What runs the scoring."""
+
+    local = "local"
+    ray = "ray"
 
 
 class Format(StrEnum):
@@ -31,7 +41,8 @@ def run(
         list[str],
         typer.Argument(
             metavar="PATH",
-            help="Pictures, folders (with all below them), globs, or - for a list on standard input.",
+            help="Pictures, folders (with all below them), globs, URLs such as s3://bucket/folder, a Parquet file with"
+            " a column path, or - for a list on standard input.",
         ),
     ],
     *,
@@ -65,22 +76,43 @@ def run(
     time_limit: Annotated[
         float, typer.Option(min=0.1, help="Give up on a picture that takes more seconds: an error row.")
     ] = 120.0,
+    engine: Annotated[
+        Engine,
+        typer.Option(
+            help="local: this process. ray: Ray Data, here or on the cluster of RAY_ADDRESS; --output is"
+            " then a folder or URL that gets Parquet parts, and --resume goes on in it."
+        ),
+    ] = Engine.local,
 ) -> None:
     """Score pictures: one row each, in order, 0 (worst) to 100 (best), with a 90 % interval.
 
     Rows go to standard output or --output, everything else to standard error. Exit code: 0 all scored,
     1 some rows are errors, 2 wrong use, 130 interrupted, 143 terminated (what was finished is written).
     """
+    if engine == Engine.ray:
+        if output is None or format not in (None, Format.parquet):
+            raise ConfigError("--engine ray writes Parquet parts: --output names the folder or URL for them")
+        pictures = _pictures(paths)
+        from moslens.bulk.cluster import score_on_ray
+
+        begin = time.monotonic()
+        tally, stopped = score_on_ray(
+            pictures,
+            output,
+            resume=resume,
+            model=model,
+            workers=workers,
+            max_pixels=max_pixels,
+            time_limit=time_limit,
+        )
+        _leave(tally, time.monotonic() - begin, stopped)
+        return
     chosen = _format(format, output)
     if resume and (output is None or chosen not in (Format.jsonl, Format.csv)):
         raise ConfigError("--resume needs --output with a jsonl or csv file")
     if chosen == Format.parquet and output is None:
         raise ConfigError("parquet needs --output")
-    # Unbuffered: names are taken as they come, and no buffer's lock is held when the program ends.
-    pictures = find_pictures(paths, open(0, "rb", buffering=0, closefd=False))  # noqa: SIM115
-    first = next(pictures, None)
-    if first is None:
-        raise ConfigError("no picture found")
+    pictures = _pictures(paths)
 
     from moslens.bulk.engine import Stopped, Tally, score_all
     from moslens.bulk.guard import GuardedScorer
@@ -103,7 +135,7 @@ def run(
             with _progress(paths, on_terminal=output is None and sys.stdout.isatty()) as show:
                 score_all(
                     scorer,
-                    chain([first], pictures),
+                    pictures,
                     writer,
                     tally,
                     done=done,
@@ -119,9 +151,23 @@ def run(
             raise typer.Exit(0) from None
         finally:
             writer.close()
+    _leave(tally, time.monotonic() - start, stopped)
+
+
+def _pictures(paths: Sequence[str]) -> Iterator[str]:
+    """The pictures that the arguments name. Raises ConfigError if there is none."""
+    # Unbuffered: names are taken as they come, and no buffer's lock is held when the program ends.
+    pictures = find_pictures(paths, open(0, "rb", buffering=0, closefd=False))  # noqa: SIM115
+    first = next(pictures, None)
+    if first is None:
+        raise ConfigError("no picture found")
+    return chain([first], pictures)
+
+
+def _leave(tally: "Tally", seconds: float, stopped: int) -> None:
+    """Say what was done; end with the exit code where it is not 0. ``stopped`` is the signal that ended the run."""
     kept = f", {tally.kept} had their row" if tally.kept else ""
     word = "interrupted: " if stopped else ""
-    seconds = time.monotonic() - start
     typer.echo(
         f"{word}{tally.written} rows in {seconds:.1f} s, {tally.written_errors} of them errors{kept}",
         err=True,
