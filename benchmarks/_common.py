@@ -87,6 +87,15 @@ def write_json(path: str | os.PathLike[str], record: Mapping[str, Any]) -> Path:
     return target
 
 
+def update_record(path: str | os.PathLike[str], section: str, entries: Mapping[str, Any]) -> Path:
+    """Put entries into one section of a record that several commands share, each with what made it."""
+    target = Path(path)
+    record = json.loads(target.read_text("utf-8")) if target.exists() else {"name": target.stem}
+    made = {"command": command_line(), "machine": machine(), "versions": versions(), "git": git_revision()}
+    record[section] = {**record.get(section, {}), **{key: {**entry, "made": made} for key, entry in entries.items()}}
+    return write_json(target, record)
+
+
 def _rounded(value: Any) -> Any:
     if isinstance(value, float):
         return float(f"{value:.5g}")

@@ -178,9 +178,86 @@ def _figure2(value: float | None) -> str:
     return "–" if value is None else f"{value:.2f}"
 
 
+def tried() -> str:
+    """What results/reliability.json says was tried, how often, and how it ended."""
+    path = RESULTS / "reliability.json"
+    record = json.loads(path.read_text("utf-8")) if path.is_file() else {}
+    lines = ["| tried | how often | outcome |", "|---|---|---|"]
+    for one in record.get("hostile", {}).values():
+        outcomes = ", ".join(f"{count} {name}" for name, count in one["outcomes"].items())
+        order = "in order" if one["in_order"] else "**not in order**"
+        lines.append(
+            f"| hostile files in one run | {one['files']} files | {one['rows']} rows {order} ({outcomes}), "
+            f"{one['tracebacks']} tracebacks, {one['peak_memory_gb']:.2f} GB at most, 2 workers |"
+        )
+    for one in record.get("fuzz", {}).values():
+        lines.append(
+            f"| fuzzing of the decoding path (atheris {one['atheris']}) | {one['inputs']:,} inputs "
+            f"| {one['crashes']} crashes or hangs; {one['coverage_edges']:,} edges covered, "
+            f"{one['peak_memory_mb']} MB at most |"
+        )
+    for name, one in record.get("kills", {}).items():
+        signals = ", ".join(f"{count} {signal}" for signal, count in one["signals"].items())
+        kept = f"{one['lost']} lost, {one['doubled']} doubled, " if "lost" in one else ""
+        equal = "equal to an unbroken run" if one["equal"] else "**not equal to an unbroken run**"
+        lines.append(
+            f"| `moslens {name}` killed at random moments | {one['kills']} kills ({signals}) in {one['rounds']} rounds "
+            f"| {kept}{equal}, {len(one['complaints'])} complaints |"
+        )
+    for name, one in record.get("installs", {}).items():
+        outcome = f"golden scores within {one['furthest_from_golden']:.1g}" if one["passed"] else "**failed**"
+        lines.append(f"| bare install, {name} | once | {outcome} |")
+    return "\n".join(lines)
+
+
+def found() -> str:
+    """What the trials found and what was changed, from findings.toml."""
+    record = tomllib.loads((DOCS / "findings.toml").read_text("utf-8"))
+    lines = ["| by | found | mended |", "|---|---|---|"]
+    return "\n".join(lines + [f"| {one['by']} | {one['found']} | {one['mended']} |" for one in record["finding"]])
+
+
+def commands() -> str:
+    """The subcommands and what each does."""
+    from moslens.cli import COMMANDS
+
+    return "\n".join(
+        ["| command | does |", "|---|---|"] + [f"| `moslens {n}` | {text} |" for n, text in COMMANDS.items()]
+    )
+
+
+def model_card() -> str:
+    """The cards of the models inside the package."""
+    from moslens.runtime import Card, shipped
+
+    lines = []
+    for folder in shipped().values():
+        card = Card.read(folder)
+        record = card.record
+        calibration = record["calibration"]
+        lines += [
+            f"**{card.id}**",
+            "",
+            "| | |",
+            "|---|---|",
+            f"| SHA-256 of the weights | `{card.sha256}` |",
+            f"| trained on | {record['trained_on']} |",
+            f"| calibrated on | {calibration['fitted_on']} |",
+            f"| working size | {card.working_size} px |",
+            f"| interval | ± {calibration['radius']:.1f} |",
+            f"| licence | {record['licence']} |",
+            *(f"| limit | {limit} |" for limit in record["limits"]),
+            "",
+        ]
+    return "\n".join(lines).rstrip()
+
+
 TABLES: dict[str, dict[str, Callable[[], str]]] = {
     "explain.md": {"explain": explain},
     "../README.md": {"livec": livec},
+    "cli.md": {"commands": commands},
+    "model-card.md": {"model-card": model_card},
+    "reliability.md": {"tried": tried, "found": found},
     "severity.md": {"severity": severity},
     "evaluation.md": {"published": published},
     "datasets.md": {"datasets": datasets, "open-questions": open_questions},

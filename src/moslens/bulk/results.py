@@ -29,14 +29,22 @@ class StreamWriter:
     def __init__(self, stream: IO[bytes], format: str) -> None:
         self._stream = stream
         self._format = format
-        self._stream.write(HEADERS[format])
+        self._put(HEADERS[format])
 
     def write(self, row: Row) -> None:
-        self._stream.write(encode(row, self._format))
-        self._stream.flush()
+        self._put(encode(row, self._format))
+
+    def _put(self, data: bytes) -> None:
+        try:
+            self._stream.write(data)
+            self._stream.flush()
+        except BrokenPipeError:  # whoever read the rows has enough: no fault
+            raise
+        except OSError as error:
+            raise OutputError(f"the rows cannot be written: {error.strerror}") from error
 
     def close(self) -> None:
-        self._stream.flush()
+        """Nothing is left to do."""
 
 
 class FileWriter:
@@ -160,7 +168,7 @@ class ParquetWriter:
         try:
             self._writer = pq.ParquetWriter(self._scratch, parquet_schema())
         except OSError as error:
-            raise OutputError(f"cannot be written: {error.strerror}", path) from error
+            raise self._refused(error) from error
 
     def write(self, row: Row) -> None:
         self._rows.append(row)
@@ -168,10 +176,20 @@ class ParquetWriter:
             self._flush()
 
     def _flush(self) -> None:
-        self._writer.write_table(parquet_table(self._rows))
+        try:
+            self._writer.write_table(parquet_table(self._rows))
+        except OSError as error:
+            raise self._refused(error) from error
         self._rows.clear()
 
     def close(self) -> None:
         self._flush()
-        self._writer.close()
-        self._scratch.replace(self._path)
+        try:
+            self._writer.close()
+            self._scratch.replace(self._path)
+        except OSError as error:
+            raise self._refused(error) from error
+
+    def _refused(self, error: OSError) -> OutputError:
+        reason = os.strerror(error.errno) if error.errno else str(error)
+        return OutputError(f"cannot be written: {reason}", self._path)

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from moslens.bulk.inputs import find_pictures
-from moslens.errors import ConfigError
+from moslens.errors import ConfigError, OutputError
 
 if TYPE_CHECKING:
     from moslens.bulk.engine import Tally
@@ -120,7 +120,7 @@ def run(
 
     tally = Tally()
     stopped = 0
-    with GuardedScorer(model, time_limit=time_limit) as scorer:
+    with _quiet_end(), GuardedScorer(model, time_limit=time_limit) as scorer:
         start = time.monotonic()
         done = None
         writer: Writer
@@ -145,10 +145,6 @@ def run(
                 )
         except KeyboardInterrupt as stop:
             stopped = stop.signal if isinstance(stop, Stopped) else signal.SIGINT
-        except BrokenPipeError:
-            # Whoever read the rows has enough. What Python flushes when it ends must go nowhere, quietly.
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-            raise typer.Exit(0) from None
         finally:
             writer.close()
     _leave(tally, time.monotonic() - start, stopped)
@@ -176,6 +172,18 @@ def _leave(tally: "Tally", seconds: float, stopped: int) -> None:
         raise typer.Exit(128 + stopped)
     if tally.written_errors or tally.kept_errors:
         raise typer.Exit(1)
+
+
+@contextmanager
+def _quiet_end() -> Iterator[None]:
+    """Leave in peace where nobody takes the rows; what Python flushes when it ends must then go nowhere."""
+    try:
+        yield
+    except (BrokenPipeError, OutputError) as error:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        if isinstance(error, BrokenPipeError):  # whoever read them has enough
+            raise typer.Exit(0) from None
+        raise
 
 
 def _format(format: Format | None, output: str | None) -> Format:

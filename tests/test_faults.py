@@ -1,0 +1,151 @@
+"""Faults of the machine: full disks, closed pipes, read-only folders, torn files, clocks that leap, a second run."""
+
+from __future__ import annotations
+
+import json
+import os
+import resource
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from moslens.bulk.guard import _Work
+from moslens.errors import CheckpointError
+from moslens.train.checkpoint import latest_checkpoint, save_checkpoint
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+def moslens(*words: object, **options: Any) -> subprocess.CompletedProcess[bytes]:
+    return subprocess.run(
+        [sys.executable, "-m", "moslens", *map(str, words)],
+        stderr=subprocess.PIPE, check=False, timeout=120, **options,
+    )  # fmt: skip
+
+
+def assert_one_line(done: subprocess.CompletedProcess[bytes], *words: str) -> None:
+    text = done.stderr.decode()
+    assert done.returncode == 2, text
+    assert "Traceback" not in text
+    assert all(word in text for word in words), text
+
+
+def test_a_full_disk_under_the_output_file_keeps_whole_rows(
+    tiny_model: Path, photo_folder: Path, tmp_path: Path
+) -> None:
+    output = tmp_path / "rows.jsonl"
+
+    def small_disk() -> None:
+        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (700, 700))
+
+    command = ("score", photo_folder, "--model", tiny_model, "--output", output)
+    assert_one_line(moslens(*command, preexec_fn=small_disk), str(output), "cannot be written")
+    assert 0 < output.stat().st_size <= 700
+    assert moslens(*command, "--resume").returncode == 0
+    rows = [json.loads(line) for line in output.read_bytes().splitlines()]
+    assert [row["path"] for row in rows] == sorted(map(str, photo_folder.iterdir()))
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
+@pytest.mark.parametrize("format", ["jsonl", "csv", "table"])
+def test_a_full_disk_under_standard_output_is_one_line(tiny_model: Path, photo_folder: Path, format: str) -> None:
+    with Path("/dev/full").open("wb") as full:
+        done = moslens("score", photo_folder, "--model", tiny_model, "--format", format, stdout=full)
+    assert_one_line(done, "No space left")
+
+
+def test_a_full_disk_under_parquet_is_one_line(tiny_model: Path, photo_folder: Path, tmp_path: Path) -> None:
+    pytest.importorskip("pyarrow", reason="needs the [bulk] extra")
+
+    def small_disk() -> None:
+        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (100, 100))
+
+    output = tmp_path / "rows.parquet"
+    done = moslens("score", photo_folder, "--model", tiny_model, "--output", output, preexec_fn=small_disk)
+    assert_one_line(done, str(output))
+    assert not output.exists()
+
+
+def test_a_read_only_folder_is_named(tiny_model: Path, photo_folder: Path) -> None:
+    done = moslens("score", photo_folder, "--model", tiny_model, "--output", "/proc/rows.jsonl")
+    assert_one_line(done, "/proc/rows.jsonl", "cannot be written")
+
+
+def test_sigterm_ends_like_ctrl_c_with_its_own_code(tiny_model: Path, photo_folder: Path, tmp_path: Path) -> None:
+    output = tmp_path / "rows.jsonl"
+    command = [sys.executable, "-m", "moslens", "score", "-", "--model", tiny_model, "--output", output]
+    run = subprocess.Popen([*map(str, command)], stdin=subprocess.PIPE, stderr=subprocess.PIPE)
+    assert run.stdin is not None
+    run.stdin.write(os.fsencode(photo_folder / "a.jpg") + b"\n")
+    run.stdin.flush()
+    deadline = time.monotonic() + 60
+    while not (output.exists() and output.stat().st_size):
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    run.terminate()
+    errors = run.communicate(timeout=60)[1]
+    assert run.returncode == 143
+    assert b"interrupted: 1 rows" in errors
+    assert output.read_bytes().endswith(b"\n")
+
+
+def test_the_second_run_on_one_output_is_refused(tiny_model: Path, photo_folder: Path, tmp_path: Path) -> None:
+    output = tmp_path / "rows.jsonl"
+    command = ["score", "-", "--model", tiny_model, "--output", output, "--resume"]
+    words = [sys.executable, "-m", "moslens", *map(str, command)]
+    first = subprocess.Popen(words, stdin=subprocess.PIPE, stderr=subprocess.DEVNULL)
+    assert first.stdin is not None
+    first.stdin.write(os.fsencode(photo_folder / "a.jpg") + b"\n")
+    first.stdin.flush()
+    deadline = time.monotonic() + 60
+    while not (output.exists() and output.stat().st_size):
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    assert_one_line(moslens(*command, input=os.fsencode(photo_folder / "b.png")), "another run is writing")
+    first.communicate(timeout=60)
+    assert first.returncode == 0
+    assert output.read_bytes().count(b"\n") == 1
+
+
+def test_a_clock_that_leaps_or_a_stopped_process_is_no_hang(monkeypatch: pytest.MonkeyPatch) -> None:
+    from queue import SimpleQueue
+
+    events: SimpleQueue[tuple[object, Any]] = SimpleQueue()
+    work = _Work()
+    work.waiting.append("a.jpg")
+    assert work.next_path() == "a.jpg"
+    now = iter([0.0, 1e6, 1e6, 1e6 - 500])  # suspended for days; set back
+    monkeypatch.setattr(time, "monotonic", lambda: next(now))
+    for _ in range(2):
+        events.put((None, b""))
+        work.wait(events)
+    assert work.silent <= 2
+
+
+@pytest.mark.parametrize("cut", [0.0, 0.3, 0.99])
+@pytest.mark.parametrize("suffix", ["safetensors", "json"])
+def test_a_torn_checkpoint_is_passed_over_and_never_loaded(tmp_path: Path, suffix: str, cut: float) -> None:
+    import torch
+
+    save_checkpoint(tmp_path, 4, {"task.w": torch.arange(1000.0)})
+    kept = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+    save_checkpoint(tmp_path, 6, {"task.w": torch.zeros(1000)})
+    for name, data in kept.items():
+        (tmp_path / name).write_bytes(data)
+    (torn,) = tmp_path.glob(f"checkpoint-*6.{suffix}")
+    torn.write_bytes(torn.read_bytes()[: int(cut * torn.stat().st_size)])
+    found = latest_checkpoint(tmp_path)
+    assert found is not None
+    assert found[0] == 4
+    assert torch.equal(found[1]["task.w"], torch.arange(1000.0))
+    for path in tmp_path.glob("checkpoint-*4.*"):
+        path.write_bytes(b"{}")
+    with pytest.raises(CheckpointError, match="none of its 2 checkpoints is whole"):
+        latest_checkpoint(tmp_path)
