@@ -2,8 +2,8 @@
 
     python benchmarks/maps.py [--model NAME|DIR]
 
-Photos are those at 24 evenly spaced ranks of the opinion score, so nobody chose them. What a person saw on looking at
-the maps is kept in ``docs/maps-notes.toml`` (photo name = words) and put beside them; this script never writes there.
+Photos are those at 24 evenly spaced ranks of the opinion score, so nobody chose them. What is right and wrong in
+them to the eye is kept in ``docs/maps-notes.toml`` (photo name = words) and put beside them; nothing is written there.
 """
 
 import argparse
@@ -57,11 +57,11 @@ def chosen(root: Path) -> list[Sample]:
 def head(scorer: Scorer) -> str:
     return f"""# Maps of 24 photos
 
-Made by `{command_line()}` with `{scorer.model_id}`: photos of LIVE In the Wild at evenly spaced ranks of their opinion
-score, the lowest first. How to read a map: [explain](explain.md). MOS is the mean opinion score of the data set. The
-photos are (c) 2015 The University of Texas at Austin, shown under the notice in
-[images/maps/NOTICE.txt](images/maps/NOTICE.txt). The released model learned from these photos' scores, but from no
-label of where or what: no such labels exist for them. The words under a map are those of a person who looked at it.
+Made by `{command_line()}` with `{scorer.model_id}`: photos of LIVE In the Wild at evenly
+spaced ranks of their opinion score (MOS), the lowest first. [How to read a map](explain.md). The photos are (c) 2015
+The University of Texas at Austin, shown under [this notice](images/maps/NOTICE.txt). The model learned from the scores
+of these photos, but from no label of where or what: none exist for them. The words say what is right and wrong in a
+map, from comparing it with the photo by eye.
 
 """
 
