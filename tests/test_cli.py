@@ -195,7 +195,7 @@ class TestWrongUse:
         assert "gone.jpg: no such file" in line("score", photo, "gone.jpg", *model)
         assert "no picture found" in line("score", tmp_path, *model)
         assert "no picture found" in line("score", f"{tmp_path}/*.jpg", *model)
-        assert "moslens[bulk]" in line("score", "s3://bucket/key.jpg", *model)
+        assert "install gcsfs" in line("score", "gs://bucket/key.jpg", *model)
         assert "no model 'nonesuch'" in line("score", photo, "--model", "nonesuch")
         assert "no model here" in line("score", photo, "--model", tmp_path)
         assert "--resume needs --output" in line("score", photo, *model, "--resume")
