@@ -120,7 +120,7 @@ def execute(words: list[str]) -> None:
     )
     if words[0] == "explain" and not has_maps():
         assert done.returncode == 2
-        assert "map" in done.stderr
+        assert "cannot say where or what" in done.stderr
     elif "--model" in words:
         assert "no model" in done.stderr, "a model that only the reader has"
     else:
@@ -145,12 +145,6 @@ def test_sessions_show_what_comes_out(snippet: Snippet, place: Path) -> None:
         assert list(ours) == list(theirs)
         assert ours["model"] == theirs["model"], "shown with another model"
         assert ours["score"] == pytest.approx(theirs["score"], abs=1e-3)
-
-
-@pytest.mark.parametrize("snippet", of("json", "toml"))
-def test_data_is_well_formed(snippet: Snippet) -> None:
-    load = {"json": json.loads, "toml": tomllib.loads}[snippet.language]
-    assert load(snippet.text)
 
 
 def test_every_block_says_its_language() -> None:
