@@ -1,11 +1,12 @@
 """``moslens score``: parse, check, run, exit code."""
 
+import io
 import os
 import signal
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from enum import StrEnum
 from itertools import chain
 from pathlib import Path
@@ -180,7 +181,8 @@ def _quiet_end() -> Iterator[None]:
     try:
         yield
     except (BrokenPipeError, OutputError) as error:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        with suppress(io.UnsupportedOperation):  # a stream without a descriptor keeps nothing back
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         if isinstance(error, BrokenPipeError):  # whoever read them has enough
             raise typer.Exit(0) from None
         raise
