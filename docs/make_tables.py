@@ -134,6 +134,21 @@ CLAIMS = {
 AT_MOST = ("clean_photos_named", "map_extra_cost", "score_difference")
 
 
+def heterogeneity() -> str:
+    """What linear probes read from the blocks of every model asked, the median over its runs."""
+    path = RESULTS / "heterogeneity-lite.json"
+    if not path.is_file():
+        return ""
+    result = read_result(path)
+    names = ("kind_accuracy", "group_accuracy", "pristine_recall", "level_error", "affinity_error", "affinity_srcc")
+    lines = ["| model | " + " | ".join(name.replace("_", " ") for name in names) + " |", "|---" * 7 + "|"]
+    rows = [(f"`{row['model']}`", row["median"]) for row in result["models"]]
+    for label, figures in [*rows, ("best constant answer", result["chance"])]:
+        lines.append(f"| {label} | " + " | ".join(_figure(figures.get(name)) for name in names) + " |")
+    size = f"{result['config']['composites']} {result['dataset']}, {result['splits'][0]['blocks']:,} degraded blocks"
+    return "\n".join([*lines, "", f"{size}; `results/{path.name}`."])
+
+
 def explain() -> str:
     """What maps are measured to do, claim by claim, then set by set; empty while nothing was measured."""
     path = RESULTS / "explain.json"
@@ -259,7 +274,7 @@ TABLES: dict[str, dict[str, Callable[[], str]]] = {
     "model-card.md": {"model-card": model_card},
     "reliability.md": {"tried": tried, "found": found},
     "severity.md": {"severity": severity},
-    "evaluation.md": {"published": published},
+    "evaluation.md": {"heterogeneity": heterogeneity, "published": published},
     "datasets.md": {"datasets": datasets, "open-questions": open_questions},
 }
 

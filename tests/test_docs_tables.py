@@ -71,6 +71,26 @@ def test_severity_rows_say_what_fails(tables, tmp_path, monkeypatch):
     assert "black 12.0; the lowest tenth of LIVEC's opinion scores ends at 25.0. Model m@1, 2 clean photos." in text
 
 
+def test_the_probe_shows_every_model_and_what_guessing_reaches(tables, tmp_path, monkeypatch):
+    names = ("kind_accuracy", "group_accuracy", "pristine_recall", "level_error", "affinity_error", "affinity_srcc")
+    median = {name: 0.5 + n / 100 for n, name in enumerate(names)}
+    record = {
+        "dataset": "composites of 9 held-out pristine photos",
+        "config": {"composites": 600},
+        "splits": [{"blocks": 4264}],
+        "models": [{"model": "a", "median": median}, {"model": "b", "median": median | {"affinity_srcc": None}}],
+        "chance": {"kind_accuracy": 0.0651, "group_accuracy": 0.154, "level_error": 1.07, "affinity_error": 0.1},
+    }
+    monkeypatch.setattr(tables, "RESULTS", tmp_path)
+    assert tables.heterogeneity() == ""
+    (tmp_path / "heterogeneity-lite.json").write_text(json.dumps(record))
+    lines = tables.heterogeneity().splitlines()
+    assert lines[2] == "| `a` | 0.500 | 0.510 | 0.520 | 0.530 | 0.540 | 0.550 |"
+    assert lines[3].endswith("| 0.540 | – |")
+    assert lines[4] == "| best constant answer | 0.065 | 0.154 | – | 1.070 | 0.100 | – |"
+    assert lines[6].startswith("600 composites of 9 held-out pristine photos, 4,264 degraded blocks;")
+
+
 def test_published_rows_have_a_source_and_ascend(tables):
     text = tables.published()
     known = set(re.findall(r"(S\d+) ", text.splitlines()[-1]))
