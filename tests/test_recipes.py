@@ -90,3 +90,12 @@ def test_committed_configurations_load(name: str, stage: str, network: str) -> N
         assert config.distill.batch == 32
         with pytest.raises(CheckpointError, match="no such weights file"):
             build_model(config.model, pretrained=True)
+
+
+@pytest.mark.parametrize(
+    ("card", "recipe"),
+    [("card-quality-lite.toml", "lite.toml"), ("card-shdiqa-lite.toml", "release-lite.toml")],
+)
+def test_a_card_states_the_size_that_its_recipe_trains_at(card: str, recipe: str) -> None:
+    size = load_config(CONFIGS / recipe).data.working_size
+    assert f"at most {size} pixels" in (CONFIGS / card).read_text("utf-8")
