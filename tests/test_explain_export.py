@@ -18,7 +18,7 @@ from moslens.errors import ConfigError, DatasetError
 from moslens.export import block_parity, export
 from moslens.model.baf import block_masks
 from moslens.model.decoder import PanelDecoder
-from moslens.model.describe import OUTPUTS, DistilledHead, SupervisedHead, WindowDescriber, read_head
+from moslens.model.describe import OUTPUTS, DistilledHead, FittedHead, SupervisedHead, WindowDescriber, read_head
 from moslens.model.shdiqa import WindowScorer
 from moslens.runtime import Model
 from moslens.train.checkpoint import load_tensors
@@ -177,7 +177,7 @@ def test_without_names_or_without_maps_only_scores_are_exported(
     assert written == [
         (WindowScorer, ("score",), None),
         (WindowDescriber, OUTPUTS, DistilledHead),
-        (WindowDescriber, OUTPUTS, SupervisedHead),
+        (WindowDescriber, OUTPUTS, FittedHead),
     ]
     with pytest.raises(ConfigError, match="fitted, trained, none"):
         export(run, tmp_path / "plain", TEXT, folds=run.parent / "folds", head="best")

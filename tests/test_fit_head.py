@@ -1,4 +1,4 @@
-"""The head that is fitted on frozen block tokens: what it learns from, and that it learns."""
+"""The head that is fitted on frozen block features: what it learns from, and that it learns."""
 
 from pathlib import Path
 
@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from moslens.distill.fit_head import block_tokens, fit_head
+from moslens.distill.fit_head import block_material, fit_head
 from moslens.distill.planted import INSIDE, MIXED, make_sample
 from moslens.distill.pool import Pool
 from moslens.distortions import KINDS
@@ -52,17 +52,17 @@ def test_material_is_a_function_of_its_seed(tmp_path: Path) -> None:
     torch.manual_seed(0)
     model = build("lite", backbone="test_efficientnet", dim=24, heads=2, baf="full").eval()
     pool = Pool(root, names, ())
-    first, again, other = (block_tokens(model, pool, names, 384, 9, seed=seed) for seed in (1, 1, 2))
+    first, again, other = (block_material(model, pool, names, 384, 9, seed=seed) for seed in (1, 1, 2))
     assert all(torch.equal(a, b) for a, b in zip(first, again, strict=True))
     assert not torch.equal(first[1][:50], other[1][:50])
-    tokens, kinds, levels = first
-    assert tokens.shape == (len(kinds), 24)
+    features, kinds, levels = first
+    assert features.shape == (len(kinds), 4 * 24)
     assert len(levels) == len(kinds) <= 9 * 16
     assert kinds.min() >= -1
-    assert not tokens.requires_grad
+    assert not features.requires_grad
 
 
-def test_a_head_learns_kinds_and_levels_and_is_the_same_for_the_same_tokens() -> None:
+def test_a_head_learns_kinds_and_levels_and_is_the_same_for_the_same_features() -> None:
     generator = torch.Generator().manual_seed(0)
     kinds = torch.randint(-1, 26, (1500,), generator=generator)
     levels = torch.where(kinds < 0, 0, torch.randint(1, 6, (1500,), generator=generator))

@@ -227,6 +227,18 @@ def test_quality_loss_is_quadratic_then_linear() -> None:
     assert float(quality_loss(torch.tensor([3.0]), zero)) == pytest.approx(2.5)
 
 
+def test_correlation_is_asked_for_beside_the_values() -> None:
+    label = torch.tensor([0.1, -0.4, 1.2, 0.3])
+    for prediction in (label, 3 * label + 1, -label, torch.randn(4)):
+        pearson = float(torch.corrcoef(torch.stack([prediction, label]))[0, 1])
+        added = quality_loss(prediction, label, 0.5) - quality_loss(prediction, label)
+        assert float(added) == pytest.approx(0.5 * (1 - pearson), abs=1e-6)
+    flat = torch.zeros(4, requires_grad=True)
+    quality_loss(flat, label, 0.5).backward()
+    assert flat.grad is not None
+    assert flat.grad.isfinite().all()
+
+
 def test_unknown_variants_are_named() -> None:
     part = blocks(9)
     with pytest.raises(ConfigError, match="negatives are one of"):

@@ -77,7 +77,7 @@ def export(
     nothing out; the first half of them fits, the other half measures the coverage. results: committed result files
     whose medians go on the card.
     A student with BAF also gets the outputs for blocks. ``head``, what names kinds and levels there: "fitted" on its
-    frozen block tokens (:mod:`moslens.distill.fit_head`); "trained", the one that the run holds (distilled, or
+    frozen block features (:mod:`moslens.distill.fit_head`); "trained", the one that the run holds (distilled, or
     supervised), where it holds one; "none" for scores alone. Labels are calibrated on what the run's pristine pool
     held out (``pool``: where that lies, if no longer where the run's configuration says).
     Raises ModelError where ONNX and torch disagree, DatasetError or CheckpointError where something to read is
@@ -135,7 +135,7 @@ def export(
 def _describer(run: Path, scorer: WindowScorer, config: TrainConfig, pool: Pool, head: str) -> WindowDescriber | None:
     """The scorer with the outputs for blocks; None where the run's own head is wanted and it holds none."""
     if head == "fitted":
-        material = fit_head.block_tokens(scorer.model, pool, pool.train, config.data.working_size, fit_head.PICTURES)
+        material = fit_head.block_material(scorer.model, pool, pool.train, config.data.working_size, fit_head.PICTURES)
         return WindowDescriber(scorer, fit_head.fit_head(*material)).eval()
     own = read_head(load_tensors(run / EMBEDDING_FILE), scorer.model.dim)
     return None if own is None else WindowDescriber(scorer, own).eval()

@@ -14,9 +14,16 @@ NEGATIVES = ("in-image", "in-batch", "queue")
 AFFINITIES = ("mse", "kl", "cross")
 
 
-def quality_loss(prediction: Tensor, label: Tensor) -> Tensor:
-    """L_Q = SmoothL1(yhat, (y - mu) / sd): both B, in standardised label units."""
-    return F.smooth_l1_loss(prediction, label)
+def quality_loss(prediction: Tensor, label: Tensor, correlation: float = 0.0) -> Tensor:
+    """L_Q = SmoothL1(yhat, (y - mu) / sd) + correlation (1 - Pearson(yhat, y)): both B, in standardised label units.
+
+    The second term, off by default, asks for the order within the batch, whatever its level and spread.
+    """
+    loss = F.smooth_l1_loss(prediction, label)
+    if correlation:
+        ours, theirs = ((v - v.mean()).float() for v in (prediction, label))
+        loss = loss + correlation * (1 - F.cosine_similarity(ours, theirs, dim=0, eps=1e-4))
+    return loss
 
 
 @dataclass(frozen=True)

@@ -65,6 +65,7 @@ class StudentTask(nn.Module):
         *,
         width: int = 128,
         rank: RankSection | None = None,
+        correlation: float = 0.0,
     ) -> None:
         super().__init__()
         if distill.kd not in KD:
@@ -76,6 +77,7 @@ class StudentTask(nn.Module):
         self.model = model
         self.distill = distill
         self.rank = rank or RankSection()
+        self.correlation = correlation
         if self.rank.blocks and model.baf is None:
             raise ConfigError("rank.blocks ranks the blocks of BAF: it needs a model with it")
         self.ramp_steps = distill.ramp * steps_an_epoch
@@ -94,7 +96,7 @@ class StudentTask(nn.Module):
         total = torch.zeros((), device=self.step.device)
         if "q" in batch:
             crops, labels = batch["q"]
-            losses["quality"] = quality_loss(self.model(as_pictures(crops)), labels)
+            losses["quality"] = quality_loss(self.model(as_pictures(crops)), labels, self.correlation)
             total = total + losses["quality"]
         ramp = self._ramp()
         if "r" in batch:

@@ -4,15 +4,19 @@ quality of block k      mean_j h . Dec(panel_j + c + r, Z | tokens of block k)
 weight of block k       w_k of BAF: how much the block moved the total
 kind, level of block k  Heads(u_k) with u_k = P a~_k / |P a~_k|      distilled: the teacher's heads, in its space
                         Head(a~_k)                                   supervised: the variant to compare against
+                        Head([a~_k, mean Z, std Z, c])               fitted after training, on frozen features; mean
+                                                                     and deviation over the tokens of block k
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from moslens.model.baf import mean_pool
 from moslens.model.decoder import PanelDecoder
 from moslens.model.shdiqa import SHDIQA, Parts, WindowScorer
 from moslens.model.teacher import EMBEDDING, PRISTINE, Heads
@@ -48,19 +52,54 @@ class SupervisedHead(nn.Module):
         self.level = nn.Linear(dim, PRISTINE)
 
     def forward(self, gated: Tensor) -> tuple[Tensor, Tensor]:
-        tokens = self.norm(gated)
-        logits = self.kind(tokens)
-        shares = logits[..., :PRISTINE].detach().softmax(-1)
-        return logits, 3 + (shares * self.level(tokens)).sum(-1)
+        return _kinds_and_level(self.kind, self.level, self.norm(gated))
 
     def loss(self, gated: Tensor, kinds: Tensor, levels: Tensor) -> Tensor:
         """CE of kinds (-1 pristine) + SmoothL1 of levels over degraded blocks; labels B x K."""
-        logits, answers = self(gated)
-        named = kinds.masked_fill(kinds < 0, PRISTINE)
-        kind_loss = F.cross_entropy(logits.float().flatten(0, 1), named.flatten())
-        degraded = (kinds >= 0).float()
-        gaps = F.smooth_l1_loss(answers.float(), levels.float(), reduction="none")
-        return kind_loss + (gaps * degraded).sum() / degraded.sum().clamp_min(1)
+        return naming_loss(self(gated), kinds, levels)
+
+
+class FittedHead(nn.Module):
+    """The same answers from one hidden layer over :func:`block_features`, fitted when training is over.
+
+    Beside the block token it reads the deviation of the tokens inside the block and the global token, so that it can
+    tell what is wrong from what the whole picture is like.
+    """
+
+    def __init__(self, dim: int, hidden: int = 256) -> None:
+        super().__init__()
+        self.body = nn.Sequential(nn.LayerNorm(4 * dim), nn.Linear(4 * dim, hidden), nn.GELU(), nn.Dropout(0.2))
+        self.kind = nn.Linear(hidden, PRISTINE + 1)
+        self.level = nn.Linear(hidden, PRISTINE)
+
+    def forward(self, features: Tensor) -> tuple[Tensor, Tensor]:
+        return _kinds_and_level(self.kind, self.level, self.body(features))
+
+
+def _kinds_and_level(kind: nn.Module, level: nn.Module, hidden: Tensor) -> tuple[Tensor, Tensor]:
+    """Kind logits, and the mean of every kind's own level weighted with the probabilities of the kinds."""
+    logits: Tensor = kind(hidden)
+    shares = logits[..., :PRISTINE].detach().softmax(-1)
+    return logits, 3 + (shares * level(hidden)).sum(-1)
+
+
+def naming_loss(answers: tuple[Tensor, Tensor], kinds: Tensor, levels: Tensor) -> Tensor:
+    """CE of kinds (... x 27; label -1 pristine) + SmoothL1 of levels over degraded blocks."""
+    logits, strengths = answers
+    named = kinds.masked_fill(kinds < 0, PRISTINE)
+    kind_loss = F.cross_entropy(logits.float().flatten(0, -2), named.flatten())
+    degraded = (kinds >= 0).float()
+    gaps = F.smooth_l1_loss(strengths.float(), levels.float(), reduction="none")
+    return kind_loss + (gaps * degraded).sum() / degraded.sum().clamp_min(1)
+
+
+def block_features(parts: Parts, masks: Tensor) -> Tensor:
+    """[a~_k, mean and deviation of Z over the tokens of block k, c]: B x K x 4 d; masks: K x N bool."""
+    masks = masks.to(parts.tokens.device)
+    mean = mean_pool(parts.tokens, masks)
+    variance = mean_pool(parts.tokens.square(), masks) - mean.square()
+    whole = parts.whole[:, None].expand_as(mean)
+    return torch.cat([parts.blocks.gated, mean, (variance.clamp_min(0) + 1e-5).sqrt(), whole], dim=-1)
 
 
 class WindowDescriber(nn.Module):
@@ -78,7 +117,8 @@ class WindowDescriber(nn.Module):
     def forward(self, windows: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
         model, mean, std = self.scorer.model, self.scorer.mean, self.scorer.std
         parts = model.parts(self.scorer.pictures(windows))
-        kinds, levels = self.head(parts.blocks.gated)
+        fitted = isinstance(self.head, FittedHead)
+        kinds, levels = self.head(block_features(parts, model.masks()) if fitted else parts.blocks.gated)
         quality = block_quality(model, parts)
         return parts.score * std + mean, quality * std + mean, parts.blocks.weights, kinds, levels
 

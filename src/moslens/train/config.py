@@ -49,7 +49,8 @@ class OptimSection:
     ``rule`` cosine: warm-up over the share ``warmup`` of all steps, then a cosine to zero. ``rule`` lineage (DEIQT and
     its kin): epoch by epoch, ``warmup_epochs`` of warm-up, then a tenth every ``step_epochs``, counted from the start
     or, ``warmup_prefix``, from the end of the warm-up. ``frozen`` lists parameter-name prefixes that do not train.
-    ``ema`` > 0 keeps an exponential moving average of the weights with that decay and releases it.
+    ``ema`` > 0 keeps an exponential moving average of the weights with that decay and releases it. ``correlation`` is
+    the weight of the correlation within a batch beside the SmoothL1 of opinion scores.
     """
 
     epochs: int = 8
@@ -60,6 +61,7 @@ class OptimSection:
     warmup: float = 0.1
     clip: float = 5.0
     ema: float = 0.0
+    correlation: float = 0.0
     frozen: tuple[str, ...] = ()
     rule: str = "cosine"
     warmup_epochs: int = 3

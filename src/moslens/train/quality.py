@@ -33,14 +33,15 @@ class Labels:
 class QualityTask(nn.Module):
     """One batch in, a dict of losses out: {"loss", "quality"}."""
 
-    def __init__(self, model: SHDIQA) -> None:
+    def __init__(self, model: SHDIQA, correlation: float = 0.0) -> None:
         super().__init__()
         self.model = model
+        self.correlation = correlation
 
     def forward(self, batch: tuple[Tensor, Tensor]) -> dict[str, Tensor]:
         crops, labels = batch
         pictures = crops.to(memory_format=torch.channels_last).float() / 255.0
-        loss = quality_loss(self.model(pictures), labels)
+        loss = quality_loss(self.model(pictures), labels, self.correlation)
         return {"loss": loss, "quality": loss.detach()}
 
 
@@ -80,6 +81,6 @@ def train_quality(config: TrainConfig, run: Path, *, resume: bool = False) -> No
     facts = {"labels": dataclasses.asdict(labels), "train_pictures": len(split.train)}
     open_run(run, config, facts, resume=resume)
     torch.manual_seed(config.seed)
-    task = QualityTask(build_model(config.model, pretrained=True))
+    task = QualityTask(build_model(config.model, pretrained=True), config.optim.correlation)
     if fit(task, batches, config, run):
         finish_quality_run(run, dataset, split)

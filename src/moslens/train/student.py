@@ -105,7 +105,14 @@ def train_student(config: TrainConfig, run: Path, *, resume: bool = False) -> No
     batches = StudentBatches(q, d, 0, r)
     torch.manual_seed(config.seed)
     width = composites.width if composites else 128
-    task = StudentTask(build_model(config.model, pretrained=True), joint, batches.steps, width=width, rank=config.rank)
+    task = StudentTask(
+        build_model(config.model, pretrained=True),
+        joint,
+        batches.steps,
+        width=width,
+        rank=config.rank,
+        correlation=config.optim.correlation,
+    )
     if warms and composites is not None:
         folder = Path(distill.warm_run) if distill.warm_run else run / "warm"
         warm_up(config, composites, folder)
