@@ -22,7 +22,7 @@ from moslens.errors import CheckpointError, ConfigError, ImageError
 from moslens.train import train
 from moslens.train.checkpoint import latest_checkpoint, save_checkpoint
 from moslens.train.config import TrainConfig, from_dict, load_config
-from moslens.train.loop import fit, open_run, parameter_groups, rate
+from moslens.train.loop import body_share, fit, open_run, parameter_groups, rate
 from moslens.train.predict import predict_run
 from moslens.train.quality import QualityTask, build_model, labelled_stream, split_of
 from tiny_training import make_labelled, tiny_config
@@ -52,10 +52,10 @@ def same_weights(a: Path, b: Path, tolerance: float, *, except_for: str = "nothi
             assert torch.allclose(value, second[key], atol=tolerance, rtol=0), key
 
 
-@pytest.mark.parametrize("ema", [0.0, 0.9])
+@pytest.mark.parametrize("optim", [{}, {"ema": 0.9}, {"head_first": 0.5}])
 @pytest.mark.parametrize("stop", [3, 4, 5])
-def test_interrupted_equals_uninterrupted(table: Path, tmp_path: Path, stop: int, ema: float) -> None:
-    config = tiny_config(table, ema=ema)
+def test_interrupted_equals_uninterrupted(table: Path, tmp_path: Path, stop: int, optim: dict[str, float]) -> None:
+    config = tiny_config(table, **optim)
     run_fit(config, tmp_path / "whole")
     run_fit(config, tmp_path / "parts", stop_after=stop)
     assert not (tmp_path / "parts" / "model.safetensors").exists()
@@ -64,6 +64,23 @@ def test_interrupted_equals_uninterrupted(table: Path, tmp_path: Path, stop: int
     logs = [(tmp_path / name / "log.jsonl").read_text().splitlines() for name in ("whole", "parts")]
     steps = [[json.loads(line)["step"] for line in log] for log in logs]
     assert steps[0] == steps[1] == list(range(1, 9))
+
+
+def test_the_body_waits_while_new_layers_learn_alone(table: Path, tmp_path: Path) -> None:
+    config = tiny_config(table, head_first=0.5, warmup=0.25)
+    assert [body_share(config.optim, step, 8) for step in range(8)] == [0, 0, 0, 0, 0.5, 1, 1, 1]
+    assert body_share(tiny_config(table).optim, 0, 8) == 1
+    run_fit(config, tmp_path / "run", stop_after=4)
+    found = latest_checkpoint(tmp_path / "run")
+    assert found is not None
+    torch.manual_seed(7)
+    start = build_model(config.model, pretrained=True).state_dict()
+    moved = {k: bool((found[1][f"task.model.{k}"] != v).any()) for k, v in start.items()}
+    assert not any(moved[k] for k in moved if ".body." in k)
+    assert moved["decoder.head.weight"]
+    run_fit(config, tmp_path / "run")
+    last = load_file(tmp_path / "run" / "model.safetensors")
+    assert all((last[k] != start[k]).any() for k in start if k.endswith("conv_stem.weight"))
 
 
 def test_training_changes_weights_and_the_average_lags_behind(table: Path, tmp_path: Path) -> None:
@@ -125,7 +142,8 @@ batch = 4
 
 
 @pytest.mark.slow
-def test_two_processes_equal_one(table: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("head_first", [0.0, 0.5])
+def test_two_processes_equal_one(table: Path, tmp_path: Path, head_first: float) -> None:
     """A global batch shared by two CPU processes gives the weights of one process, to float tolerance."""
     script = tmp_path / "two.py"
     script.write_text(
@@ -133,11 +151,11 @@ def test_two_processes_equal_one(table: Path, tmp_path: Path) -> None:
 from pathlib import Path
 from test_train import run_fit
 from tiny_training import tiny_config
-run_fit(tiny_config(Path({str(table)!r})), Path({str(tmp_path / "two")!r}))
+run_fit(tiny_config(Path({str(table)!r}), head_first={head_first}), Path({str(tmp_path / "two")!r}))
 """,
         encoding="utf-8",
     )
-    run_fit(tiny_config(table), tmp_path / "one")
+    run_fit(tiny_config(table, head_first=head_first), tmp_path / "one")
     environment = os.environ | {"PYTHONPATH": str(ROOT / "tests"), "OMP_NUM_THREADS": "1", "ACCELERATE_USE_CPU": "true"}
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2", str(script)]
     done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300, check=False)

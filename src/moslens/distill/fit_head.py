@@ -24,7 +24,7 @@ from moslens.model.describe import FittedHead, block_features, naming_loss
 log = logging.getLogger(__name__)
 
 PICTURES = 12_000
-EPOCHS = 20
+EPOCHS = 12
 BATCH = 256
 RATE = 1e-3
 DECAY = 1e-2

@@ -50,7 +50,8 @@ class OptimSection:
     its kin): epoch by epoch, ``warmup_epochs`` of warm-up, then a tenth every ``step_epochs``, counted from the start
     or, ``warmup_prefix``, from the end of the warm-up. ``frozen`` lists parameter-name prefixes that do not train.
     ``ema`` > 0 keeps an exponential moving average of the weights with that decay and releases it. ``correlation`` is
-    the weight of the correlation within a batch beside the SmoothL1 of opinion scores.
+    the weight of the correlation within a batch beside the SmoothL1 of opinion scores. For the share ``head_first`` of
+    all steps the pretrained body waits, so that layers that know nothing yet do not spoil it.
     """
 
     epochs: int = 8
@@ -62,6 +63,7 @@ class OptimSection:
     clip: float = 5.0
     ema: float = 0.0
     correlation: float = 0.0
+    head_first: float = 0.0
     frozen: tuple[str, ...] = ()
     rule: str = "cosine"
     warmup_epochs: int = 3

@@ -13,6 +13,7 @@ from typing import Any, Protocol
 
 import torch
 from accelerate import Accelerator, PartialState
+from accelerate.utils import DistributedDataParallelKwargs
 from torch import Tensor, nn
 
 from moslens.errors import CheckpointError, ConfigError
@@ -68,6 +69,7 @@ def parameter_groups(module: nn.Module, optim: OptimSection) -> list[dict[str, A
         {
             "params": parameters,
             "base": optim.lr_body if body else optim.lr_new,
+            "body": body,
             "lr": 0.0,
             "weight_decay": optim.weight_decay if decays else 0.0,
         }
@@ -94,6 +96,28 @@ def rate_of(optim: OptimSection, step: int, steps_an_epoch: int) -> float:
         return 1e-3 + (1 - 1e-3) * epoch / optim.warmup_epochs
     since = epoch - optim.warmup_epochs * optim.warmup_prefix
     return float(0.1 ** (since // optim.step_epochs))
+
+
+def body_share(optim: OptimSection, step: int, total: int) -> float:
+    """What of its rate the pretrained body gets: none while new layers learn alone, then a warm-up of its own."""
+    alone = round(optim.head_first * total)
+    if not alone:
+        return 1.0
+    return min(1.0, max(0, step + 1 - alone) / max(1, round(optim.warmup * total)))
+
+
+class _Body:
+    """The pretrained body of a task, which a gradient reaches or, at a third of the cost of a step, does not."""
+
+    def __init__(self, task: nn.Module) -> None:
+        self.parameters = [p for name, p in task.named_parameters() if ".body." in name and p.requires_grad]
+        self.learns = True
+
+    def learn(self, learns: bool) -> None:
+        if learns != self.learns:
+            self.learns = learns
+            for parameter in self.parameters:
+                parameter.requires_grad_(learns)
 
 
 class Average:
@@ -149,7 +173,9 @@ def fit(task: nn.Module, batches: Batches, config: TrainConfig, run: Path, *, st
     ``stop_after`` ends early after that many steps, with a checkpoint: for tests and timed trials; returns False.
     """
     cuda = torch.cuda.is_available()
-    accelerator = Accelerator(cpu=not cuda, mixed_precision="fp16" if cuda else "no")
+    # while the body waits, its parameters are unused: processes in step must know
+    unused = DistributedDataParallelKwargs(find_unused_parameters=config.optim.head_first > 0)
+    accelerator = Accelerator(cpu=not cuda, mixed_precision="fp16" if cuda else "no", kwargs_handlers=[unused])
     if config.optim.batch % accelerator.num_processes:
         raise ConfigError(
             f"optim.batch {config.optim.batch} is not a multiple of {accelerator.num_processes} processes"
@@ -166,10 +192,13 @@ def fit(task: nn.Module, batches: Batches, config: TrainConfig, run: Path, *, st
         log.info("step %d of %d, %d process(es)", state.step, total, accelerator.num_processes)
 
     wrapped.train()
+    body = _Body(task)
     started, first = time.monotonic(), state.step
     for batch in _batches_from(batches, state.step, end, accelerator):
         factor = rate_of(config.optim, state.step, batches.steps)
-        losses, norm = _step(accelerator, wrapped, state.optimiser, batch, factor, config.optim.clip)
+        share = body_share(config.optim, state.step, total)
+        body.learn(share > 0)
+        losses, norm = _step(accelerator, wrapped, state.optimiser, batch, (factor, factor * share), config.optim.clip)
         state.step += 1
         if state.average is not None:
             state.average.update(state.step)
@@ -213,12 +242,12 @@ def _step(
     task: nn.Module,
     optimiser: torch.optim.Optimizer,
     batch: Any,
-    factor: float,
+    factors: tuple[float, float],
     clip: float,
 ) -> tuple[dict[str, float], float]:
-    """One optimiser step; the losses and the gradient norm before clipping."""
+    """One optimiser step; the losses and the gradient norm before clipping. factors: of new layers, of the body."""
     for group in optimiser.param_groups:
-        group["lr"] = group["base"] * factor
+        group["lr"] = group["base"] * factors[group["body"]]
     losses = task(batch)
     optimiser.zero_grad(set_to_none=True)
     accelerator.backward(losses["loss"])
