@@ -26,8 +26,8 @@ FALSE_ALARMS = 0.05
 is itself uncertain by some percent."""
 
 PICTURES = 400
-PENALTIES = tuple(range(0, 81, 4))
-SLACK = 0.005
+PENALTIES = tuple(range(0, 121, 4))
+SLACK = 0.002
 TOP_LEVEL = 5
 NOTHING = 2.0
 """A threshold that no probability reaches: too few clean photos to allow any name."""
