@@ -16,7 +16,7 @@ from moslens.blocks import grid_blocks
 from moslens.errors import ConfigError
 from moslens.export import write_onnx
 from moslens.model import build
-from moslens.model.baf import BAF, MODES, block_masks, block_rectangles, mean_pool, sine_positions
+from moslens.model.baf import BAF, MODES, block_masks, block_members, block_rectangles, mean_pool, sine_positions
 from moslens.model.decoder import PanelDecoder
 from moslens.model.shdiqa import SHDIQA, WindowScorer
 
@@ -72,7 +72,12 @@ def test_a_block_sees_its_own_tokens_and_no_others(grid: int) -> None:
     baf, layer = BAF(24), PanelDecoder(24, 2).layer
     masks = block_masks(14, 14, grid)
     tokens = torch.randn(2, 196, 24, requires_grad=True)
-    read = baf.read(layer, tokens, baf.queries(14, 14, grid), masks)
+    queries = baf.queries(14, 14, grid)
+    read = baf.read(layer, tokens, queries, block_members(14, 14, grid))
+    # the same as one attention over all tokens under the mask of method.md 9.5
+    others = ~torch.eye(len(masks), dtype=torch.bool)
+    masked = layer(queries.expand(2, -1, -1), tokens, tgt_mask=others, memory_mask=~masks)
+    assert torch.allclose(read, masked, atol=1e-5)
     for k, mask in enumerate(masks):
         (gradient,) = torch.autograd.grad(read[:, k].square().sum(), tokens, retain_graph=True)
         norms = gradient.norm(dim=-1)

@@ -16,7 +16,7 @@ from moslens.distill import fit_head
 from moslens.distill.pool import Pool, open_pool
 from moslens.errors import ConfigError, DatasetError
 from moslens.export import block_parity, export
-from moslens.model.baf import block_masks
+from moslens.model.baf import block_masks, block_members
 from moslens.model.decoder import PanelDecoder
 from moslens.model.describe import OUTPUTS, DistilledHead, FittedHead, SupervisedHead, WindowDescriber, read_head
 from moslens.model.shdiqa import WindowScorer
@@ -108,15 +108,14 @@ def test_the_quality_of_a_block_reads_that_block_alone() -> None:
     decoder = PanelDecoder(24, 2).eval()
     masks = block_masks(14, 14, 4)
     whole, tokens = torch.randn(2, 24), torch.randn(2, 196, 24, requires_grad=True)
-    quality = decoder.inside(whole, tokens, masks)
+    quality = decoder.inside(whole, tokens, block_members(14, 14, 4))
     assert quality.shape == (2, 16)
     (gradient,) = torch.autograd.grad(quality[0, 5], tokens)
     touched = gradient.abs().sum(-1) > 0
     assert torch.equal(touched[0], masks[5])
     assert not touched[1].any()
     # one region that is everything is the picture's own score
-    everything = torch.ones(1, 196, dtype=torch.bool)
-    assert decoder.inside(whole, tokens, everything)[:, 0].detach() == pytest.approx(
+    assert decoder.inside(whole, tokens, block_members(14, 14, 1))[:, 0].detach() == pytest.approx(
         decoder(whole, tokens).detach(), abs=1e-5
     )
 

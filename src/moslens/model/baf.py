@@ -52,6 +52,31 @@ def block_masks(rows: int, columns: int, grid: Grid) -> Tensor:
     return masks.flatten(1)
 
 
+class Members(NamedTuple):
+    """The tokens of each block: K x L indices, L the size of the largest, and where a smaller one has none (bool)."""
+
+    index: Tensor
+    absent: Tensor
+
+    def of(self, tokens: Tensor) -> tuple[Tensor, Tensor]:
+        """B x N x d -> (B K) x L x d, every block a memory of its own, and (B K) x L bool, what of it is not there."""
+        memory = tokens[:, self.index.to(tokens.device)]
+        absent = self.absent.to(tokens.device).expand(memory.shape[0], -1, -1)
+        return memory.flatten(0, 1), absent.flatten(0, 1)
+
+
+def block_members(rows: int, columns: int, grid: Grid) -> Members:
+    """The same as :func:`block_masks` as lists, so that attention inside blocks costs no more than their tokens."""
+    lists = [
+        [y * columns + x for y in range(top, bottom) for x in range(left, right)]
+        for top, left, bottom, right in block_rectangles(rows, columns, grid)
+    ]
+    longest = max(map(len, lists))
+    index = [each + each[:1] * (longest - len(each)) for each in lists]
+    absent = [[place >= len(each) for place in range(longest)] for each in lists]
+    return Members(torch.tensor(index), torch.tensor(absent))
+
+
 def mean_pool(tokens: Tensor, masks: Tensor) -> Tensor:
     """Mean token of each region: B x N x d and K x N (or B x K x N) bool -> B x K x d."""
     share = masks.to(tokens.dtype)
@@ -98,14 +123,12 @@ class BAF(nn.Module):
         assert self.query is not None
         return self.query + sine_positions(rows, columns, grid, len(self.query)).to(self.query)
 
-    def read(self, layer: nn.Module, tokens: Tensor, queries: Tensor, masks: Tensor) -> Tensor:
+    def read(self, layer: nn.Module, tokens: Tensor, queries: Tensor, members: Members) -> Tensor:
         """a_k of variant A: queries see neither each other nor a token outside their block."""
-        count = len(queries)
-        others = ~torch.eye(count, dtype=torch.bool, device=tokens.device)
-        aggregated: Tensor = layer(
-            queries.expand(tokens.shape[0], count, -1), tokens, tgt_mask=others, memory_mask=~masks
-        )
-        return aggregated
+        memory, absent = members.of(tokens)
+        alone = queries.expand(tokens.shape[0], -1, -1).flatten(0, 1)[:, None]
+        aggregated: Tensor = layer(alone, memory, memory_key_padding_mask=absent)
+        return aggregated.view(-1, *queries.shape)
 
     def forward(self, aggregated: Tensor, whole: Tensor) -> Blocks:
         """Filter: a (B x K x d) and c (B x d) -> block tokens, weights and summary."""

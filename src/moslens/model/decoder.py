@@ -5,6 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from moslens.model.baf import Members
+
 PANEL = 6
 
 
@@ -30,21 +32,16 @@ class PanelDecoder(nn.Module):
         scores: Tensor = self.head(opinions).mean(dim=(1, 2))
         return scores
 
-    def inside(self, whole: Tensor, tokens: Tensor, masks: Tensor) -> Tensor:
-        """The score of each region by itself: the panel reads nothing but its tokens.
+    def inside(self, whole: Tensor, tokens: Tensor, members: Members) -> Tensor:
+        """The score of each block by itself: the panel reads nothing but its tokens.
 
-        whole: B x d; tokens: B x N x d; masks: K x N bool -> B x K. One pass: every region has a panel of its own.
+        whole: B x d; tokens: B x N x d; members: which tokens each of K blocks has -> B x K.
         """
-        count = len(masks)
-        queries = (self.panel + whole[:, None, :]).repeat(1, count, 1)
-        panels = torch.arange(count, device=masks.device).repeat_interleave(PANEL)
-        opinions = self.layer(
-            queries,
-            tokens,
-            tgt_mask=panels[:, None] != panels,
-            memory_mask=~masks.repeat_interleave(PANEL, dim=0),
-        )
-        scores: Tensor = self.head(opinions).view(-1, count, PANEL).mean(-1)
+        memory, absent = members.of(tokens)
+        count = len(members.index)
+        queries = (self.panel + whole[:, None, :])[:, None].expand(-1, count, -1, -1).flatten(0, 1)
+        opinions = self.layer(queries, memory, memory_key_padding_mask=absent)
+        scores: Tensor = self.head(opinions).mean(dim=(1, 2)).view(-1, count)
         return scores
 
 

@@ -129,7 +129,7 @@ def block_quality(model: SHDIQA, parts: Parts) -> Tensor:
     The same decoder and head as for the score; the cross-attention of block k reads the tokens of block k alone.
     """
     assert isinstance(model.decoder, PanelDecoder)
-    return model.decoder.inside(parts.whole + parts.blocks.summary, parts.tokens, model.masks().to(parts.tokens.device))
+    return model.decoder.inside(parts.whole + parts.blocks.summary, parts.tokens, model.members())
 
 
 def read_head(state: Mapping[str, Tensor], dim: int) -> DistilledHead | SupervisedHead | None:

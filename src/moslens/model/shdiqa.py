@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from moslens.errors import ConfigError
 from moslens.model.backbone import TransformerBackbone, build_backbone
-from moslens.model.baf import BAF, Blocks, Grid, block_masks, mean_pool, read_inside
+from moslens.model.baf import BAF, Blocks, Grid, Members, block_masks, block_members, mean_pool, read_inside
 from moslens.model.decoder import LinearDecoder, PanelDecoder
 
 
@@ -87,6 +87,10 @@ class SHDIQA(nn.Module):
         """Which tokens belong to which block of ``grid`` (None: the configured one), K x N bool."""
         return block_masks(*self._token_grid(), self.config.grid if grid is None else grid)
 
+    def members(self, grid: Grid | None = None) -> Members:
+        """The same as lists of tokens."""
+        return block_members(*self._token_grid(), self.config.grid if grid is None else grid)
+
     def forward(self, pictures: Tensor) -> Tensor:
         return self.parts(pictures).score
 
@@ -110,7 +114,7 @@ class SHDIQA(nn.Module):
             whole, tokens = self.backbone(pictures)
             if self.baf.variant == "A":
                 queries = self.baf.queries(rows, columns, grid)
-                aggregated = self.baf.read(self.decoder.get_submodule("layer"), tokens, queries, masks)
+                aggregated = self.baf.read(self.decoder.get_submodule("layer"), tokens, queries, self.members(grid))
             else:
                 aggregated = mean_pool(tokens, masks)
         blocks: Blocks = self.baf(aggregated, whole)
