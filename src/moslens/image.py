@@ -100,8 +100,7 @@ def load(source: Source, *, working_size: int | None = 512, max_pixels: int = DE
 
     ``source`` is a path, the bytes of a file (also ``Named`` or ``io.BytesIO``), a PIL image (its current frame) or an
     h x w x 3 uint8 RGB array, which comes back uncopied if it fits. Raises an ImageError, with the path where there is
-    one:
-    UnreadableImage, EmptyImage, NotAnImage, TruncatedImage, CorruptImage, UnsupportedImage, and by the header
+    one: UnreadableImage, EmptyImage, NotAnImage, TruncatedImage, CorruptImage, UnsupportedImage, and by the header
     alone ImageTooSmall for a side below 32 px and ImageTooLarge above ``max_pixels``.
     """
     if isinstance(source, np.ndarray):
