@@ -508,6 +508,22 @@ class TestTrouble:
         assert scores(page)
         open_page.faults.clear()  # type: ignore[attr-defined]  # the browser notes the 503 as an error
 
+    def test_a_file_that_went_away_is_not_blamed_on_the_server(self, open_page: Open, tmp_path: Path) -> None:
+        page = open_page()
+        held: list[Any] = []
+        page.route("**/v1/score", lambda route: held.append(route))  # noqa: PLW0108 (it gets attributes)
+        paths = [tmp_path / name for name in ("a.png", "b.png", "gone.png")]
+        for path in paths:
+            path.write_bytes(encode(photo(), "PNG"))
+        page.set_input_files("#pick", [str(path) for path in paths])
+        expect(page.locator(".card .thumb img")).to_have_count(3)
+        assert len(held) == 2
+        paths[-1].unlink()  # two at a time: it has not been read yet
+        for route in held:
+            route.continue_()
+        expect(page.locator(".card .word")).to_have_count(2)
+        expect(page.locator(".card .error")).to_contain_text("cannot read this file")
+
     def test_a_server_out_of_reach_and_another_try(self, open_page: Open, photos: list[Path]) -> None:
         page = open_page()
         page.route("**/v1/score", lambda route: route.abort())
