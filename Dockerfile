@@ -10,8 +10,9 @@ COPY src ./src
 RUN pip wheel --no-cache-dir --no-deps --wheel-dir /wheels .
 
 FROM python:3.12-slim
-COPY --from=build /wheels /wheels
-RUN pip install --no-cache-dir "$(ls /wheels/moslens-*.whl)[serve,formats]" && rm -r /wheels \
+# mounted, not copied: a layer keeps what a later one removes
+RUN --mount=type=bind,from=build,source=/wheels,target=/wheels \
+    pip install --no-cache-dir "$(ls /wheels/moslens-*.whl)[serve,formats]" \
     && useradd --system --uid 10001 --no-create-home --shell /usr/sbin/nologin moslens
 # PYTHONDONTWRITEBYTECODE: the service runs on a file system that it may only read.
 # MALLOC_ARENA_MAX: fewer heaps for the worker threads, so that freed pictures are used again.

@@ -2,12 +2,16 @@
 
     python benchmarks/serve_load.py [--model NAME|DIR] [--seconds 60] [--clients 64] [--output results/serve-load.json]
 
-Two phases against one `moslens serve` process. "steady": every client sends good photos, for a fifth of the time; its
-throughput is compared with that of `moslens score` on the same files, run before and after. "mixed": everything at
-once. Every answer is checked: the score of a good photo, the code of a bad one, the status of a huge body. At the end
-the service's own counters must agree with what the clients got, and SIGTERM must end it with code 0 while clients are
-at work. Client and service share the machine's cores, so the service is at a disadvantage. The exit code is 1 where
-an answer was wrong or lost.
+Three phases against one `moslens serve` process. "steady": every client sends good photos, for a fifth of the time; its
+throughput is compared with that of `moslens score` on the same files, run before and after, and so is the processor
+time of a picture, which other work on the machine does not change. "mixed": everything at once. "overload": four times
+as many clients as the queue has room for, which must be told 503 at once. Every answer is checked: the score of a good
+photo, the code of a bad one, the status of a huge body. At the end the service's own counters must agree with what the
+clients got, and SIGTERM must end it with code 0 while clients are at work. Client and service share the machine's
+cores, so the service is at a disadvantage. The exit code is 1 where an answer was wrong or lost, or nothing was refused
+under overload.
+
+It takes 1.4 times --seconds, and a minute.
 """
 
 import argparse
@@ -17,6 +21,7 @@ import json
 import os
 import random
 import re
+import resource
 import signal
 import statistics
 import subprocess
@@ -32,6 +37,7 @@ from PIL import Image
 
 from _common import ROOT, command_line, git_revision, machine, versions, write_json
 from moslens import Scorer
+from moslens.serve import Settings
 
 PHOTOS = sorted((ROOT / "examples" / "photos").glob("*.jpg"))
 BOUNDARY = "moslens-load"
@@ -210,13 +216,22 @@ def resident(pid: int) -> float:
     return pages * os.sysconf("SC_PAGE_SIZE") / 2**20
 
 
-def bulk_rate(folder: Path, model: list[str]) -> float:
-    """Pictures per second of `moslens score`, without its start."""
-    command = [sys.executable, "-m", "moslens", "score", str(folder), "--format", "jsonl", *model]
+def bulk(path: Path, model: list[str]) -> tuple[float, float]:
+    """Pictures per second of `moslens score`, without its start, and its processor seconds, with it."""
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    command = [sys.executable, "-m", "moslens", "score", str(path), "--format", "jsonl", *model]
     done = subprocess.run(command, check=True, capture_output=True, text=True)
-    found = re.search(r"(\d+) rows in ([\d.]+) s", done.stderr)
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    found = re.search(r"(\d+) rows? in ([\d.]+) s", done.stderr)
     assert found is not None
-    return int(found[1]) / float(found[2])
+    seconds = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+    return int(found[1]) / max(float(found[2]), 0.05), seconds
+
+
+def processor_seconds(pid: int) -> float:
+    """Processor time that a running process has taken."""
+    fields = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 def batching(scorer: Scorer, windows: int = 8, repeats: int = 7) -> dict[str, float]:
@@ -270,7 +285,10 @@ async def drive(
 ) -> Any:
     memory = Memory(server.pid)
     watching = asyncio.create_task(memory.watch())
-    steady = summary(*await load(port, uploads, options.clients, {"good": 1}, max(2, options.seconds / 5)))
+    good, short = {"good": 1}, max(2, options.seconds / 5)
+    began = processor_seconds(server.pid)
+    steady = summary(*await load(port, uploads, options.clients, good, short))
+    steady["processor_seconds_a_picture"] = (processor_seconds(server.pid) - began) / steady["answers"]["rows"]
     before, edge = counted(port), len(memory.samples)
     tally, seconds = await load(port, uploads, options.clients, MIX, options.seconds)
     mixed = summary(tally, seconds)
@@ -281,7 +299,8 @@ async def drive(
     third = max(1, len(samples) // 3)
     parts = [statistics.median(part) for part in (samples[:third], samples[third:-third], samples[-third:]) if part]
     mixed["memory_mb"] = {"thirds": parts, "max": max(samples), "growth": parts[-1] - parts[1]}
-    return steady, mixed, await terminate(server, port, options, uploads, log)
+    overload = summary(*await load(port, uploads, 4 * max(options.clients, Settings.queue), good, short))
+    return steady, mixed, overload, await terminate(server, port, options, uploads, log)
 
 
 async def terminate(
@@ -325,7 +344,7 @@ def main() -> None:
         folder, log = Path(scratch) / "good", Path(scratch) / "log"
         folder.mkdir()
         uploads = make_uploads(scorer, folder, options.photos)
-        rates = [bulk_rate(folder, model)]
+        runs = [bulk(folder, model)]
         with log.open("wb") as stream:
             command = [sys.executable, "-m", "moslens", "serve", "--port", "0", *model]
             server = subprocess.Popen(command, stderr=stream)
@@ -333,11 +352,15 @@ def main() -> None:
             while not log.read_bytes().endswith(b"\n"):
                 time.sleep(0.1)
             port = int(json.loads(log.read_text().splitlines()[0])["url"].rpartition(":")[2])
-            steady, mixed, ended = asyncio.run(drive(server, port, options, uploads, log))
+            steady, mixed, overload, ended = asyncio.run(drive(server, port, options, uploads, log))
         finally:
             server.kill()
-        rates.append(bulk_rate(folder, model))
-    ratio = steady["rows_per_second"] / statistics.fmean(rates)
+        runs.append(bulk(folder, model))
+        _, start = bulk(folder / "000.jpg", model)
+    rates = [rate for rate, _ in runs]
+    cost = (statistics.fmean(seconds for _, seconds in runs) - start) / (options.photos - 1)
+    steady["of_bulk"] = steady["rows_per_second"] / statistics.fmean(rates)
+    steady["processor_of_bulk"] = steady["processor_seconds_a_picture"] / cost
     record = {
         "name": "serve-load",
         "command": command_line(),
@@ -345,8 +368,10 @@ def main() -> None:
         "clients": options.clients,
         "mix": MIX,
         "bulk_pictures_per_second": rates,
-        "steady": steady | {"of_bulk": ratio},
+        "bulk_processor_seconds_a_picture": cost,
+        "steady": steady,
         "mixed": mixed,
+        "overload": overload,
         "sigterm": ended,
         "batching": batching(scorer),
         "machine": state,
@@ -356,8 +381,9 @@ def main() -> None:
     print(json.dumps(record, indent=1, default=str))
     if options.output:
         write_json(options.output, record)
-    faults = [*steady["wrong"], *steady["lost"], *mixed["wrong"], *mixed["lost"]]
-    sys.exit(1 if faults or not ended["nothing_lost"] else 0)
+    faults = [fault for phase in (steady, mixed, overload) for kind in ("wrong", "lost") for fault in phase[kind]]
+    refused = overload["answers"].get("503", 0)
+    sys.exit(1 if faults or not refused or not ended["nothing_lost"] else 0)
 
 
 if __name__ == "__main__":

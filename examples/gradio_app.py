@@ -7,7 +7,6 @@
 """
 
 import gradio as gr
-import numpy as np
 from PIL import Image
 
 import moslens
@@ -15,26 +14,27 @@ import moslens
 scorer = moslens.Scorer()
 
 
-def judge(photo: np.ndarray | None) -> tuple[str, Image.Image | None]:
-    """What is said of a photo, H x W x 3 uint8, and its map where the model makes one."""
+def judge(photo: str | None) -> tuple[str, Image.Image | None]:
+    """What is said of a photo, the path of its file, and its map where the model makes one."""
     if photo is None:
         return "Choose a photo.", None
     try:
-        result = scorer.score(photo)
-        overlay = scorer.explain(photo).overlay() if scorer.has_maps else None
+        found = scorer.explain(photo) if scorer.has_maps else None
+        result = found.to_score() if found else scorer.score(photo)
     except moslens.MoslensError as error:
-        return str(error), None
+        return error.message.removeprefix(f"{error.path}: "), None  # the path is one of Gradio's
     faults = [
         f"- {fault['kind'].replace('_', ' ')}: {fault['severity']:.1f} of 5, on {fault['share']:.0%} of the photo"
         for fault in result.distortions
     ]
     words = [f"**{result.score:.0f} of 100**, nine times in ten between {result.low:.0f} and {result.high:.0f}"]
-    return "\n\n".join([*words, "\n".join(faults)]), overlay
+    return "\n\n".join([*words, "\n".join(faults)]), found.overlay() if found else None
 
 
 demo = gr.Interface(
     judge,
-    inputs=gr.Image(label="Photo"),
+    # the file itself: pixels that Gradio decoded would leave out colour profiles, 16 bits and transparency
+    inputs=gr.Image(label="Photo", type="filepath", image_mode=None),
     outputs=[gr.Markdown(label="Quality"), gr.Image(label="Where it is bad")],
     title="moslens: how good is this photo?",
     flagging_mode="never",

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import pickle
+import runpy
 import subprocess
 import sys
+import types
 from pathlib import Path
 
 import numpy as np
@@ -256,3 +258,20 @@ class TestModels:
         images = tensor(load(photo).pixels).requires_grad_(True)
         network(images).sum().backward()
         assert float(images.grad.abs().sum()) > 0
+
+
+def test_the_gradio_example_scores_the_file_itself(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Run with a stand-in for Gradio, which keeps what the components were given."""
+    asked: list[dict[str, object]] = []
+    stand_in = types.ModuleType("gradio")
+    stand_in.Image = lambda **options: asked.append(options)  # type: ignore[attr-defined]
+    stand_in.Markdown = stand_in.Interface = lambda *args, **options: None  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "gradio", stand_in)
+    app = runpy.run_path(str(PHOTOS[0].parent.parent / "gradio_app.py"))
+    assert (asked[0]["type"], asked[0]["image_mode"]) == ("filepath", None)
+    words, overlay = app["judge"](str(PHOTOS[0]))
+    assert words.startswith(f"**{Scorer().score(PHOTOS[0]).score:.0f} of 100**")
+    assert (overlay is not None) == Scorer().has_maps
+    (tmp_path / "a.jpg").write_bytes(b"text")
+    assert app["judge"](str(tmp_path / "a.jpg")) == ("not a picture in any format that moslens knows", None)
+    assert app["judge"](None) == ("Choose a photo.", None)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import csv
 import io
+import itertools
 import json
 import os
 import re
@@ -24,6 +25,8 @@ from playwright import sync_api
 
 from hostile import encode, photo
 from map_model import RED, make_map_model, plain
+from moslens.distortions import KINDS
+from moslens.overlay import colour
 from moslens.score import Scorer
 from serving import MapScorer, served
 
@@ -101,6 +104,10 @@ def names(page: Any) -> list[str]:
     return [str(name) for name in page.locator(".card .name").all_inner_texts()]
 
 
+def labels_of(page: Any) -> list[str]:
+    return [block.get_attribute("aria-label") or "" for block in page.locator(".block").all()]
+
+
 def scores(page: Any) -> list[int]:
     return [int(text.split()[0]) for text in page.locator(".card .word").all_inner_texts()]
 
@@ -123,8 +130,10 @@ class TestAdding:
         )
         interval = f"90 % range: {result.low:.0f} to {result.high:.0f}. 640 x 480 pixels."
         expect(page.locator("#meaning")).to_have_text(interval)
-        expect(page.locator("#faults")).to_have_text("motion blur: 3.2 of 5, on 33 % of the photo")
-        expect(page.locator("#overlay")).to_be_visible()
+        expect(page.locator("#faults")).to_have_text("Motion blur, clear: in the middle, 33\xa0% of the photo")
+        expect(page.locator("#story")).to_have_text("What hurts most: motion blur, clear, in the middle.")
+        expect(page.locator("#tint")).to_be_visible()
+        expect(page.locator("#tools")).to_be_hidden()
         expect(page.locator(".block")).to_have_count(6)
         expect(page.locator(".card .thumb img")).to_have_count(1)
         expect(page.locator("#status")).to_contain_text(f"a.jpg: {result.score:.0f} of 100")
@@ -199,19 +208,19 @@ class TestMap:
         pick(page, photos[:1])
         blocks, region = page.locator(".block"), page.locator("#region")
         blocks.nth(1).hover()
-        expect(region).to_have_text(re.compile(r"Row 1, column 2: motion blur, severity 2\.5 of 5, 75 % sure, region"))
+        expect(region).to_have_text(re.compile(r"^Motion blur, clear \(2\.5 of 5\), 75\s% sure, this part scores \d+$"))
         blocks.nth(3).tap()
-        expect(region).to_contain_text("Row 2, column 1: Nothing wrong found here")
+        expect(region).to_contain_text("Nothing wrong found here")
         screenshot(page, "phone")
         blocks.nth(3).focus()
         page.keyboard.press("ArrowRight")
         expect(blocks.nth(4)).to_be_focused()
-        expect(region).to_contain_text("Row 2, column 2: motion blur, severity 3.5 of 5")
+        expect(region).to_contain_text("Motion blur, strong (3.5 of 5)")
         for key, wanted in (("ArrowUp", 1), ("ArrowUp", 1), ("End", 5), ("ArrowRight", 5), ("Home", 0)):
             page.keyboard.press(key)
             expect(blocks.nth(wanted)).to_be_focused()
         assert [block.get_attribute("tabindex") for block in blocks.all()].count("0") == 1
-        assert "motion blur" in (blocks.nth(1).get_attribute("aria-label") or "")
+        assert (blocks.nth(1).get_attribute("aria-label") or "").startswith("Row 1, column 2: Motion blur")
 
     def test_blocks_lie_where_their_pixels_are(self, open_page: Open, photos: list[Path]) -> None:
         page = open_page()
@@ -225,14 +234,119 @@ class TestMap:
     def test_the_slider_sets_how_much_of_the_map_shows(self, open_page: Open, photos: list[Path]) -> None:
         page = open_page()
         pick(page, photos[:1])
-        overlay, slider = page.locator("#overlay"), page.get_by_label("Map over the photo")
-        expect(overlay).to_have_css("opacity", "0.75")
-        slider.fill("25")
-        expect(overlay).to_have_css("opacity", "0.25")
+        tint, labels, slider = page.locator("#tint"), page.locator("#labels"), page.get_by_label("Map over the photo")
+        expect(tint).to_have_css("opacity", "0.35")
+        slider.fill("100")
+        expect(tint).to_have_css("opacity", "0.7")
+        expect(page.locator("#photo")).to_have_css("filter", "grayscale(1)")
         slider.focus()
         page.keyboard.press("Home")
-        expect(overlay).to_have_css("opacity", "0")
+        for part in (tint, labels):
+            expect(part).to_have_css("opacity", "0")
+        expect(page.locator("#photo")).to_have_css("filter", "grayscale(0)")
         assert slider.get_attribute("aria-valuetext") == "0 %"
+
+    def test_the_colours_are_those_of_the_overlay(self, open_page: Open, photos: list[Path]) -> None:
+        page = open_page()
+        pick(page, photos[:1])
+        expect(page.locator(".block")).to_have_count(6)
+        found = page.evaluate("() => import('/static/map.js').then(map => [0, 12.5, 50, 99, 100].map(map.colour))")
+        assert [tuple(each) for each in found] == [colour(score) for score in (0, 12.5, 50, 99, 100)]
+        drawn = page.evaluate("[...document.getElementById('tint').getContext('2d').getImageData(0, 0, 3, 2).data]")
+        scores = [float(label.split()[-1]) for label in labels_of(page)]
+        for index, score in enumerate(scores):  # which labels round to whole numbers
+            assert drawn[4 * index : 4 * index + 3] == pytest.approx(colour(score), abs=2)
+
+    def test_faults_are_outlined_and_named_where_they_are(self, open_page: Open, photos: list[Path]) -> None:
+        page = open_page()
+        pick(page, photos[:1])
+        blocks = page.locator(".block")
+        expect(blocks).to_have_count(6)
+        edges = [sorted(re.findall(r"edge-(\w+)", block.get_attribute("class") or "")) for block in blocks.all()]
+        assert edges == [
+            [],
+            ["left", "right", "top"],
+            ["right", "top"],
+            [],
+            ["bottom", "left", "right"],
+            ["bottom", "right"],
+        ]
+        assert page.locator(".label").all_inner_texts() == ["motion blur", "JPEG blocks"]
+        photo_box = page.locator("#photo").bounding_box()
+        for label, column in zip(page.locator(".label").all(), (1, 2), strict=True):
+            box = label.bounding_box()
+            middle = (box["x"] + box["width"] / 2 - photo_box["x"]) / photo_box["width"]
+            assert column / 3 < middle < (column + 1) / 3
+            assert box["x"] + box["width"] <= photo_box["x"] + photo_box["width"]
+
+    def test_names_on_the_photo_never_cover_each_other(self, open_page: Open, photos: list[Path]) -> None:
+        page = open_page(viewport={"width": 320, "height": 640}, has_touch=True)
+        kinds = ["non_eccentricity", "impulse_noise", "color_block", "jpeg2000", "mean_shift", "color_diffusion"]
+        blocks = [
+            {"x": 50 * (i % 6), "y": 50 * (i // 6), "width": 50, "height": 50, "score": 50, "kind": kinds[i % 6]}
+            | {"severity": 3, "confidence": 0.9}
+            for i in range(12)
+        ]
+        pick(page, photos[:1])
+        expect(page.locator(".block")).to_have_count(6)
+        draw = "map => import('/static/map.js').then(module => module.drawMap(map, null))"
+        page.evaluate(draw, {"width": 300, "height": 100, "grid": {"rows": 2, "columns": 6, "blocks": blocks}})
+        boxes = [label.bounding_box() for label in page.locator(".label").all()]
+        assert len(boxes) >= 3
+        for one, other in itertools.combinations(boxes, 2):
+            apart_x = abs(one["x"] - other["x"]) >= (one["width"] if one["x"] < other["x"] else other["width"]) - 0.5
+            apart_y = abs(one["y"] - other["y"]) >= (one["height"] if one["y"] < other["y"] else other["height"]) - 0.5
+            assert apart_x or apart_y
+
+    def test_the_worst_part_is_framed(self, open_page: Open, tmp_path: Path) -> None:
+        picture = plain(600, 300)
+        picture[:, 300:] = RED
+        (tmp_path / "half.png").write_bytes(encode(picture, "PNG"))
+        scorer = Scorer(make_map_model(tmp_path / "colours"), threads=1)
+        worst = scorer.score(tmp_path / "half.png").worst_block
+        with served(scorer) as address:
+            page = open_page(address)
+            pick(page, [tmp_path / "half.png"])
+            expect(page.locator(".block.worst")).to_have_count(1)
+            stage, box = page.locator("#stage").bounding_box(), page.locator(".block.worst").bounding_box()
+            assert (box["x"] - stage["x"]) / stage["width"] == pytest.approx(worst["x"] / 600, abs=0.01)
+            expect(page.locator("#story")).to_have_text(re.compile(r"^What hurts most: JPEG blocks, \w+, right\.$"))
+
+    def test_places_and_stories(self, open_page: Open) -> None:
+        page = open_page()
+        ask = "([name, args]) => import('/static/words.js').then(words => words[name](...args))"
+
+        def place(*boxes: tuple[int, int, int, int]) -> str:
+            blocks = [dict(zip(("x", "y", "width", "height"), box, strict=True)) for box in boxes]
+            return str(page.evaluate(ask, ["place", [blocks, 300, 300]]))
+
+        assert place((0, 0, 100, 100)) == "top left"
+        assert place((200, 200, 100, 100), (200, 100, 100, 100)) == "bottom right"
+        assert place((0, 0, 300, 60)) == "top"
+        assert place((0, 0, 60, 300)) == "left"
+        assert place((100, 100, 100, 100)) == "in the middle"
+        assert place((0, 0, 300, 200)) == "nearly everywhere"
+        assert place((0, 0, 300, 300)) == "everywhere"
+        row = {"distortions": [], "score": 20, "width": 300, "height": 300}
+        row["worst_block"] = {"x": 200, "y": 0, "width": 100, "height": 100}
+        story = "([row]) => import('/static/words.js').then(words => words.story(row, () => null))"
+        assert page.evaluate(story, [row]) == "No single fault stands out. The weakest part: top right."
+        assert page.evaluate(story, [{**row, "score": 70}]) == "Nothing in particular is wrong."
+        assert page.evaluate(story, [{**row, "worst_block": None}]) == ""
+        row["distortions"] = [
+            {"kind": "jpeg", "severity": 5, "share": 0.1},
+            {"kind": "darken", "severity": 2, "share": 0.9},
+        ]
+        assert page.evaluate(story, [row]) == "What hurts most: too dark, mild."
+
+    def test_every_kind_has_a_name_of_its_own(self, open_page: Open) -> None:
+        page = open_page()
+        kinds = [kind.name for kind in KINDS]
+        given = page.evaluate("kinds => import('/static/words.js').then(words => kinds.map(words.plain))", kinds)
+        assert len(set(given)) == len(kinds)
+        assert page.evaluate("import('/static/words.js').then(words => words.plain('new_kind'))") == "new kind"
+        same = {kind.replace("_", " ") for kind in kinds} & set(given)
+        assert same <= {"motion blur", "color noise"}, "kinds without a name for people"
 
     def test_a_real_map_names_the_fault_where_it_is(self, open_page: Open, tmp_path: Path) -> None:
         picture = plain(600, 300)
@@ -241,10 +355,10 @@ class TestMap:
         with served(Scorer(make_map_model(tmp_path / "colours"), threads=1)) as address:
             page = open_page(address)
             pick(page, [tmp_path / "half.png"])
-            expect(page.locator("#faults")).to_contain_text("jpeg: ")
+            expect(page.locator("#faults")).to_contain_text("JPEG blocks, ")
             expect(page.locator(".block").first).to_be_attached()
             stage = page.locator("#stage").bounding_box()
-            for across, words in ((0.9, "jpeg, severity"), (0.1, "Nothing wrong found here")):
+            for across, words in ((0.9, "JPEG blocks, "), (0.1, "Nothing wrong found here")):
                 page.mouse.move(stage["x"] + across * stage["width"], stage["y"] + stage["height"] / 2)
                 expect(page.locator("#region")).to_contain_text(words)
             screenshot(page, "real-map")
@@ -254,11 +368,14 @@ class TestMap:
         held: list[Any] = []
         page.route("**/v1/explain", lambda route: held.append(route))  # noqa: PLW0108 (it gets attributes)
         pick(page, photos[:1])
-        fault = page.get_by_role("button", name="motion blur: 3.2")
+        fault = page.locator("#faults").get_by_role("button", name="Motion blur, clear")
+        expect(fault).to_have_text("Motion blur, clear: 33\xa0% of the photo")
         fault.click()
         expect(fault).to_have_attribute("aria-pressed", "true")
         held[0].continue_()  # the map comes later than the click
         expect(page.locator(".block.marked")).to_have_count(2)
+        expect(fault).to_contain_text("in the middle")
+        expect(fault).to_be_focused()
         fault.click()
         expect(page.locator(".block.marked")).to_have_count(0)
 
@@ -271,7 +388,8 @@ class TestMap:
             expect(page.locator("#verdict")).to_contain_text("of 100")
             expect(page.locator("#map-note")).to_contain_text("does not say where")
             expect(page.locator("#map-control")).to_be_hidden()
-            expect(page.locator("#overlay")).to_be_hidden()
+            expect(page.locator("#tint")).to_be_hidden()
+            expect(page.locator("#story")).to_be_hidden()
             screenshot(page, "no-map")
 
 
@@ -290,6 +408,26 @@ class TestList:
         page.get_by_label("Sort").select_option("as added")
         assert names(page) == [path.name for path in reversed(photos)]
         screenshot(page, "desktop")
+
+    def test_turning_over_follows_the_list(self, open_page: Open, photos: list[Path]) -> None:
+        page = open_page()
+        pick(page, photos[:1])
+        expect(page.locator("#next")).to_be_hidden()
+        pick(page, photos[1:4])
+        page.get_by_label("Sort").select_option("worst first")
+        order, shown = names(page), page.locator("#viewer-name")
+        page.locator(".card .choose").first.click()
+        for wanted in (*order[1:], order[0]):
+            page.get_by_role("button", name="Next photo").click()
+            expect(shown).to_have_text(wanted)
+        page.get_by_role("button", name="Previous photo").click()
+        expect(shown).to_have_text(order[-1])
+        page.get_by_label("Name has").fill("nothing like it")
+        page.get_by_role("button", name="Next photo").click()
+        expect(shown).to_have_text(order[-1])
+        page.get_by_label("Name has").fill(order[1])
+        page.get_by_role("button", name="Previous photo").click()
+        expect(shown).to_have_text(order[1])
 
     def test_filters(self, open_page: Open, photos: list[Path]) -> None:
         page = open_page()
@@ -370,6 +508,22 @@ class TestTrouble:
         assert scores(page)
         open_page.faults.clear()  # type: ignore[attr-defined]  # the browser notes the 503 as an error
 
+    def test_a_file_that_went_away_is_not_blamed_on_the_server(self, open_page: Open, tmp_path: Path) -> None:
+        page = open_page()
+        held: list[Any] = []
+        page.route("**/v1/score", lambda route: held.append(route))  # noqa: PLW0108 (it gets attributes)
+        paths = [tmp_path / name for name in ("a.png", "b.png", "gone.png")]
+        for path in paths:
+            path.write_bytes(encode(photo(), "PNG"))
+        page.set_input_files("#pick", [str(path) for path in paths])
+        expect(page.locator(".card .thumb img")).to_have_count(3)
+        assert len(held) == 2
+        paths[-1].unlink()  # two at a time: it has not been read yet
+        for route in held:
+            route.continue_()
+        expect(page.locator(".card .word")).to_have_count(2)
+        expect(page.locator(".card .error")).to_contain_text("cannot read this file")
+
     def test_a_server_out_of_reach_and_another_try(self, open_page: Open, photos: list[Path]) -> None:
         page = open_page()
         page.route("**/v1/score", lambda route: route.abort())
@@ -388,10 +542,10 @@ class TestForAll:
         dark, light = "rgb(17, 19, 24)", "rgb(246, 247, 249)"
         body, button = page.locator("body"), page.locator("#theme")
         expect(body).to_have_css("background-color", dark)
-        for label, colour in (("light", light), ("dark", dark), ("system", dark), ("light", light)):
+        for label, back in (("light", light), ("dark", dark), ("system", dark), ("light", light)):
             button.click()
             expect(button).to_have_text(f"Theme: {label}")
-            expect(body).to_have_css("background-color", colour)
+            expect(body).to_have_css("background-color", back)
         page.reload()
         expect(body).to_have_css("background-color", light)
 
@@ -404,7 +558,8 @@ class TestForAll:
         for _ in range(25):
             page.keyboard.press("Tab")
             reached.append(page.evaluate("document.activeElement.id || document.activeElement.classList[0]"))
-        order = ["theme", "pick", "block", "opacity", "sort", "show", "at-most", "search", "export", "clear", "choose"]
+        order = ["theme", "pick", "previous", "next", "block", "opacity", "export", "clear"]
+        order += ["sort", "show", "at-most", "search", "choose"]
         assert [name for name in dict.fromkeys(reached) if name in order] == order
         page.locator(".card .choose").nth(1).focus()
         page.keyboard.press("Enter")

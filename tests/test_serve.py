@@ -25,6 +25,7 @@ from PIL import Image
 pytest.importorskip("fastapi", reason="needs the serve extra")
 
 from hostile import encode, make_odd_files, photo
+from hostile_many import many_scans
 from map_model import RED, make_map_model, plain
 from moslens.score import COLUMNS, Score, Scorer
 from moslens.serve import Settings
@@ -55,7 +56,7 @@ class Slow(MapScorer):
         self.begun = 0
 
     def score(self, source: Any, *, max_pixels: int = 200_000_000) -> Score:
-        if not isinstance(source, bytes):  # how the service warms up
+        if isinstance(source, np.ndarray):  # how the service warms up
             return super().score(source, max_pixels=max_pixels)
         self.begun += 1
         assert self.go.wait(30)
@@ -249,6 +250,16 @@ class TestRefusals:
             slow.go.set()
             assert post(f"{url}/v1/score", [("a.jpg", JPEG)]).status == 200
 
+    def test_nobody_waits_nobody_works(self, scorer: Scorer) -> None:
+        endless = many_scans(20_000)  # four megabytes, half a minute of decoding
+        with served(scorer, Settings(timeout=0.5, workers=1)) as url:
+            assert post(f"{url}/v1/score", [("a.jpg", endless)]).code == "timeout"
+            start = time.monotonic()
+            wait_for(lambda: gauge(url, "moslens_pictures_in_work") == 0)
+            assert time.monotonic() - start < 5
+            assert post(f"{url}/v1/score", [("a.jpg", JPEG)]).status == 200
+            assert 'moslens_pictures_total{code="abandoned"} 1' in ask(f"{url}/metrics").body.decode()
+
 
 class TestQueue:
     def test_overload_is_refused_at_once_and_accepted_work_is_done(self, slow: Slow) -> None:
@@ -341,6 +352,12 @@ class TestPromises:
         assert (entry["status"], entry["path"], entry["client"]) == (200, "/v1/score", "127.0.0.1")
         assert entry["bytes"] > len(JPEG)
 
+    def test_a_line_of_the_log_is_short_whatever_the_address(self, url: str, caplog: pytest.LogCaptureFixture) -> None:
+        caplog.set_level(logging.INFO, "moslens.serve")
+        assert ask(f"{url}/{'a' * 50_000}").code == "not_found"
+        wait_for(lambda: any(record.fields.get("status") == 404 for record in caplog.records))
+        assert all(len(JsonLines().format(record)) < 1000 for record in caplog.records)
+
     def test_request_ids_come_back_unless_they_are_odd(self, url: str) -> None:
         assert ask(f"{url}/healthz", headers={"X-Request-ID": "abc-1"}).headers["x-request-id"] == "abc-1"
         assert ask(f"{url}/healthz", headers={"X-Request-ID": 'a"b {}'}).headers["x-request-id"] != 'a"b {}'
@@ -374,6 +391,7 @@ class TestPromises:
 
     def test_health_and_model(self, url: str, scorer: Scorer) -> None:
         health = ask(f"{url}/healthz").json()
+        assert ask(f"{url}/healthz", "HEAD").status == 200
         assert (health["status"], health["model"]) == ("ok", scorer.model_id)
         (model,) = ask(f"{url}/v1/models").json()
         assert model["sha256"] == scorer.model.card.sha256

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import http.client
+import io
 import json
 import signal
 import socket
@@ -48,6 +50,13 @@ def events(log: Path) -> list[Any]:
     return [json.loads(line) for line in log.read_text().splitlines()]
 
 
+def ask_on(connection: http.client.HTTPConnection) -> int:
+    connection.request("GET", "/healthz")
+    answer = connection.getresponse()
+    answer.read()
+    return answer.status
+
+
 class TestProcess:
     def test_it_listens_on_this_machine_alone_and_ends_well(self, tiny_model: Path, tmp_path: Path) -> None:
         with process(tmp_path / "log", "--model", tiny_model) as (running, url):
@@ -78,6 +87,34 @@ class TestProcess:
             send.join(60)
             assert running.wait(20) == 0
         assert [row["status"] for row in answers[0].json()] == ["ok"] * 12
+
+    def test_headers_that_never_end_are_ended_and_idle_connections_are_not(
+        self, tiny_model: Path, tmp_path: Path
+    ) -> None:
+        with process(tmp_path / "log", "--model", tiny_model, "--timeout", 1) as (_, url):
+            where = url.removeprefix("http://").split(":")
+            kept = http.client.HTTPConnection(where[0], int(where[1]))
+            kept.connect()
+            rests = kept.sock
+            beginnings = (b"", b"GET / HTTP/1.1\r\nHost: x\r\n", b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\nGET / HT")
+            for beginning in beginnings:
+                assert ask_on(kept) == 200
+                with socket.create_connection((where[0], int(where[1])), timeout=10) as connection:
+                    connection.sendall(beginning)
+                    start = time.monotonic()
+                    connection.settimeout(0.2)
+                    while True:
+                        try:
+                            if connection.recv(65536) == b"":
+                                break
+                        except TimeoutError:
+                            if beginning:
+                                connection.sendall(b"a")  # one more byte of a header, now and then
+                        except ConnectionError:
+                            break
+                        assert time.monotonic() - start < 3.5, "it waits for headers without end"
+            assert kept.sock is rests, "a connection that rests between two requests was closed"
+            kept.close()
 
     def test_a_port_in_use_is_one_line(self, tiny_model: Path) -> None:
         with socket.create_server(("127.0.0.1", 0)) as taken:
@@ -110,8 +147,9 @@ class TestWorkers:
         at_once, most, order = 0, 0, []
         lock = threading.Lock()
 
-        def work(source: bytes, max_pixels: int) -> bytes:
+        def work(stream: io.BytesIO, max_pixels: int) -> bytes:
             nonlocal at_once, most
+            source = stream.read()
             if source == b"large" and max_pixels <= LARGE:
                 raise ImageTooLarge("more than the cap")
             with lock:
@@ -137,7 +175,8 @@ class TestWorkers:
         assert order.index(b"small") < 4, "small pictures waited for the large ones"
 
     def test_stopping_finishes_the_queue_and_takes_nothing_more(self) -> None:
-        def work(source: bytes, max_pixels: int) -> int:
+        def work(stream: io.BytesIO, max_pixels: int) -> int:
+            source = stream.read()
             time.sleep(0.01)
             if source == b"7":
                 raise ZeroDivisionError

@@ -100,6 +100,16 @@ def test_no_command_opens_a_connection(words: tuple[str, ...], tmp_path: Path) -
     assert "a connection was tried" in blocked.stderr, "the block itself does not hold"
 
 
+@pytest.mark.parametrize("before", ["", "import moslens.quantise; "], ids=["scoring", "quantise"])
+def test_the_runtime_neither_marks_its_user_nor_reports(before: str, tmp_path: Path) -> None:
+    """onnxruntime 1.32 puts an identifier and what it will send into the cache folder as soon as it is imported."""
+    code = f"{before}import moslens; moslens.Scorer().score({str(ROOT / 'examples/photos/livec_571.jpg')!r})"
+    places = {"HOME": str(tmp_path), "XDG_CACHE_HOME": str(tmp_path / "cache"), "PYTHONDONTWRITEBYTECODE": "1"}
+    inherited = {name: value for name, value in os.environ.items() if name != "ORT_DISABLE_TELEMETRY"}
+    subprocess.run([sys.executable, "-c", code], env=inherited | places, cwd=ROOT, check=True, timeout=120)
+    assert [path for path in tmp_path.rglob("*") if path.is_file()] == []
+
+
 def test_weights_are_those_of_their_card_and_altered_ones_give_no_score(tmp_path: Path) -> None:
     for name, folder in shipped().items():
         card = Card.read(folder)

@@ -60,7 +60,7 @@ class Named(os.PathLike[str]):
         return self.name
 
 
-Source = str | bytes | os.PathLike[str] | Image.Image | Pixels
+Source = str | bytes | io.BytesIO | os.PathLike[str] | Image.Image | Pixels
 
 _BAND_PIXELS = 1 << 20
 _ORIENTATION = 0x0112
@@ -98,9 +98,9 @@ class Picture:
 def load(source: Source, *, working_size: int | None = 512, max_pixels: int = DEFAULT_MAX_PIXELS) -> Picture:
     """Decode a picture and put it on the working size (``views.fit``; None keeps the size).
 
-    ``source`` is a path, the bytes of a file (also ``Named``), a PIL image (its current frame) or an h x w x 3 uint8
-    RGB array, which comes back uncopied if it fits. Raises an ImageError, with the path where there is one:
-    UnreadableImage, EmptyImage, NotAnImage, TruncatedImage, CorruptImage, UnsupportedImage, and by the header
+    ``source`` is a path, the bytes of a file (also ``Named`` or ``io.BytesIO``), a PIL image (its current frame) or an
+    h x w x 3 uint8 RGB array, which comes back uncopied if it fits. Raises an ImageError, with the path where there is
+    one: UnreadableImage, EmptyImage, NotAnImage, TruncatedImage, CorruptImage, UnsupportedImage, and by the header
     alone ImageTooSmall for a side below 32 px and ImageTooLarge above ``max_pixels``.
     """
     if isinstance(source, np.ndarray):
@@ -211,6 +211,10 @@ def _opened(source: Source) -> Iterator[IO[bytes]]:
         if not data:
             raise EmptyImage("no bytes")
         yield io.BytesIO(data)
+    elif isinstance(source, io.BytesIO):
+        if not source.getbuffer().nbytes:
+            raise EmptyImage("no bytes")
+        yield source
     elif isinstance(source, str | os.PathLike):
         with _regular_file(source) as stream:
             yield stream

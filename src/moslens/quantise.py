@@ -20,7 +20,6 @@ import numpy as np
 import onnx
 from numpy.typing import NDArray
 from onnx import helper, numpy_helper
-from onnxruntime.quantization import QuantType
 
 from moslens import views
 from moslens.blocks import BlockDegradation
@@ -31,7 +30,7 @@ from moslens.errors import ModelError
 from moslens.image import load
 from moslens.metrics import srcc
 from moslens.ordered import ordered
-from moslens.runtime import ID_DIGITS, Card, Model, available_cores
+from moslens.runtime import ID_DIGITS, Card, Model, available_cores, import_onnxruntime
 
 PICTURES = 64
 MANY_TOKENS = 64
@@ -85,7 +84,8 @@ def calibration_windows(pool: Path, pictures: int, working_size: int) -> Iterato
 
 def quantise_graph(path: Path, windows: Sequence[NDArray[np.uint8]]) -> bytes:
     """The ONNX file ``path`` with its heavy layers in int8, ranges set by the ``windows``."""
-    from onnxruntime.quantization import CalibrationDataReader, QuantFormat, quantize_static
+    import_onnxruntime()
+    from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantType, quantize_static
     from onnxruntime.quantization.shape_inference import quant_pre_process
 
     class Reader(CalibrationDataReader):  # type: ignore[misc]
@@ -151,6 +151,8 @@ def weight_scales(model: onnx.ModelProto, nodes: Sequence[str]) -> dict[str, lis
     alone 127. Seven bits would see to that as well, at the cost of half the precision; few channels have their largest
     weights side by side. Depthwise weights, one input a channel, go into no such sum.
     """
+    from onnxruntime.quantization import QuantType
+
     constants = {tensor.name: tensor for tensor in model.graph.initializer}
     scales: dict[str, list[dict[str, Any]]] = {}
     for node in model.graph.node:
@@ -205,8 +207,7 @@ def integer_pixels(model: onnx.ModelProto) -> IntegerPixels | None:
     What rounding the zero point shifts goes into the bias of the convolution. That is exact but for its padding, which
     is then the nearest grey instead of the mean.
     """
-    import onnxruntime as ort
-
+    ort = import_onnxruntime()
     graph = model.graph
     conv = next(node for node in graph.node if node.op_type == "Conv")
     constants = {tensor.name: tensor for tensor in graph.initializer}

@@ -167,8 +167,7 @@ class Model:
         """Open the model in ``folder``. Raises ModelError where it is missing, broken or altered."""
         self.card = Card.read(folder)
         weights = self.card.verified_weights()
-        import onnxruntime as ort
-
+        ort = import_onnxruntime()
         options = ort.SessionOptions()
         options.intra_op_num_threads = 1
         options.inter_op_num_threads = 1
@@ -192,6 +191,19 @@ class Model:
         """The named outputs for one window uint8 [224, 224, 3], each without its leading axis of one."""
         results = self._session.run(list(outputs), {"windows": window[None]}, self._run_options)
         return [result[0] for result in results]
+
+
+def import_onnxruntime() -> Any:
+    """The module, with its usage reports off.
+
+    From 1.32 on they write an identifier and a database into the user's cache when it is imported, and send them home;
+    only the environment is looked at in time. Where the program has imported it before, sending is stopped.
+    """
+    os.environ["ORT_DISABLE_TELEMETRY"] = "1"
+    import onnxruntime
+
+    onnxruntime.disable_telemetry_events()
+    return onnxruntime
 
 
 def available_cores() -> int:

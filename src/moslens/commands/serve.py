@@ -15,6 +15,7 @@ from moslens.errors import ConfigError
 from moslens.score import Scorer
 from moslens.serve import logs
 from moslens.serve.app import create_app
+from moslens.serve.protocol import prompt
 from moslens.serve.settings import MEGABYTE, Settings
 
 BACKLOG = 2048
@@ -62,7 +63,7 @@ def run(
         typer.echo(f"moslens: open {url} in a browser; Ctrl-C ends", err=True)
     config = uvicorn.Config(
         app,
-        http="h11",
+        http=prompt(timeout),
         ws="none",
         log_config=None,
         access_log=False,

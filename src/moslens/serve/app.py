@@ -70,10 +70,10 @@ class Service:
             self.scorer.score(grey)
             self.workers.pace = time.perf_counter() - start
 
-    def score_one(self, source: bytes, max_pixels: int) -> Score:
+    def score_one(self, source: io.BytesIO, max_pixels: int) -> Score:
         return self.scorer.score(source, max_pixels=max_pixels)
 
-    def explain_one(self, source: bytes, max_pixels: int) -> dict[str, Any]:
+    def explain_one(self, source: io.BytesIO, max_pixels: int) -> dict[str, Any]:
         """The explain JSON with the overlay as a data URL."""
         found = self.scorer.explain(source, max_pixels=max_pixels)
         file = io.BytesIO()
@@ -260,6 +260,8 @@ def _add_routes(app: FastAPI, service: Service) -> None:
     async def healthz() -> Response:
         waiting = service.workers.waiting
         return Json({"status": "ok", "model": service.scorer.model_id, "version": __version__, "waiting": waiting})
+
+    app.add_api_route("/healthz", healthz, methods=["HEAD"], include_in_schema=False)  # as many monitors ask
 
     @app.get(
         "/metrics",

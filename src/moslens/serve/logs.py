@@ -36,3 +36,4 @@ def set_up(level: int = logging.INFO) -> None:
     handler.setFormatter(JsonLines())
     logging.basicConfig(level=logging.WARNING, handlers=[handler], force=True)
     logger.setLevel(level)
+    logging.getLogger("python_multipart").setLevel(logging.ERROR)  # a broken form has its line: code bad_multipart

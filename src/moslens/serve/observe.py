@@ -12,6 +12,7 @@ from moslens.serve.metrics import Metrics
 from moslens.serve.refusal import Json, error_body
 
 CLIENT_GONE = 499
+LOGGED_PATH = 200
 SAFE_ID = re.compile(rb"[A-Za-z0-9._-]{1,64}")
 HEADERS = (
     (b"x-content-type-options", b"nosniff"),
@@ -52,7 +53,8 @@ class Observe:
         try:
             await self.app(scope, count, add_headers)
         except Exception as error:
-            event("fault", logging.ERROR, error=error, id=request_id.decode(), path=scope["path"])
+            path = scope["path"][:LOGGED_PATH]
+            event("fault", logging.ERROR, error=error, id=request_id.decode(), path=path)
             if not status:
                 body = error_body("internal", f"a fault of the service; its log has it under {request_id.decode()}")
                 await Json(body, 500)(scope, receive, add_headers)
@@ -68,7 +70,7 @@ class Observe:
             id=request_id.decode(),
             client=(scope.get("client") or ("", 0))[0],
             method=scope["method"],
-            path=scope["path"],
+            path=scope["path"][:LOGGED_PATH],
             status=status,
             seconds=round(seconds, 4),
             bytes=received,

@@ -7,18 +7,22 @@ hold up one with a single picture. They are not put into one run of the network:
 
 Large pictures take memory by the hundred megabytes. A worker that meets one by its header puts it aside, and at most
 one of them is in work at a time.
+
+A small file can ask for minutes of decoding. The decoder is given its bytes by a stream that ends it as soon as nobody
+waits for the answer, so the time limit of a request also bounds what it costs.
 """
 
 import asyncio
+import io
 import threading
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from moslens.errors import ImageTooLarge
+from moslens.errors import ImageError, ImageTooLarge
 
-Work = Callable[[bytes, int], Any]
+Work = Callable[[io.BytesIO, int], Any]
 Observe = Callable[[float, Any], None]
 
 LARGE = 30_000_000
@@ -26,6 +30,12 @@ LARGE = 30_000_000
 
 class Busy(Exception):
     """More pictures wait than the queue takes."""
+
+
+class Abandoned(ImageError):
+    """The request of a picture ended before its decoding did. Counted, and told to nobody."""
+
+    code = "abandoned"
 
 
 class Job:
@@ -45,6 +55,19 @@ class Job:
         self._left -= 1
         if self._left == 0 and not self.done.done():
             self.done.set_result(self._outcomes)
+
+
+class Waited(io.BytesIO):
+    """The bytes of a picture for as long as somebody waits for it; then ``read`` raises Abandoned."""
+
+    def __init__(self, data: bytes, job: Job) -> None:
+        super().__init__(data)
+        self._job = job
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        if self._job.done.cancelled():
+            raise Abandoned("nobody waits for it any more")
+        return super().read(size)
 
 
 class Workers:
@@ -141,7 +164,7 @@ class Workers:
             start = time.perf_counter()
             outcome: Any
             try:
-                outcome = job.work(source, self.max_pixels if large else min(self.max_pixels, LARGE))
+                outcome = job.work(Waited(source, job), self.max_pixels if large else min(self.max_pixels, LARGE))
             except Exception as error:
                 outcome = error
             aside = isinstance(outcome, ImageTooLarge) and not large and self.max_pixels > LARGE

@@ -33,6 +33,11 @@ async function ask(address, options) {
 
 // A busy server says when to come back, and is asked again then.
 async function send(address, file, signal) {
+  try {
+    await file.slice(0, 1).arrayBuffer(); // fetch would blame the connection
+  } catch {
+    throw new Refused("unreadable", "the browser cannot read this file; is it a folder, or has it changed?");
+  }
   const body = new FormData();
   body.append("file", file, file.name);
   for (let left = TRIES; ; left -= 1) {

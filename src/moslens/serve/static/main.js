@@ -33,6 +33,12 @@ function add(files) {
   say(fresh.length === 1 ? `Scoring ${fresh[0].name}` : `Scoring ${fresh.length} photos`);
   arrange(items);
   if (chosen === null) choose(items[0], false);
+  showTools();
+}
+
+// Nothing to sort, filter or turn over while there is one photo.
+function showTools() {
+  byId("tools").hidden = byId("turn").hidden = items.length < 2;
 }
 
 async function process(item) {
@@ -72,6 +78,12 @@ function choose(item, scroll = true) {
   if (scroll) byId("viewer").scrollIntoView({ block: "nearest" });
 }
 
+// The one before or after in the list as it is sorted and filtered; around its ends.
+function turn(step) {
+  const wanted = arrange(items);
+  if (wanted.length > 0) choose(wanted.at((wanted.indexOf(chosen) + step) % wanted.length));
+}
+
 function forget(item) {
   item.removed = true;
   item.abort.abort();
@@ -86,6 +98,7 @@ function remove(item) {
   arrange(items);
   if (item === chosen) choose(items[0] ?? null, false);
   byId("panes").hidden = items.length === 0;
+  showTools();
   say(`Removed ${item.file.name}`);
 }
 
@@ -137,6 +150,8 @@ document.addEventListener("drop", (event) => {
 });
 
 for (const id of ["sort", "show", "at-most", "search"]) byId(id).addEventListener("input", () => arrange(items));
+byId("previous").addEventListener("click", () => turn(-1));
+byId("next").addEventListener("click", () => turn(1));
 byId("export").addEventListener("click", exportCsv);
 byId("clear").addEventListener("click", clear);
 

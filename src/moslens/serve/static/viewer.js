@@ -1,13 +1,14 @@
-// The chosen photo: its score and interval, the map over it, and what is wrong in each region.
+// The chosen photo: its score and interval, what is wrong with it, and the map over it.
 
 import { explain } from "./api.js";
-import { byId, make, place, setBar } from "./dom.js";
-import { fault, range, region, summary } from "./words.js";
+import { byId, make, place as style, setBar } from "./dom.js";
+import { drawMap, mark, removeMap } from "./map.js";
+import { fault, place, range, story, summary, whole, word } from "./words.js";
 
+const NO_MAP = "The model served here scores the photo as a whole; it does not say where.";
 const photo = byId("photo");
 const overlay = byId("overlay");
 const stage = byId("stage");
-const blocks = byId("blocks");
 
 let shown = null; // the item in view
 let address = null;
@@ -23,49 +24,58 @@ export function show(item) {
   shown = item;
   if (item === null) return;
   byId("viewer-name").textContent = item.file.name;
-  showScore(item);
   if (changed) {
     showPhoto(item);
     clearMap();
   }
+  showScore(item);
   if (item.row?.status === "ok" && !item.map && !item.asked) ask(item);
-  if (changed && item.map) showMap(item.map);
+  if (changed && item.map) showMap(item);
 }
 
 function showScore(item) {
   const row = item.row;
   const good = row?.status === "ok";
-  byId("interval").hidden = !good;
-  byId("verdict").textContent = good ? summary(row) : item.error ? "No score" : "Scoring";
+  byId("gauge").hidden = !good;
+  const verdict = good ? [make("span", { className: "number", textContent: whole(row.score) }), ` of 100, ${word(row.score)}`] : [item.error ? "No score" : "Scoring\u2026"];
+  byId("verdict").replaceChildren(...verdict);
   byId("meaning").textContent = good ? `90 % range: ${range(row)}. ${row.width} x ${row.height} pixels.` : (item.error ?? "");
   if (good) {
     byId("interval").setAttribute("aria-label", `Score ${summary(row)}; 90 % range ${range(row)}`);
     setBar(byId("interval"), row);
   }
-  showFaults(good ? row.distortions : []);
+  showFaults(item);
 }
 
-function showFaults(distortions) {
-  byId("faults").replaceChildren(
-    ...distortions.map((each) => {
-      const button = make("button", { type: "button", textContent: fault(each) });
-      button.setAttribute("aria-pressed", "false");
-      button.dataset.kind = each.kind;
-      button.addEventListener("click", () => press(button));
-      return button;
-    }),
-  );
+function showFaults(item) {
+  const row = item.row?.status === "ok" ? item.row : null;
+  const map = item.map;
+  const where = (kind) => map && place(map.grid.blocks.filter((block) => block.kind === kind), map.width, map.height);
+  byId("story").textContent = row ? story(row, where) : "";
+  const found = row?.distortions ?? [];
+  const buttons = [...byId("faults").children];
+  // once the map is there the same faults only get their places: replacing their buttons would drop the focus
+  if (buttons.length !== found.length || buttons.some((button, at) => button.dataset.kind !== found[at].kind))
+    byId("faults").replaceChildren(...found.map(makeFault));
+  found.forEach((each, at) => {
+    byId("faults").children[at].textContent = fault(each, where(each.kind));
+  });
 }
+
+function makeFault({ kind, severity }) {
+  const button = make("button", { type: "button", title: `${kind}, severity ${severity.toFixed(1)} of 5` });
+  button.setAttribute("aria-pressed", "false");
+  button.dataset.kind = kind;
+  button.addEventListener("click", () => press(button));
+  return button;
+}
+
+const pressedKind = () => byId("faults").querySelector("[aria-pressed=true]")?.dataset.kind;
 
 function press(button) {
   const on = button.getAttribute("aria-pressed") !== "true";
   for (const other of byId("faults").children) other.setAttribute("aria-pressed", String(on && other === button));
-  markRegions();
-}
-
-function markRegions() {
-  const kind = byId("faults").querySelector("[aria-pressed=true]")?.dataset.kind;
-  for (const block of blocks.children) block.classList.toggle("marked", kind !== undefined && block.dataset.kind === kind);
+  mark(pressedKind());
 }
 
 function showPhoto(item) {
@@ -73,25 +83,40 @@ function showPhoto(item) {
   address = URL.createObjectURL(item.file);
   stage.classList.remove("alone");
   byId("no-preview").hidden = true;
+  byId("faults").replaceChildren();
   photo.hidden = false;
   photo.alt = `The photo ${item.file.name}`;
   photo.src = address;
 }
 
+photo.addEventListener("load", () => style(stage, { "--ratio": String(photo.naturalWidth / photo.naturalHeight) }));
 photo.addEventListener("error", () => {
   photo.hidden = true;
   stage.classList.add("alone");
-  byId("no-preview").hidden = !overlay.hidden;
+  byId("no-preview").hidden = Boolean(shown?.map);
+  showOverlay();
 });
+
+// Where the browser cannot decode the photo, the drawing that the service made stands in for photo and map.
+function showOverlay() {
+  const needed = stage.classList.contains("alone") && Boolean(shown?.map);
+  overlay.hidden = !needed;
+  byId("map-slider").hidden = needed;
+  if (!needed) return;
+  overlay.src = shown.map.overlay;
+  overlay.alt = photo.alt;
+  style(stage, { "--ratio": String(shown.map.width / shown.map.height) });
+}
 
 function clearMap() {
   asking.abort();
   overlay.hidden = true;
   overlay.removeAttribute("src");
-  blocks.replaceChildren();
+  removeMap();
+  stage.classList.remove("mapped");
   byId("region").textContent = "";
   byId("map-control").hidden = true;
-  byId("map-note").textContent = maps ? "" : "The model served here scores the photo as a whole; it does not say where.";
+  byId("map-note").textContent = maps ? "" : NO_MAP;
 }
 
 async function ask(item) {
@@ -99,74 +124,35 @@ async function ask(item) {
   asking.abort();
   asking = new AbortController();
   item.asked = true;
-  byId("map-note").textContent = "Looking where";
+  byId("map-note").textContent = "Looking where\u2026";
   try {
     item.map = await explain(item.file, asking.signal);
-    if (item === shown) showMap(item.map);
+    if (item === shown) showMap(item);
   } catch (error) {
     item.asked = false;
     if (error.name === "AbortError") return;
     if (error.code === "no_map") maps = false;
-    if (item === shown) byId("map-note").textContent = maps ? `No map: ${error.message}` : "The model served here scores the photo as a whole; it does not say where.";
+    if (item === shown) byId("map-note").textContent = maps ? `No map: ${error.message}` : NO_MAP;
   }
 }
 
-function showMap(map) {
-  overlay.src = map.overlay;
-  overlay.hidden = false;
+function showMap(item) {
+  drawMap(item.map, item.row?.worst_block);
+  stage.classList.add("mapped");
   byId("no-preview").hidden = true;
   byId("map-control").hidden = false;
   byId("map-note").textContent = "";
-  byId("region").textContent = "Point at a region, tap it or move with the arrow keys to see what is wrong there.";
-  const { columns } = map.grid;
-  blocks.replaceChildren(...map.grid.blocks.map((block, index) => makeBlock(map, block, index, columns)));
-  markRegions();
-  setOpacity();
+  byId("region").textContent = "Point at a part, tap it or move with the arrow keys to see what is wrong there.";
+  showOverlay();
+  showFaults(item);
+  mark(pressedKind());
+  setStrength();
 }
 
-function makeBlock(map, block, index, columns) {
-  const button = make("button", { type: "button", className: "block", tabIndex: index === 0 ? 0 : -1 });
-  const across = (value) => `${(100 * value) / map.width}%`;
-  const down = (value) => `${(100 * value) / map.height}%`;
-  place(button, { left: across(block.x), top: down(block.y), width: across(block.width), height: down(block.height) });
-  button.dataset.kind = block.kind ?? "";
-  const where = `Row ${Math.floor(index / columns) + 1}, column ${(index % columns) + 1}`;
-  button.setAttribute("aria-label", `${where}: ${region(block)}`);
-  const activate = () => {
-    for (const other of blocks.children) other.classList.toggle("active", other === button);
-    byId("region").textContent = `${where}: ${region(block)}`;
-  };
-  button.addEventListener("pointerenter", activate);
-  button.addEventListener("focus", activate);
-  button.addEventListener("click", activate);
-  button.addEventListener("keydown", (event) => move(event, index, columns));
-  return button;
-}
-
-function move(event, index, columns) {
-  const column = index % columns;
-  const last = blocks.children.length - 1;
-  const target = {
-    ArrowLeft: column > 0 ? index - 1 : index,
-    ArrowRight: column < columns - 1 ? index + 1 : index,
-    ArrowUp: index - columns,
-    ArrowDown: index + columns,
-    Home: 0,
-    End: last,
-  }[event.key];
-  if (target === undefined) return;
-  event.preventDefault();
-  if (target < 0 || target > last) return;
-  blocks.children[index].tabIndex = -1;
-  blocks.children[target].tabIndex = 0;
-  blocks.children[target].focus();
-}
-
-function setOpacity() {
+function setStrength() {
   const value = byId("opacity").value;
-  place(overlay, { opacity: String(stage.classList.contains("alone") ? 1 : value / 100) });
+  style(stage, { "--map": String(value / 100) });
   byId("opacity").setAttribute("aria-valuetext", `${value} %`);
 }
 
-byId("opacity").addEventListener("input", setOpacity);
-
+byId("opacity").addEventListener("input", setStrength);
