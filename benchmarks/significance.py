@@ -3,8 +3,8 @@
     python benchmarks/significance.py
 
 Simulated data sets whose true figures are known in closed form; prints two tables and writes
-``results/statistics.json``. Opinion scores are normal; a prediction is the score plus noise, of which a part is shared by all pictures of a
-reference where there are references.
+``results/statistics.json``. Opinion scores are normal; a prediction is the score plus noise, of which a part is shared
+by all pictures of a reference where there are references.
 
 - *coverage*: how often the 95 % bootstrap interval of one split holds the true SRCC or PLCC.
 - *size*: how often a paired test at 5 % finds a difference on ten 80/20 splits of 1,162 pictures between two models

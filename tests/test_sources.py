@@ -187,7 +187,7 @@ def test_a_run_keeps_its_validation_share_and_fraction(photos, tmp_path):
 def test_what_a_run_left_out_of_training_is_in_the_protocol(photos, tmp_path):
     whole = open_source(str(make_run(tmp_path / "whole", 3))).protocol(photos)
     part = open_source(str(make_run(tmp_path / "part", 3, validation=0.25, fraction=0.4))).protocol(photos)
-    assert part == f"{whole}; 25% of the training part held out for validation; 40% of the training groups used"
+    assert part == f"{whole}; 25 % of the training part held out for validation; 40 % of the training groups used"
 
 
 def test_missing_splits_and_runs_trained_otherwise_are_said(photos, tmp_path):

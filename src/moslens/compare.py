@@ -177,7 +177,7 @@ def compare_on_dataset(
     ]
     mos = [np.array([dataset.samples[i].mos for i in parts[0][seed].indices]) for seed in shared]
     groups = [[dataset.samples[i].group for i in parts[0][seed].indices] for seed in shared]
-    quality = _quality(shared, *predicted, mos, groups, len(dataset.samples), rng, draws)
+    quality = _quality(shared, predicted[0], predicted[1], mos, groups, len(dataset.samples), rng, draws)
     by_picture: dict[int, list[tuple[float, float]]] = {}
     for seed, one, two in zip(shared, *predicted, strict=True):
         for i, a, b in zip(parts[0][seed].indices, one, two, strict=True):

@@ -95,8 +95,8 @@ class RunSource:
         """What the runs left out of the training part, since their figures are not those of whole training parts."""
         data = self.config["data"]
         held, fraction = data.get("validation", 0.0), data.get("fraction", 1.0)
-        words = f"; {held:.0%} of the training part held out for validation" if held > 0 else ""
-        return words + (f"; {fraction:.0%} of the training groups used" if fraction < 1 else "")
+        words = f"; {100 * held:.0f} % of the training part held out for validation" if held > 0 else ""
+        return words + (f"; {100 * fraction:.0f} % of the training groups used" if fraction < 1 else "")
 
     def warnings(self, dataset: Dataset, seeds: Sequence[int]) -> list[str]:
         found = []
@@ -127,19 +127,18 @@ class RunSource:
 
 
 def _differing(first: Mapping[str, Any], other: Mapping[str, Any]) -> set[str]:
-    """Settings of two runs that differ, apart from the split, the seed and where files lie."""
-    free = {"seed", "data.split", "data.root", "data.workers", "checkpoint_every"}
-    flat = [
-        {
-            f"{name}.{key}": inner
-            for name, value in one.items()
-            if isinstance(value, Mapping)
-            for key, inner in value.items()
-        }
-        | {name: value for name, value in one.items() if not isinstance(value, Mapping)}
-        for one in (first, other)
-    ]
-    return {key for key in flat[0].keys() | flat[1].keys() if flat[0].get(key) != flat[1].get(key)} - free
+    """Settings of two runs that differ, apart from the split, the seed, and where and how files are read."""
+    one, two = _flat(first), _flat(other)
+    differing = {key for key in one.keys() | two.keys() if one.get(key) != two.get(key)}
+    free = ("seed", "split", "root", "bank", "workers", "checkpoint_every")
+    return {key for key in differing if key.rpartition(".")[2] not in free}
+
+
+def _flat(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for key, value in config.items():
+        found |= _flat(value, f"{prefix}{key}.") if isinstance(value, Mapping) else {f"{prefix}{key}": value}
+    return found
 
 
 def _run_config(folder: Path) -> dict[str, Any]:
