@@ -267,6 +267,21 @@ def model_card() -> str:
     return "\n".join(lines).rstrip()
 
 
+def significance() -> str:
+    """How often intervals hold the true figure, and how often paired tests find a difference that is not there."""
+    path = RESULTS / "statistics.json"
+    if not path.is_file():
+        return ""
+    record = json.loads(path.read_text("utf-8"))
+    lines = ["| pictures of a split | interval holds SRCC | interval holds PLCC |", "|---|---|---|"]
+    lines += [f"| {name} | {row['srcc']:.1%} | {row['plcc']:.1%} |" for name, row in record["coverage"].items()]
+    tests = list(next(iter(record["size"].values())))
+    lines += ["", f"| equally good models | {' | '.join(tests)} |", "|---" * (len(tests) + 1) + "|"]
+    for name, row in record["size"].items():
+        lines.append(f"| {name} | {' | '.join(f'{row[test]:.1%}' for test in tests)} |")
+    return "\n".join([*lines, "", f"{record['protocol'].capitalize()}; `results/{path.name}`."])
+
+
 TABLES: dict[str, dict[str, Callable[[], str]]] = {
     "explain.md": {"explain": explain},
     "../README.md": {"livec": livec},
@@ -274,7 +289,7 @@ TABLES: dict[str, dict[str, Callable[[], str]]] = {
     "model-card.md": {"model-card": model_card},
     "reliability.md": {"tried": tried, "found": found},
     "severity.md": {"severity": severity},
-    "evaluation.md": {"heterogeneity": heterogeneity, "published": published},
+    "evaluation.md": {"significance": significance, "heterogeneity": heterogeneity, "published": published},
     "datasets.md": {"datasets": datasets, "open-questions": open_questions},
 }
 

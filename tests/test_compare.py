@@ -1,7 +1,9 @@
 """Two sources on the same pictures: changes, ranks, tests against people, bounds and exit codes."""
 
 import json
+import math
 import shutil
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -12,7 +14,7 @@ from moslens.cli import main
 from moslens.compare import Bounds, compare_on_dataset, compare_pictures
 from moslens.data.sets import load_dataset
 from moslens.errors import ConfigError
-from moslens.sources import RunSource, TableSource, open_source
+from moslens.sources import Part, RunSource, TableSource, open_source
 
 
 @pytest.fixture
@@ -61,6 +63,52 @@ def test_the_better_model_wins_on_a_data_set(tables):
     swapped = compare_on_dataset(*reversed(sources), dataset, range(10), np.random.default_rng(0), draws=100)
     assert swapped.quality.loss == pytest.approx(-quality.loss)
     assert swapped.quality.sign.wins == 10
+
+
+def test_splits_that_share_pictures_are_no_new_evidence(tables):
+    """Ten copies of one test part say what one says: the interval is not the square root of ten narrower."""
+    folder, _ = tables
+    dataset = load_dataset(str(folder / "set.csv"))
+    sources = [TableSource(folder / f"{name}.csv") for name in ("close", "far")]
+    part = Part(0, tuple(range(100)), "all")
+
+    def width(copies):
+        for source in sources:
+            source.parts = lambda dataset, seeds: [replace(part, seed=k) for k in range(copies)]
+        found = compare_on_dataset(*sources, dataset, range(copies), np.random.default_rng(0), draws=300).quality
+        assert math.isnan(found.t.p)  # no picture was left to train on
+        return found.bootstrap.high - found.bootstrap.low
+
+    assert width(10) == pytest.approx(width(1), rel=0.2)
+
+
+def test_pictures_of_one_reference_are_drawn_together(tables):
+    """Ten pictures a reference that agree but for a trace are ten pieces of evidence, not a hundred."""
+    folder, columns = tables
+    rng = np.random.default_rng(2)
+    copies = {name: np.repeat(values[::10], 10) + rng.normal(0, 0.01, 100) for name, values in columns.items()}
+    for name in ("close", "far"):
+        rows = [f"{i:03}.png,{value:.4f}" for i, value in enumerate(copies[name])]
+        (folder / f"{name}.csv").write_text("\n".join(["image,prediction", *rows]))
+    widths = {}
+    for label, groups in (("alone", range(100)), ("together", np.repeat(np.arange(10), 10))):
+        rows = [f"{i:03}.png,{copies['set'][i].clip(0, 100):.4f},r{g}" for i, g in enumerate(groups)]
+        (folder / f"{label}.csv").write_text("\n".join(["image,mos,reference", *rows]))
+        dataset = load_dataset(str(folder / f"{label}.csv"))
+        sources = [TableSource(folder / f"{name}.csv") for name in ("close", "far")]
+        for source in sources:
+            source.parts = lambda dataset, seeds: [Part(0, tuple(range(100)), "all")]
+        found = compare_on_dataset(*sources, dataset, [0], np.random.default_rng(0), draws=200)
+        widths[label] = found.quality.bootstrap.high - found.quality.bootstrap.low
+    assert widths["together"] > 1.5 * widths["alone"]
+
+
+def test_predictions_that_rank_nothing_are_refused_in_words(tables):
+    folder, _ = tables
+    (folder / "far.csv").write_text("\n".join(["image,prediction", *(f"{i:03}.png,5" for i in range(100))]))
+    sources = [TableSource(folder / f"{name}.csv") for name in ("close", "far")]
+    with pytest.raises(ConfigError, match="split 3: predictions or scores are all the same"):
+        compare_on_dataset(*sources, load_dataset(str(folder / "set.csv")), [3], np.random.default_rng(0))
 
 
 def test_bounds_name_what_is_passed(tables):
@@ -132,14 +180,19 @@ def test_exit_code_guards_a_ci(tables, capsys, monkeypatch):
     monkeypatch.chdir(folder)
     data = ["close.csv", "far.csv", "--dataset", "set.csv", "--splits", "0-2", "--top", "2"]
     code, out, err = run([*data, "--max-loss", "0.9"], capsys)
-    assert (code, err) == (0, "")
+    assert code == 0
+    assert [line.partition(":")[0] for line in err.splitlines()] == ["note", "note"]
     record = json.loads(out)
     assert record["broken"] == []
+    assert [text.partition(":")[0] for text in record["warnings"]] == ["close.csv", "far.csv"]
+    assert record["quality"]["t"]["p"] < 0.01
     assert len(record["moved"]) == 2
     code, out, err = run([*data, "--max-loss", "0.01", "--format", "table"], capsys)
     assert code == 1
     assert "loss of SRCC against opinion scores is" in err
-    assert "sign test" in out
+    assert "far.csv better in 0 splits, worse in 3: corrected t-test p" in out
+    assert "sign test p 0.25" in out
+    assert "far.csv against opinion scores, median of 3 splits" in out
 
 
 def test_pictures_from_the_command_line(photo_folder, tiny_model, capsys):

@@ -63,6 +63,9 @@ def test_a_csv_is_checked_too(tmp_path, capsys):
     code, out, _ = run(["check", str(tmp_path / "bad.csv")], capsys)
     assert code == 1
     assert "row 2, column mos: 500 is outside 0..100" in out
+    assert run(["check", str(tmp_path / "bad.csv"), "--mos-range", "1:500"], capsys)[0] == 0
+    code, out, _ = run(["check", str(tmp_path / "good.csv"), "--mos-range", "1:4"], capsys)
+    assert (code, "column mos: 5 is outside 1..4" in out) == (1, True)
 
 
 @pytest.mark.parametrize(

@@ -55,6 +55,22 @@ def test_readme_shows_every_split_of_its_file(tables, tmp_path, monkeypatch):
     assert lines[3] == "| moslens quality-only, lite, PLCC | **0.890** | 0.900 | 0.890 | 0.880 |"
 
 
+def test_statistics_are_shown_as_shares(tables, tmp_path, monkeypatch):
+    record = {
+        "protocol": "600 simulated sets",
+        "coverage": {"232 pictures": {"srcc": 0.951, "plcc": 0.94}},
+        "size": {"one model each": {"paired bootstrap": 0.048, "sign test": 0.15}},
+    }
+    monkeypatch.setattr(tables, "RESULTS", tmp_path)
+    assert tables.significance() == ""
+    (tmp_path / "statistics.json").write_text(json.dumps(record))
+    lines = tables.significance().splitlines()
+    assert lines[2] == "| 232 pictures | 95.1% | 94.0% |"
+    assert lines[4] == "| equally good models | paired bootstrap | sign test |"
+    assert lines[6] == "| one model each | 4.8% | 15.0% |"
+    assert lines[-1] == "600 simulated sets; `results/statistics.json`."
+
+
 def test_severity_rows_say_what_fails(tables, tmp_path, monkeypatch):
     row = {"group": "blur", "monotone": True, "top_below_clean": 0.5, "mean_score": [70, 60, 61, 50, 40, 30.04]}
     record = {

@@ -183,6 +183,8 @@ def test_the_report_needs_nothing_beside_it(measured):
 
     assert max(Image.open(io.BytesIO(base64.b64decode(jpegs[0].partition(",")[2]))).size) <= 200
     assert sum(source.startswith("data:image/svg") for source in links.sources) == 3
+    assert "Median of 3 splits" in links.text
+    assert "compare a range between models" in links.text
     figure = f"{np.median([one.figures['srcc'] for one in measured.splits]):.3f}"
     assert figure in links.text
     for miss in measured.worst:
@@ -239,6 +241,7 @@ def test_the_command_writes_both_reports_and_a_table(synthetic, capsys, monkeypa
     assert [split["seed"] for split in read["splits"]] == [0, 3, 4]
     assert re.search(rf"median +{read['median']['srcc']:.4f} ", out)
     assert "not known here" in err
+    assert "wrote r/toy.json and r/toy.html" in err
 
 
 def test_several_data_sets_are_shown_together(synthetic, capsys, monkeypatch):

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from moslens.metrics import MetricError, plcc, srcc
-from moslens.significance import bootstrap_interval, paired_bootstrap, sign_test
+from moslens.significance import bootstrap_interval, corrected_t_test, paired_bootstrap, sign_test
 
 
 def test_bootstrap_interval_covers_and_repeats():
@@ -35,6 +35,35 @@ def test_bootstrap_over_groups_is_wider_when_groups_are_copies():
     assert kept.high - kept.low > 2 * (free.high - free.low)
     with pytest.raises(MetricError, match="2 groups"):
         bootstrap_interval(plcc, x, y, rng, groups=[1, 2])
+
+
+def test_few_groups_widen_the_interval_as_students_t_does():
+    rng = np.random.default_rng(7)
+    values = rng.normal(size=6)
+
+    def mean(x, y):
+        return float(x.mean())
+
+    found = bootstrap_interval(mean, values, values, np.random.default_rng(0), draws=20_000)
+    half = stats.t.ppf(0.975, 5) * values.std(ddof=1) / math.sqrt(6)
+    assert (found.high - found.low) / 2 == pytest.approx(half, rel=0.15)  # a plain percentile interval: 0.66 of it
+    one = bootstrap_interval(mean, values, values, np.random.default_rng(0), draws=50, groups=["same"] * 6)
+    assert math.isnan(one.low)
+
+
+def test_corrected_t_test_against_its_formula_and_scipy():
+    rng = np.random.default_rng(8)
+    a, b = rng.normal(0.02, 0.02, 10), rng.normal(0, 0.02, 10)
+    assert corrected_t_test(a, b, 0.0).p == pytest.approx(stats.ttest_rel(a, b).pvalue, rel=1e-9)
+    gaps = a - b
+    t = gaps.mean() / math.sqrt((1 / 10 + 0.25) * gaps.var(ddof=1))
+    found = corrected_t_test(a, b, 0.25)
+    assert found.difference == pytest.approx(gaps.mean())
+    assert found.p == pytest.approx(2 * stats.t.sf(abs(t), 9), rel=1e-9)
+    assert corrected_t_test(a, a, 0.25).p == 1
+    assert corrected_t_test([2.0, 3.0], [1.0, 2.0], 0.25).p == 0
+    assert math.isnan(corrected_t_test([1.0], [2.0], 0.25).p)
+    assert math.isnan(corrected_t_test(a, b, math.inf).p)
 
 
 def test_bootstrap_of_an_undefined_metric_is_nan():
@@ -69,3 +98,20 @@ def test_paired_bootstrap_sees_a_real_difference_and_no_false_one():
     assert (none.difference, none.low, none.high, none.p) == (0, 0, 0, 1)
     with pytest.raises(MetricError, match="splits"):
         paired_bootstrap(srcc, good, bad[:2], target, rng)
+    with pytest.raises(MetricError, match=r"groups of \[200\] pictures for splits of \[200, 200, 200\]"):
+        paired_bootstrap(srcc, good, bad, target, rng, groups=[range(200)])
+
+
+def test_paired_bootstrap_keeps_its_size_on_overlapping_splits():
+    """Two equally good models on ten test parts of one data set: at 5 % few are called different."""
+    wrong = {"joint": 0, "apart": 0}
+    for repeat in range(60):
+        rng = np.random.default_rng((3, repeat))
+        target = rng.normal(size=120)
+        models = [target + 0.6 * rng.normal(size=120) for _ in range(2)]
+        tests = [rng.permutation(120)[:60] for _ in range(6)]
+        one, two, mos = ([values[test] for test in tests] for values in (*models, target))
+        for name, groups in (("joint", [test.tolist() for test in tests]), ("apart", None)):
+            wrong[name] += paired_bootstrap(plcc, one, two, mos, rng, groups=groups, draws=60).p < 0.05
+    assert wrong["joint"] <= 8  # 3 expected, 9 or more have a probability of 0.004
+    assert wrong["apart"] > wrong["joint"]

@@ -127,9 +127,9 @@ def test_a_model_never_makes_up_a_score(tmp_path, tiny_model):
 
 def test_a_model_trained_on_the_data_says_so(photos, tiny_model, monkeypatch):
     source = ModelSource(str(tiny_model))
-    assert source.warnings(photos) == []
+    assert source.warnings(photos, [0]) == []
     monkeypatch.setattr(source, "_trained_on", "all of PHOTOS and more")
-    assert "not a test" in source.warnings(photos)[0]
+    assert source.warnings(photos, [0])[0].startswith("not a test")
 
 
 def test_runs_are_measured_on_their_own_test_parts(photos, tmp_path, monkeypatch):
@@ -184,17 +184,35 @@ def test_a_run_keeps_its_validation_share_and_fraction(photos, tmp_path):
     assert part.split_hash != open_source(str(make_run(tmp_path / "other", 3))).parts(photos, [3])[0].split_hash
 
 
+def test_what_a_run_left_out_of_training_is_in_the_protocol(photos, tmp_path):
+    whole = open_source(str(make_run(tmp_path / "whole", 3))).protocol(photos)
+    part = open_source(str(make_run(tmp_path / "part", 3, validation=0.25, fraction=0.4))).protocol(photos)
+    assert part == f"{whole}; 25 % of the training part held out for validation; 40 % of the training groups used"
+
+
+def test_missing_splits_and_runs_trained_otherwise_are_said(photos, tmp_path):
+    for seed in (0, 2):
+        make_run(tmp_path / "runs" / f"split-{seed}", seed)
+    assert open_source(str(tmp_path / "runs")).warnings(photos, [0, 2]) == []
+    (text,) = open_source(str(tmp_path / "runs")).warnings(photos, [0, 1, 2, 3])
+    assert text.startswith("there is no run of split 1, 3:")
+    make_run(tmp_path / "runs" / "split-4", 4, fraction=0.5)
+    (text,) = open_source(str(tmp_path / "runs")).warnings(photos, [0, 2, 4])
+    assert text.endswith("they differ in data.fraction")
+    assert open_source(str(tmp_path / "runs" / "split-4")).warnings(photos, range(10)) == []
+
+
 def test_a_run_on_other_data_is_measured_on_all_of_it(photos, tmp_path):
     source = open_source(str(make_run(tmp_path / "run", 0, name="livec")))
     assert source.parts(photos, [0])[0].indices == tuple(range(30))
     assert source.protocol(photos).startswith("trained on a split of livec, tested on all of photos")
-    assert source.warnings(photos) == []
+    assert source.warnings(photos, [0]) == []
 
 
 def test_a_run_trained_on_everything_is_no_test(photos, tmp_path):
     source = open_source(str(make_run(tmp_path / "run", -1)))
     assert source.parts(photos, range(10))[0].indices == tuple(range(30))
-    assert "not a test" in source.warnings(photos)[0]
+    assert "not a test" in source.warnings(photos, [0])[0]
 
 
 def test_stored_predictions_are_reused_when_asked(photos, tmp_path):

@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 from moslens import metrics
 from moslens.data.records import Card, Dataset, Sample
 from moslens.errors import ConfigError
-from moslens.significance import PairedBootstrap, SignTest, paired_bootstrap, sign_test
+from moslens.results import split_name
+from moslens.significance import PairedBootstrap, SignTest, TTest, corrected_t_test, paired_bootstrap, sign_test
 from moslens.sources import ModelSource, Part, RunSource, Source, Store
 
 
@@ -33,7 +34,10 @@ class Move:
 
 @dataclass(frozen=True)
 class Quality:
-    """Both models against opinion scores, split by split: SRCC and PLCC of each, and paired tests on SRCC."""
+    """Both models against opinion scores, split by split: SRCC and PLCC of each, and paired tests on SRCC.
+
+    Differences are second minus first.
+    """
 
     seeds: tuple[int | None, ...]
     first_srcc: tuple[float, ...]
@@ -41,6 +45,7 @@ class Quality:
     first_plcc: tuple[float, ...]
     second_plcc: tuple[float, ...]
     sign: SignTest
+    t: TTest
     bootstrap: PairedBootstrap
 
     @property
@@ -51,12 +56,14 @@ class Quality:
 
 @dataclass(frozen=True)
 class Comparison:
-    """``moves`` are sorted by size of the change. ``failures`` name pictures that a model could not score."""
+    """``moves`` are sorted by size of the change. ``failures`` name pictures that a model could not score,
+    ``warnings`` say why figures against opinion scores may not be what they seem."""
 
     first: str
     second: str
     moves: tuple[Move, ...]
     failures: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()
     quality: Quality | None = None
 
     def _column(self, name: str) -> NDArray[np.float64]:
@@ -169,7 +176,8 @@ def compare_on_dataset(
         for source, own, label in zip((first, second), parts, ("first", "second"), strict=True)
     ]
     mos = [np.array([dataset.samples[i].mos for i in parts[0][seed].indices]) for seed in shared]
-    quality = _quality(shared, predicted[0], predicted[1], mos, rng, draws)
+    groups = [[dataset.samples[i].group for i in parts[0][seed].indices] for seed in shared]
+    quality = _quality(shared, predicted[0], predicted[1], mos, groups, len(dataset.samples), rng, draws)
     by_picture: dict[int, list[tuple[float, float]]] = {}
     for seed, one, two in zip(shared, *predicted, strict=True):
         for i, a, b in zip(parts[0][seed].indices, one, two, strict=True):
@@ -178,7 +186,9 @@ def compare_on_dataset(
         Move(dataset.samples[i].name, *(statistics.fmean(column) for column in zip(*pairs, strict=True)))
         for i, pairs in by_picture.items()
     ]
-    return Comparison(first.model, second.model, _sorted(moves), quality=quality)
+    # a model that knows the pictures beats one that does not, whatever their worth
+    warnings = tuple(f"{one.model}: {text}" for one in (first, second) for text in one.warnings(dataset, shared))
+    return Comparison(first.model, second.model, _sorted(moves), warnings=warnings, quality=quality)
 
 
 def _values(source: Source, dataset: Dataset, part: Part, work: Path | None, label: str) -> NDArray[np.float64]:
@@ -192,6 +202,8 @@ def _quality(
     first: Sequence[NDArray[np.float64]],
     second: Sequence[NDArray[np.float64]],
     mos: Sequence[NDArray[np.float64]],
+    groups: Sequence[Sequence[str]],
+    pictures: int,
     rng: np.random.Generator,
     draws: int,
 ) -> Quality:
@@ -202,6 +214,12 @@ def _quality(
         return metrics.plcc(metrics.fit_logistic(x, y)(x), y)
 
     one, two = each(metrics.srcc, first), each(metrics.srcc, second)
+    for seed, pair in zip(seeds, zip(one, two, strict=True), strict=True):
+        if not all(map(math.isfinite, pair)):
+            raise ConfigError(f"split {split_name(seed)}: predictions or scores are all the same and rank nothing")
+    tested = statistics.fmean(y.size for y in mos)
+    # models trained elsewhere may be tested on all pictures: then splits share them all, and no t-test holds
+    ratio = tested / (pictures - tested) if tested < pictures else math.inf
     return Quality(
         tuple(seeds),
         one,
@@ -209,7 +227,8 @@ def _quality(
         each(mapped, first),
         each(mapped, second),
         sign_test(two, one),
-        paired_bootstrap(metrics.srcc, second, first, mos, rng, draws=draws),
+        corrected_t_test(two, one, ratio),
+        paired_bootstrap(metrics.srcc, second, first, mos, rng, groups=groups, draws=draws),
     )
 
 
@@ -224,6 +243,7 @@ def to_record(comparison: Comparison, broken: Sequence[str], top: int) -> dict[s
         "second": comparison.second,
         "pictures": len(comparison.moves),
         "failures": list(comparison.failures),
+        "warnings": list(comparison.warnings),
         "mean_change": comparison.mean_change,
         "mean_absolute_change": comparison.mean_absolute_change,
         "largest_change": comparison.largest_change,

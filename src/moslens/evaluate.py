@@ -78,7 +78,7 @@ def evaluate(
         made=source.made,
         config=source.config,
         protocol=source.protocol(dataset),
-        warnings=tuple(source.warnings(dataset)),
+        warnings=tuple(source.warnings(dataset, seeds)),
         splits=splits,
         whole=whole,
         by_kind=by_kind(dataset, shown),

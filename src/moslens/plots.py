@@ -68,12 +68,16 @@ def scatter(measured: Sequence[Measured]) -> str:
 
 
 def residuals(measured: Sequence[Measured]) -> str:
-    """Mapped prediction minus opinion score: against the score, and as a histogram."""
+    """Mapped prediction minus opinion score: against the prediction, and as a histogram.
+
+    Against the score itself residuals of any imperfect model fall, which says nothing about the fit.
+    """
     figure, (left, right) = _figure(8.2, 4.0, columns=2)
-    mos, error = _all(measured, "mos"), _all(measured, "mapped") - _all(measured, "mos")
-    _points(left, mos, error)
+    mapped = _all(measured, "mapped")
+    error = mapped - _all(measured, "mos")
+    _points(left, mapped, error)
     left.axhline(0, color=_SOFT, linewidth=1)
-    left.set_xlabel("opinion score (MOS)")
+    left.set_xlabel("mapped prediction")
     left.set_ylabel("mapped prediction − MOS")
     right.hist(error, bins=40, color=_POINT, alpha=0.8)
     right.axvline(0, color=_SOFT, linewidth=1)

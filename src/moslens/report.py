@@ -16,7 +16,16 @@ from moslens.errors import ImageError
 from moslens.evaluate import Evaluation, cross_row, to_result
 
 _THUMBNAIL = 200
-_SPREAD = "95 % bootstrap intervals over pictures, or over references where pictures share one; the line is the median."
+_SPREAD = (
+    "95 % bootstrap intervals over pictures, or over references where pictures share one; the line is the median. "
+    "Intervals over a handful of references are too narrow."
+)
+_SCATTER = "Each dot is a picture; PLCC and RMSE are taken after the fit."
+_RESIDUALS = "Dots off zero over a whole range of predictions would mean that the fitted curve has the wrong form."
+_RANGES = (
+    "Within a narrow range correlations are lower than over all pictures. The lowest scores are predicted too high and "
+    "the highest too low by every model that is not perfect: compare a range between models, not ranges of one model."
+)
 _STYLE = """
 :root { color-scheme: light; }
 body { font: 15px/1.5 system-ui, sans-serif; color: #1d2125; background: #fff; margin: 0 auto; padding:
@@ -65,9 +74,9 @@ def render(evaluation: Evaluation, result: Mapping[str, Any] | None = None, othe
         _splits(result),
         _picture(plots.spread(splits), "SRCC and PLCC of every split", _SPREAD) if len(splits) > 1 else "",
         "<h2>Predictions and opinion scores</h2>",
-        _picture(plots.scatter(shown), "Scatter of predictions and opinion scores with the logistic fit"),
-        _picture(plots.residuals(shown), "Residuals after the logistic fit"),
-        _groups("By range of opinion scores", evaluation.by_range, len(shown)),
+        _picture(plots.scatter(shown), "Scatter of predictions and opinion scores with the logistic fit", _SCATTER),
+        _picture(plots.residuals(shown), "Residuals after the logistic fit", _RESIDUALS),
+        _groups("By range of opinion scores", evaluation.by_range, len(shown), _RANGES),
         _groups("By distortion", evaluation.by_kind, len(shown)),
         _intervals(evaluation),
         _cross([evaluation, *others]) if others else "",
@@ -117,9 +126,10 @@ def _headline(result: Mapping[str, Any], count: int) -> str:
     names = (("srcc", "SRCC"), ("plcc", "PLCC"), ("plcc_raw", "PLCC raw"), ("krcc", "KRCC"), ("rmse", "RMSE"))
     boxes = ""
     for key, label in names:
-        note = f"median ± {_number(result['std'][key])}" if count > 1 else ""
+        note = f"± {_number(result['std'][key])}" if count > 1 else ""
         boxes += f"<div>{label}<b>{_number(result['median'][key])}</b><span class=quiet>{note}</span></div>"
-    return f"<div class=headline>{boxes}</div>"
+    note = f"<p class=quiet>Median of {count} splits ± standard deviation between them.</p>" if count > 1 else ""
+    return f"<div class=headline>{boxes}</div>{note}"
 
 
 def _splits(result: Mapping[str, Any]) -> str:
@@ -160,7 +170,7 @@ def _splits(result: Mapping[str, Any]) -> str:
     return _table(header, rows, foot) + note
 
 
-def _groups(title: str, rows: Sequence[GroupRow], parts: int) -> str:
+def _groups(title: str, rows: Sequence[GroupRow], parts: int, remark: str = "") -> str:
     if not rows:
         return ""
     covered = any(math.isfinite(row.coverage) for row in rows)
@@ -171,7 +181,7 @@ def _groups(title: str, rows: Sequence[GroupRow], parts: int) -> str:
         for row in rows
     ]  # fmt: skip
     over = "Median over splits. " if parts > 1 else ""
-    note = f"<p class=quiet>{over}Bias is mapped prediction minus opinion score.</p>"
+    note = f"<p class=quiet>{over}Bias is mapped prediction minus opinion score. {remark}</p>"
     return f"<h2>{escape(title)}</h2>{_table(header, body)}{note}"
 
 

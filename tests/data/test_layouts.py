@@ -151,12 +151,12 @@ def test_tid2013(tmp_path):
 def test_kadid10k(tmp_path):
     write(
         tmp_path / "dmos.csv",
-        "dist_img,ref_img,dmos,var\nI01_01_01.png,I01.png,4.57,0.49\nI02_25_05.png,I02.png,1,0\n",
+        "dist_img,ref_img,dmos,var\nI01_01_01.png,I01.png,4.57,0.496\nI02_25_05.png,I02.png,1,0\n",
     )
     touch(tmp_path / "images", "I01_01_01.png", "I02_25_05.png", "I01.png", "I02.png")
     data = load_dataset("kadid", tmp_path)
     assert facts(data) == [
-        ("I01_01_01.png", 4.57, pytest.approx(0.7), "I01.png", "gaussian blur", 1, None),
+        ("I01_01_01.png", 4.57, 0.496, "I01.png", "gaussian blur", 1, None),
         ("I02_25_05.png", 1.0, 0.0, "I02.png", "contrast", 5, None),
     ]
     check_is_clean_but_for_counts("kadid10k", tmp_path)
@@ -230,7 +230,18 @@ def test_cid2013(tmp_path):
     check_is_clean_but_for_counts("cid2013", tmp_path)
 
 
-@pytest.mark.parametrize("folder", ["ImageDatabase", "."])
+def test_thirty_ratings_of_kadid10k_have_its_var_as_deviation_only():
+    # two released rows: dmos and var to the digits they are written in
+    for dmos, var in ((4.57, 0.496), (4.33, 0.869)):
+        total = round(30 * dmos)
+        squares = np.arange(total, 25 * 30 + 1)  # of thirty whole ratings
+        spread = np.maximum(squares / 30 - (total / 30) ** 2, 0)
+        assert np.any(np.abs(np.sqrt(spread) - var) <= 0.0005)
+        for divisor in (30, 29):
+            assert not np.any(np.abs(spread * 30 / divisor - var) <= 0.0005)
+
+
+@pytest.mark.parametrize("folder", ["ImageDatabase", "ImageDatabase/ImageDatabase", "."])
 def test_bid(tmp_path, folder):
     rows = [["Image Number", "Average Subjective Grade", "std"], [1, 2.25, 0.4], [586.0, 4, 0.3]]
     workbook(tmp_path / "DatabaseGrades.xlsx", rows, "Plan1")
@@ -249,7 +260,7 @@ def test_pipal(tmp_path):
     touch(
         tmp_path,
         "Distortion_1/A0001_00_00.bmp",
-        "Distortion_1/A0001_06_12.bmp",
+        "Distortion_1/Distortion_1/A0001_06_12.bmp",
         "Distortion_4/A0185_03_01.bmp",
     )
     data = load_dataset("pipal", tmp_path)
@@ -264,14 +275,15 @@ def test_pipal(tmp_path):
         load_dataset("pipal", tmp_path)
 
 
-def test_agiqa3k(tmp_path):
+@pytest.mark.parametrize("folder", ["AGIQA-3K", "Images", "."])
+def test_agiqa3k(tmp_path, folder):
     write(
         tmp_path / "data.csv",
         "name,prompt,adj1,adj2,style,mos_quality,std_quality,mos_align,std_align\n"
         'AttnGAN_normal_000.jpg,"statue, of a man",,,,1.2,0.4,2,0.1\n'
         "midjourney_lowstep_004.jpg,sushi,,,,4.5,0.2,3,0.1\n",
     )
-    touch(tmp_path / "AGIQA-3K", "AttnGAN_normal_000.jpg", "midjourney_lowstep_004.jpg")
+    touch(tmp_path / folder, "AttnGAN_normal_000.jpg", "midjourney_lowstep_004.jpg")
     data = load_dataset("agiqa", tmp_path)
     assert facts(data) == [
         ("AttnGAN_normal_000.jpg", 1.2, 0.4, None, "AttnGAN", None, None),

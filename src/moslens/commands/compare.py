@@ -76,6 +76,8 @@ def run(
         typer.echo(json.dumps(_finite(record), indent=1))
     else:
         typer.echo(_table(record))
+    for warning in comparison.warnings:
+        typer.echo(f"note: {warning}", err=True)
     for sentence in (*broken, *comparison.failures):
         typer.echo(f"moslens: {sentence}", err=True)
     if broken or comparison.failures:
@@ -101,13 +103,19 @@ def _table(record: dict[str, Any]) -> str:
     if quality is not None:
         for word in ("first", "second"):
             srcc, plcc = (float(np.median(quality[f"{word}_{name}"])) for name in ("srcc", "plcc"))
-            lines.append(f"{word} against opinion scores, median of splits: SRCC {srcc:.4f}, PLCC {plcc:.4f}")
+            lines.append(
+                f"{record[word]} against opinion scores, median of {len(quality['seeds'])} splits: "
+                f"SRCC {srcc:.4f}, PLCC {plcc:.4f}"
+            )
         test, sign = quality["bootstrap"], quality["sign"]
-        lines.append(
+        p = quality["t"]["p"]
+        lines += [
             f"difference in SRCC {test['difference']:+.4f} ({test['low']:+.4f} to {test['high']:+.4f}, "
-            f"p {test['p']:.3g}); {record['second']} better in {sign['wins']} splits, worse in {sign['losses']} "
-            f"(sign test p {sign['p']:.3g})"
-        )
+            f"p {test['p']:.3g}: paired bootstrap over pictures)",
+            f"{record['second']} better in {sign['wins']} splits, worse in {sign['losses']}: "
+            + ("" if math.isnan(p) else f"corrected t-test p {p:.3g}, ")
+            + f"sign test p {sign['p']:.3g}",
+        ]
     lines += ["moved most:"] if record["moved"] else []
     lines += [f"{m['change']:+9.3f}  {m['first']:9.3f} -> {m['second']:9.3f}  {m['name']}" for m in record["moved"]]
     return "\n".join(lines)

@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from moslens.commands.evaluate import parse_range
 from moslens.data.records import Card
 from moslens.data.sets import Check, all_cards, check_dataset, find_card, load_dataset
 from moslens.errors import ConfigError, DatasetError
@@ -23,6 +24,7 @@ def run(
     name: Annotated[str | None, typer.Argument(help="A data set's name, or a CSV to check.")] = None,
     *,
     root: Annotated[Path | None, typer.Option(help="The folder the data set lies in.")] = None,
+    mos_range: Annotated[str, typer.Option(help="LOW:HIGH that the scores of a CSV lie in.")] = "0:100",
 ) -> None:
     """List the data sets that are read as released, show a card, or check a copy on disk.
 
@@ -36,7 +38,7 @@ def run(
     elif action is Action.show:
         typer.echo(_card(find_card(name)))
     elif name.lower().endswith(".csv"):
-        _check_csv(name, root)
+        _check_csv(name, root, parse_range(mos_range))
     elif root is None:
         raise ConfigError("check needs --root, the folder the data set lies in")
     else:
@@ -76,9 +78,9 @@ def _card(card: Card) -> str:
     return "\n".join([f"{card.name}: {card.title}", *(f"  {key}: {text}" for key, text in facts.items() if text)])
 
 
-def _check_csv(name: str, root: Path | None) -> None:
+def _check_csv(name: str, root: Path | None, mos_range: tuple[float, float]) -> None:
     try:
-        dataset = load_dataset(name, root)
+        dataset = load_dataset(name, root, mos_range=mos_range)
     except DatasetError as error:
         typer.echo(str(error))
         raise typer.Exit(1) from None

@@ -74,6 +74,8 @@ def run(
         results.write_result(stem.with_name(f"{stem.name}.json"), result)
         shutil.rmtree(work, ignore_errors=True)
     typer.echo(table(result))
+    if stem is not None:
+        typer.echo(f"wrote {stem}.json and {stem}.html", err=True)
     for warning in result["warnings"]:
         typer.echo(f"note: {warning}", err=True)
 

@@ -119,9 +119,9 @@ def cid2013(root: Path) -> list[Sample]:
 
 
 def bid(root: Path) -> list[Sample]:
-    """BID: DatabaseGrades.xlsx; pictures DatabaseImage0001.JPG in ImageDatabase/ or beside it."""
+    """BID: DatabaseGrades.xlsx; pictures DatabaseImage0001.JPG in ImageDatabase/ or elsewhere below the root."""
     path = root / "DatabaseGrades.xlsx"
-    pictures = Pictures(root, "ImageDatabase", ".")
+    pictures = Pictures(root, "ImageDatabase", ".", recursive=True)
 
     def sample(row: dict[str, str]) -> Sample:
         name = f"DatabaseImage{row['Image Number']:0>4}.JPG"
@@ -134,7 +134,7 @@ def bid(root: Path) -> list[Sample]:
 def agiqa3k(root: Path) -> list[Sample]:
     """AGIQA-3K: mos_quality of data.csv; the kind is the generator, the first word of the name."""
     path = root / "data.csv"
-    pictures = Pictures(root, "AGIQA-3K", "images", ".")
+    pictures = Pictures(root, "AGIQA-3K", ".", recursive=True)
     return _rows(
         path,
         read_rows(path, ("name", "mos_quality", "std_quality")),

@@ -29,11 +29,11 @@ class ModelSource:
     def protocol(self, dataset: Dataset) -> str:
         return f"one fixed model on the test parts of splits of {dataset.name}, and on all of it"
 
-    def warnings(self, dataset: Dataset) -> list[str]:
+    def warnings(self, dataset: Dataset, seeds: Sequence[int]) -> list[str]:
         said = self._trained_on.lower()
         names = (dataset.name, dataset.card.title, *dataset.card.aliases)
         if any(name.lower() in said for name in names):
-            return [f"the model's card says it was trained on {self._trained_on}: figures on it are not a test"]
+            return [f"not a test, for the model's card says it was trained on {self._trained_on}"]
         return []
 
     def predict(self, dataset: Dataset, key: str, indices: Sequence[int]) -> Iterator[tuple[int, Prediction]]:

@@ -84,17 +84,32 @@ class RunSource:
             raise DatasetError("the run was tested on other pictures than this split's test part", folder)
 
     def protocol(self, dataset: Dataset) -> str:
-        epochs = "the last epoch of each run"
+        epochs = "the last epoch of each run" + self._kept()
         if not self._same_data(dataset):
             return f"trained on a split of {self.config['data']['name']}, tested on all of {dataset.name}; {epochs}"
         if any(config["data"]["split"] < 0 for _, config in self._runs.values()):
             return f"trained on all of {dataset.name} and measured on the same pictures: no test"
         return f"seeded 80/20 splits by group, each run measured on the test part of its own split; {epochs}"
 
-    def warnings(self, dataset: Dataset) -> list[str]:
+    def _kept(self) -> str:
+        """What the runs left out of the training part, since their figures are not those of whole training parts."""
+        data = self.config["data"]
+        held, fraction = data.get("validation", 0.0), data.get("fraction", 1.0)
+        words = f"; {100 * held:.0f} % of the training part held out for validation" if held > 0 else ""
+        return words + (f"; {100 * fraction:.0f} % of the training groups used" if fraction < 1 else "")
+
+    def warnings(self, dataset: Dataset, seeds: Sequence[int]) -> list[str]:
+        found = []
         if self._same_data(dataset) and any(c["data"]["split"] < 0 for _, c in self._runs.values()):
-            return ["the run was trained on the pictures it is measured on: these figures are not a test"]
-        return []
+            found.append("the run was trained on the pictures it is measured on: these figures are not a test")
+        have = {config["data"]["split"] for _, config in self._runs.values()}
+        absent = [seed for seed in seeds if seed not in have]
+        if len(self._runs) > 1 and absent:
+            found.append(f"there is no run of split {', '.join(map(str, absent))}: not all that was asked for is here")
+        differing = sorted({name for _, config in self._runs.values() for name in _differing(self.config, config)})
+        if differing:
+            found.append(f"the runs were not trained alike, they differ in {', '.join(differing)}")
+        return found
 
     def predict(self, dataset: Dataset, key: str, indices: Sequence[int]) -> Iterator[tuple[int, Prediction]]:
         folder = self._runs[key][0]
@@ -109,6 +124,21 @@ class RunSource:
 
         for i, value in zip(indices, predict_run(folder, dataset, indices), strict=True):
             yield i, Prediction(float(value))
+
+
+def _differing(first: Mapping[str, Any], other: Mapping[str, Any]) -> set[str]:
+    """Settings of two runs that differ, apart from the split, the seed, and where and how files are read."""
+    one, two = _flat(first), _flat(other)
+    differing = {key for key in one.keys() | two.keys() if one.get(key) != two.get(key)}
+    free = ("seed", "split", "root", "bank", "workers", "checkpoint_every")
+    return {key for key in differing if key.rpartition(".")[2] not in free}
+
+
+def _flat(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for key, value in config.items():
+        found |= _flat(value, f"{prefix}{key}.") if isinstance(value, Mapping) else {f"{prefix}{key}": value}
+    return found
 
 
 def _run_config(folder: Path) -> dict[str, Any]:

@@ -93,7 +93,7 @@ class TableSource:
     def protocol(self, dataset: Dataset) -> str:
         return f"given predictions on the test parts of splits of {dataset.name}, and on all of it"
 
-    def warnings(self, dataset: Dataset) -> list[str]:
+    def warnings(self, dataset: Dataset, seeds: Sequence[int]) -> list[str]:
         return ["whether the predictions were made without these pictures is not known here"]
 
     def predict(self, dataset: Dataset, key: str, indices: Sequence[int]) -> Iterator[tuple[int, Prediction]]:
