@@ -185,7 +185,9 @@ def test_exit_code_guards_a_ci(tables, capsys, monkeypatch):
     record = json.loads(out)
     assert record["broken"] == []
     assert [text.partition(":")[0] for text in record["warnings"]] == ["close.csv", "far.csv"]
-    assert record["quality"]["t"]["p"] < 0.01
+    # three splits prove little, however far apart the two are
+    assert 0.05 < record["quality"]["t"]["p"] < 0.3
+    assert record["quality"]["t"]["difference"] < -0.1
     assert len(record["moved"]) == 2
     code, out, err = run([*data, "--max-loss", "0.01", "--format", "table"], capsys)
     assert code == 1
