@@ -86,11 +86,11 @@ def export(
     scorer, config = load_run(run)
     if head not in HEADS:
         raise ConfigError(f"head is one of {', '.join(HEADS)}, not {head!r}")
+    calibration, fitted = _calibration(run, folds)
     describer, pristine = None, None
     if head != "none" and config.stage == "student" and scorer.model.baf is not None:
         pristine = open_pool(pool or config.bdm.root, held_out=config.bdm.held_out)
         describer = _describer(run, scorer, config, pristine, head)
-    calibration, fitted = _calibration(run, folds)
     output.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=output.parent) as scratch:
         folder = Path(scratch)

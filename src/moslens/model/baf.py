@@ -53,14 +53,14 @@ def block_masks(rows: int, columns: int, grid: Grid) -> Tensor:
 
 
 class Members(NamedTuple):
-    """The tokens of each block: K x L indices, L the size of the largest, and where a smaller one has none (bool)."""
+    """The tokens of each block: K x L places, L the size of the largest, and where a smaller one has none (bool)."""
 
-    index: Tensor
+    places: Tensor
     absent: Tensor
 
     def of(self, tokens: Tensor) -> tuple[Tensor, Tensor]:
         """B x N x d -> (B K) x L x d, every block a memory of its own, and (B K) x L bool, what of it is not there."""
-        memory = tokens[:, self.index.to(tokens.device)]
+        memory = tokens[:, self.places.to(tokens.device)]
         absent = self.absent.to(tokens.device).expand(memory.shape[0], -1, -1)
         return memory.flatten(0, 1), absent.flatten(0, 1)
 
@@ -72,9 +72,9 @@ def block_members(rows: int, columns: int, grid: Grid) -> Members:
         for top, left, bottom, right in block_rectangles(rows, columns, grid)
     ]
     longest = max(map(len, lists))
-    index = [each + each[:1] * (longest - len(each)) for each in lists]
+    places = [each + each[:1] * (longest - len(each)) for each in lists]
     absent = [[place >= len(each) for place in range(longest)] for each in lists]
-    return Members(torch.tensor(index), torch.tensor(absent))
+    return Members(torch.tensor(places), torch.tensor(absent))
 
 
 def mean_pool(tokens: Tensor, masks: Tensor) -> Tensor:

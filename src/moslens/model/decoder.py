@@ -38,7 +38,7 @@ class PanelDecoder(nn.Module):
         whole: B x d; tokens: B x N x d; members: which tokens each of K blocks has -> B x K.
         """
         memory, absent = members.of(tokens)
-        count = len(members.index)
+        count = len(members.places)
         queries = (self.panel + whole[:, None, :])[:, None].expand(-1, count, -1, -1).flatten(0, 1)
         opinions = self.layer(queries, memory, memory_key_padding_mask=absent)
         scores: Tensor = self.head(opinions).mean(dim=(1, 2)).view(-1, count)
