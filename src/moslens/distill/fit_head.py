@@ -23,7 +23,7 @@ from moslens.model.describe import FittedHead, block_features, naming_loss
 
 log = logging.getLogger(__name__)
 
-PICTURES = 12_000
+PICTURES = 8_000
 EPOCHS = 12
 BATCH = 256
 RATE = 1e-3
