@@ -13,6 +13,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from itertools import count
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -26,7 +27,7 @@ from moslens.distill.bank import Bank, BankBatches, open_bank, plan_bank
 from moslens.distill.ladders import LadderBatches, open_ladders, plan_ladders
 from moslens.distill.pool import open_pool
 from moslens.distill.task import StudentTask
-from moslens.distill.views import block_targets
+from moslens.distill.teacher import block_targets
 from moslens.runtime import available_cores
 from moslens.train.config import TrainConfig, load_config
 from moslens.train.loop import parameter_groups
@@ -129,8 +130,9 @@ def open_streams(config: TrainConfig, scratch: Path) -> tuple[Streams, dict[str,
         pictures = decode_all(paths, size)
     clock.wall["labelled picture"][0] /= len(paths)
     labelled = QualityBatches(CropStream(pictures, [0.0] * len(pictures), 0), config.optim.batch, 1)
+    endless = (batch for epoch in count() for batch in labelled.epoch(epoch))
     streams: Streams = {
-        "q": lambda step: next(labelled.epoch(step)),
+        "q": lambda step: next(endless),
         "d": lambda step: d.draw(0, step),
         "r": lambda step: r.draw(0, step),
     }

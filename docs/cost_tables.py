@@ -1,4 +1,4 @@
-"""The tables of bulk.md, from what the benchmarks of speed and memory wrote; each is empty while nothing was measured."""
+"""The tables of bulk.md, from what the benchmarks of speed and memory wrote: each is empty where nothing was."""
 
 import json
 from collections.abc import Callable
@@ -35,8 +35,8 @@ def cluster() -> str:
             f"| {record['rows']:,} | {record['errors']} | {record['lost']} | {record['doubled']} "
             f"| {record['furthest']:.1g} | {record['time_to_plain']:.2f} |",
             "",
-            f"A worker was killed at {killed['parts_at_worker']} parts, the driver at {killed['rows_at_driver']:,} rows;"
-            f" the resumed run wrote the other {killed['rows_of_resumed_run']:,}."
+            f"A worker was killed at {killed['parts_at_worker']} parts, the driver at {killed['rows_at_driver']:,}"
+            f" rows; the resumed run wrote the other {killed['rows_of_resumed_run']:,}."
             f" Model {record['model']}, {_where(record)}.",
         ]
     )

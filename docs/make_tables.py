@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import cost_tables
+
 from moslens.data.cards import all_cards
 from moslens.results import read_result
 
