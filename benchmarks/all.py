@@ -5,7 +5,8 @@
 Each writes its own file in results/, as when it is run by itself; this one writes ``results/benchmarks.json`` with the
 machine, and prints the same: ratios first, then targets, then how long each took. With ``--table`` nothing is run and
 the table is made of the files that are there. One that fails does not stop the rest; the exit code is then 1. On two
-cores all take about two hours, the longest `scale` (40 minutes), `cluster` (15) and `score` (15).
+cores all take about an hour; `scale`, `int8` and `score` are the longest. `int8`, `reduced`, `training` and `bdm` need
+the data sets beside the repository, `peers` needs pyiqa.
 """
 
 import argparse

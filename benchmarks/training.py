@@ -68,7 +68,7 @@ def main() -> None:
     options = parser.parse_args()
     started = time.time()
     state = machine()
-    config = load_config(ROOT / "configs" / "release-lite.toml", [f"bdm.root={options.pool}", "model.weights="])
+    config = load_config(ROOT / "configs" / "release-lite.toml", [f"bdm.root={options.pool}"])
     torch.manual_seed(0)
     with tempfile.TemporaryDirectory() as scratch:
         streams, once = open_streams(config, Path(scratch))
