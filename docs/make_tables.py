@@ -12,6 +12,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import cost_tables
+
 from moslens.data.cards import all_cards
 from moslens.results import read_result
 
@@ -283,6 +285,7 @@ def significance() -> str:
 
 
 TABLES: dict[str, dict[str, Callable[[], str]]] = {
+    "bulk.md": cost_tables.TABLES,
     "explain.md": {"explain": explain},
     "../README.md": {"livec": livec},
     "cli.md": {"commands": commands},

@@ -3,6 +3,7 @@
 import importlib.util
 import json
 import re
+import sys
 from pathlib import Path
 
 import pytest
@@ -12,13 +13,24 @@ DOCS = Path(__file__).resolve().parent.parent / "docs"
 
 @pytest.fixture(scope="module")
 def tables():
+    sys.path.insert(0, str(DOCS))
     spec = importlib.util.spec_from_file_location("make_tables", DOCS / "make_tables.py")
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
+    sys.path.remove(str(DOCS))
     return module
 
 
-NAMES = ["../README.md", "cli.md", "datasets.md", "evaluation.md", "explain.md", "model-card.md", "reliability.md"]
+NAMES = [
+    "../README.md",
+    "bulk.md",
+    "cli.md",
+    "datasets.md",
+    "evaluation.md",
+    "explain.md",
+    "model-card.md",
+    "reliability.md",
+]
 
 
 @pytest.mark.parametrize("name", [*NAMES, "severity.md"])
@@ -152,3 +164,44 @@ def test_what_maps_do_is_told_claim_by_claim(tables, tmp_path, monkeypatch):
     assert "planted against clean blocks | at least 0.9 | 0.91 | yes |" in text
     assert "| clean photos that get a name | at most 0.1 | 0.2 | **no** |" in text
     assert "| one: white noise | 0.91 | 0.95 | 0.60 | 0.80 | 0.70 | 0.50 | 0.40 | – |" in text
+
+
+def test_benchmarks_are_shown_as_their_files_say(tables, tmp_path, monkeypatch):
+    machine = {"machine": {"cores": 2, "processor": "some processor"}}
+    records = {
+        "benchmarks": {"ratios": {"peers": {"MUSIQ": 12.345}}, "targets_met": {"peers": {"10 x MUSIQ": False}}},
+        "cluster": {
+            "rows": 5000, "errors": 50, "lost": 0, "doubled": 0, "furthest": 0.0, "time_to_plain": 1.5, "model": "a@b",
+            "killed": {"parts_at_worker": 2, "rows_at_driver": 2000, "rows_of_resumed_run": 3000},
+        },
+        "scale": {"growth_exponent": 1.0, "rows": [{"pictures": 10_000, "cpu_ms_a_picture": 55.2, "peak_mb": 301.7}]},
+        "int8": {
+            "agreement": {"srcc_to_full": 0.99912, "srcc_loss": -0.0003},
+            "speed_ratio": 1.71, "twin": "x", "model": "y",
+        },
+        "training-profile": {
+            "by_threads": {
+                "1": {
+                    "shares": {"draw d": 0.0012, "forward": 0.4}, "cores_used": 0.98,
+                    "streams_alone": {"q": {"pictures": 16, "to_q": 1.0}, "d": {"pictures": 4, "to_q": 0.27}},
+                }
+            },
+            "operators": {"aten::convolution": 0.51},
+            "once_an_entry": {"composite_ms": 15.4},
+        },
+    }  # fmt: skip
+    cost = tables.cost_tables
+    monkeypatch.setattr(cost, "RESULTS", tmp_path)
+    makers = {"training-profile" if name == "training" else name: make for name, make in cost.TABLES.items()}
+    shown = {
+        "benchmarks": ["| `peers.py` | MUSIQ | 12.35 |", "| `peers.py` | 10 x MUSIQ | **no** |"],
+        "cluster": ["| 5,000 | 50 | 0 | 0 | 0 | 1.50 |"],
+        "scale": ["| 10,000 | 55.2 | 302 |"],
+        "int8": ["| 0.9991 | -0.0003 | 1.71 |"],
+        "training-profile": ["| draw d | 0.1% |", "| cores used | 98% |"],
+    }
+    for name, make in makers.items():
+        assert make() == "", "nothing was measured"
+        (tmp_path / f"{name}.json").write_text(json.dumps(records[name] | machine))
+        assert set(shown[name]) <= set(make().splitlines())
+        assert "2 cores of some processor" in make()

@@ -178,3 +178,13 @@ def alive(process: int) -> bool:
         return "\nState:\tZ" not in Path(f"/proc/{process}/status").read_text()
     except OSError:
         return False
+
+
+def test_the_process_that_writes_rows_loads_neither_numpy_nor_pillow() -> None:
+    """They are much of a cold start, and only the other process decodes and scores."""
+    code = (
+        "import sys, moslens.cli, moslens.commands.score;"
+        "from moslens.bulk import engine, guard, results;"
+        "print(sorted({name.partition('.')[0] for name in sys.modules} & {'numpy', 'PIL', 'onnxruntime', 'torch'}))"
+    )
+    assert subprocess.check_output([sys.executable, "-c", code], text=True).strip() == "[]"

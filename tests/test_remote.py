@@ -134,3 +134,40 @@ def test_s3_from_listing_to_rows(s3: fsspec.AbstractFileSystem, tiny_model: Path
     missing = subprocess.run([*command[:4], "s3://bucket/none"], capture_output=True, text=True, check=False)
     assert (missing.returncode, missing.stdout) == (2, "")
     assert missing.stderr == "moslens: s3://bucket/none: no such object or folder\n"
+
+
+@pytest.mark.slow
+def test_s3_on_ray_from_a_parquet_list_to_parts_in_the_store(
+    s3: fsspec.AbstractFileSystem, tiny_model: Path, tmp_path: Path
+) -> None:
+    pytest.importorskip("ray", reason="needs moslens[bulk]: ray")
+    names = [f"s3://bucket/lake/{name}" for name in ("a.jpg", "notes.txt", "missing.jpg", "z.webp")]
+    pq.write_table(pa.table({"path": names}), tmp_path / "list.parquet")
+    s3.put_file(str(tmp_path / "list.parquet"), "bucket/list.parquet")
+    command = [
+        sys.executable,
+        "-m",
+        "moslens",
+        "score",
+        "s3://bucket/list.parquet",
+        "--engine",
+        "ray",
+        "--workers",
+        "1",
+    ]
+    command += ["--model", str(tiny_model), "--output", "s3://bucket/rows"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 1, done.stderr
+    s3.invalidate_cache()
+    (part,) = s3.ls("bucket/rows", detail=False)
+    with s3.open(part) as file:
+        rows = pq.read_table(file).to_pylist()
+    scorer = Scorer(tiny_model)
+    assert [row["path"] for row in rows] == names
+    assert [row["status"] for row in rows] == ["ok", "ok", "error", "ok"]
+    for row, member in ((rows[0], "a.jpg"), (rows[3], "z.webp")):
+        assert row["score"] == pytest.approx(scorer.score(picture(MEMBERS.index(member))).score, abs=1e-4)
+    assert (rows[2]["error"]["code"], rows[2]["score"]) == ("unreadable", None)
+    again = subprocess.run([*command, "--resume"], capture_output=True, text=True, check=False)
+    assert (again.returncode, again.stderr.partition(" in ")[0]) == (1, "0 rows")
+    assert s3.ls("bucket/rows", detail=False, refresh=True) == [part]

@@ -21,7 +21,6 @@ from queue import Empty, SimpleQueue
 from typing import Any
 
 from moslens import errors
-from moslens.bulk.worker import START
 from moslens.errors import InternalError, MoslensError
 from moslens.runtime import available_cores, find_model
 from moslens.score import MAX_PIXELS, Failure
@@ -30,6 +29,8 @@ logger = logging.getLogger(__name__)
 
 TIME_LIMIT = 120.0
 _TICK = 1.0
+# By name and not imported: what the child needs, numpy and Pillow, would be loaded by this process for nothing.
+_START = "import json, sys; sys.path[:] = json.loads(sys.argv[1]); from moslens.bulk.worker import main; main()"
 _PIPE_BYTES = 1 << 15  # less than a pipe holds: handing out work never waits for a child that hangs
 
 
@@ -206,7 +207,7 @@ class _Child:
         self.ended = self._listening = False
         try:
             self._process = subprocess.Popen(
-                [sys.executable, "-c", START, json.dumps(sys.path), str(os.getpid())],
+                [sys.executable, "-c", _START, json.dumps(sys.path), str(os.getpid())],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 **own_group,  # type: ignore[call-overload]

@@ -15,8 +15,6 @@ from moslens.bulk.remote import source
 from moslens.errors import MoslensError
 from moslens.image import Named
 
-START = "import json, sys; sys.path[:] = json.loads(sys.argv[1]); from moslens.bulk.worker import main; main()"
-
 
 def main() -> None:
     """Answer until standard input ends; then leave at once, whatever is in work."""

@@ -1,0 +1,106 @@
+"""The tables of bulk.md, from what the benchmarks of speed and memory wrote: each is empty where nothing was."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+RESULTS = Path(__file__).resolve().parent.parent / "results"
+
+
+def benchmarks() -> str:
+    """What the run of all benchmarks found: ratios, then targets."""
+    record = _record("benchmarks")
+    if not record:
+        return ""
+    lines = ["| benchmark | ratio | |", "|---|---|---|"]
+    for name, ratios in record["ratios"].items():
+        lines += [f"| `{name}.py` | {label} | {value:.2f} |" for label, value in ratios.items()]
+    lines += ["", "| benchmark | wanted | met |", "|---|---|---|"]
+    for name, targets in record["targets_met"].items():
+        lines += [f"| `{name}.py` | {label} | {'yes' if met else '**no**'} |" for label, met in targets.items()]
+    return "\n".join([*lines, "", f"{_where(record)}; `results/benchmarks.json`."])
+
+
+def cluster() -> str:
+    """What became of 5,000 pictures on Ray with a worker and the driver killed."""
+    record = _record("cluster")
+    if not record:
+        return ""
+    killed = record["killed"]
+    return "\n".join(
+        [
+            "| rows | errors | lost | doubled | furthest from the plain engine | time to the plain engine |",
+            "|---|---|---|---|---|---|",
+            f"| {record['rows']:,} | {record['errors']} | {record['lost']} | {record['doubled']} "
+            f"| {record['furthest']:.1g} | {record['time_to_plain']:.2f} |",
+            "",
+            f"A worker was killed at {killed['parts_at_worker']} parts, the driver at {killed['rows_at_driver']:,}"
+            f" rows; the resumed run wrote the other {killed['rows_of_resumed_run']:,}."
+            f" Model {record['model']}, {_where(record)}.",
+        ]
+    )
+
+
+def scale() -> str:
+    """Cost and memory by the number of pictures, and the plot."""
+    record = _record("scale")
+    if not record:
+        return ""
+    lines = ["![Processor time and peak memory over the number of pictures](images/scale.png)", ""]
+    lines += ["| pictures | processor ms a picture | peak memory, MB |", "|---|---|---|"]
+    for row in record["rows"]:
+        lines.append(f"| {row['pictures']:,} | {row['cpu_ms_a_picture']:.1f} | {row['peak_mb']:.0f} |")
+    lines += ["", f"Cost grows with pictures to the power {record['growth_exponent']:.2f}; {_where(record)}."]
+    return "\n".join(lines)
+
+
+def int8() -> str:
+    """Agreement, loss and speed of the int8 twin."""
+    record = _record("int8")
+    if not record:
+        return ""
+    found = record["agreement"]
+    lines = ["| SRCC to fp32 | SRCC lost on LIVEC | speed to fp32 |", "|---|---|---|"]
+    lines.append(f"| {found['srcc_to_full']:.4f} | {found['srcc_loss']:.4f} | {record['speed_ratio']:.2f} |")
+    return "\n".join([*lines, "", f"`{record['twin']}`, the twin of `{record['model']}`; {_where(record)}."])
+
+
+def training() -> str:
+    """The parts of a training step, and what is made once."""
+    record = _record("training-profile")
+    if not record:
+        return ""
+    runs = record["by_threads"]
+    lines = ["| share of a step | " + " | ".join(f"{n} thread(s)" for n in runs) + " |", "|---|" + "---|" * len(runs)]
+    for name in next(iter(runs.values()))["shares"]:
+        lines.append(f"| {name} | " + " | ".join(f"{run['shares'][name]:.1%}" for run in runs.values()) + " |")
+    lines.append("| cores used | " + " | ".join(f"{run['cores_used']:.0%}" for run in runs.values()) + " |")
+    alone = next(iter(runs.values()))["streams_alone"]
+    streams = ", ".join(
+        f"{name.upper()} {row['to_q']:.2f} for {row['pictures']} pictures" for name, row in alone.items()
+    )
+    once = ", ".join(f"{key.removesuffix('_ms')} {value:.0f} ms" for key, value in record["once_an_entry"].items())
+    heavy = ", ".join(f"`{name}` {share:.0%}" for name, share in record["operators"].items())
+    lines += ["", f"Streams by themselves, to the Q stream: {streams}. Made once: {once}. Processor time by operator:"]
+    return "\n".join([*lines, f"{heavy}. {_where(record)}."])
+
+
+def _record(name: str) -> dict[str, Any]:
+    path = RESULTS / f"{name}.json"
+    record: dict[str, Any] = json.loads(path.read_text("utf-8")) if path.is_file() else {}
+    return record
+
+
+def _where(record: dict[str, Any]) -> str:
+    machine = record["machine"]
+    return f"{machine['cores']} cores of {machine['processor']}"
+
+
+TABLES: dict[str, Callable[[], str]] = {
+    "cluster": cluster,
+    "benchmarks": benchmarks,
+    "scale": scale,
+    "int8": int8,
+    "training": training,
+}
