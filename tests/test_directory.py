@@ -21,7 +21,7 @@ def test_entries_of_both_kinds_of_tiff() -> None:
     classic = entries(io.BytesIO(tiff((270, 2, 20, 77))))
     assert classic is not None
     found = {entry.tag: entry for entry in classic}
-    assert (found[256].count, found[256].kind) == (1, 4)
+    assert (found[256].values, found[256].kind) == (1, 4)
     assert struct.unpack_from(found[256].layout, tiff(), found[256].at) == (64,)
     assert (found[270].at, found[270].layout) == (77, "<20s")
     data = big_tiff((256, 4, 1, 80), (273, 16, 3, 500))

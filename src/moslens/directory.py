@@ -19,11 +19,11 @@ _BYTES = {1: "s", 2: "s", 7: "s"}
 
 
 class Entry(NamedTuple):
-    """``count`` values of one ``kind``, at byte ``at`` of the file in the ``layout`` of :mod:`struct`."""
+    """So many ``values`` of one ``kind``, at byte ``at`` of the file in the ``layout`` of :mod:`struct`."""
 
     tag: int
     kind: int
-    count: int
+    values: int
     at: int
     layout: str
 
@@ -40,7 +40,7 @@ def entries(stream: IO[bytes]) -> list[Entry] | None:
             (start,), number, entry, room = struct.unpack_from(order + "I", head, 4), "H", "HHII", 4
         stream.seek(min(start, 1 << 62))
         (count,) = struct.unpack(order + number, stream.read(struct.calcsize("=" + number)))
-        found = []
+        found: list[Entry] = []
         size = struct.calcsize("=" + entry)
         table = stream.read(size * min(count, _MOST_ENTRIES))
         for tag, kind, values, place in struct.iter_unpack(order + entry, table[: len(table) // size * size]):
@@ -55,5 +55,5 @@ def entries(stream: IO[bytes]) -> list[Entry] | None:
 def refuse_endless_entries(stream: IO[bytes]) -> None:
     """Raises ImageTooLarge where a decoder would take more than ``MOST_VALUES`` values of one entry apart."""
     for entry in entries(stream) or ():
-        if entry.kind in NUMBERS and entry.count > MOST_VALUES:
-            raise ImageTooLarge(f"directory entry {entry.tag} has {entry.count:,} values, the cap is {MOST_VALUES:,}")
+        if entry.kind in NUMBERS and entry.values > MOST_VALUES:
+            raise ImageTooLarge(f"directory entry {entry.tag} has {entry.values:,} values, the cap is {MOST_VALUES:,}")

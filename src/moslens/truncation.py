@@ -112,7 +112,7 @@ def _tiff_is_short(data: bytes) -> bool:
     found = {
         entry.tag: struct.unpack_from(entry.layout, data, entry.at)
         for entry in directory
-        if entry.tag in (273, 279, 324, 325) and entry.kind in NUMBERS and entry.count <= MOST_VALUES
+        if entry.tag in (273, 279, 324, 325) and entry.kind in NUMBERS and entry.values <= MOST_VALUES
     }
     offsets = found.get(273, ()) + found.get(324, ())
     lengths = found.get(279, ()) + found.get(325, ())
