@@ -234,6 +234,13 @@ def found() -> str:
     return "\n".join(lines + [f"| {one['by']} | {one['found']} | {one['mended']} |" for one in record["finding"]])
 
 
+def promises() -> str:
+    """What is promised and which test holds it, from promises.toml."""
+    record = tomllib.loads((DOCS / "promises.toml").read_text("utf-8"))
+    lines = ["| promise | test |", "|---|---|"]
+    return "\n".join(lines + [f"| {one['says']} | `{one['test']}` |" for one in record["promise"]])
+
+
 def commands() -> str:
     """The subcommands and what each does."""
     from moslens.cli import COMMANDS
@@ -287,10 +294,10 @@ def significance() -> str:
 TABLES: dict[str, dict[str, Callable[[], str]]] = {
     "bulk.md": cost_tables.TABLES,
     "explain.md": {"explain": explain},
-    "../README.md": {"livec": livec},
+    "../README.md": {"livec": livec, "promises": promises},
     "cli.md": {"commands": commands},
     "model-card.md": {"model-card": model_card},
-    "reliability.md": {"tried": tried, "found": found},
+    "reliability.md": {"promises": promises, "tried": tried, "found": found},
     "severity.md": {"severity": severity},
     "evaluation.md": {"significance": significance, "heterogeneity": heterogeneity, "published": published},
     "datasets.md": {"datasets": datasets, "open-questions": open_questions},

@@ -15,8 +15,11 @@ from typing import Any
 import pytest
 
 from moslens.bulk.guard import _Work
-from moslens.errors import CheckpointError
+from moslens.errors import CheckpointError, OutputError
+from moslens.lock import locked_folder
+from moslens.train import train
 from moslens.train.checkpoint import latest_checkpoint, save_checkpoint
+from tiny_training import make_labelled, tiny_config
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -112,6 +115,45 @@ def test_the_second_run_on_one_output_is_refused(tiny_model: Path, photo_folder:
     first.communicate(timeout=60)
     assert first.returncode == 0
     assert output.read_bytes().count(b"\n") == 1
+
+
+def test_the_second_training_into_one_run_is_refused(tmp_path: Path) -> None:
+    table = make_labelled(tmp_path / "set")
+    config, run = tiny_config(table), tmp_path / "run"
+    run.mkdir()
+    with locked_folder(run), pytest.raises(OutputError, match="another run is writing to it") as refused:
+        train(config, run)
+    assert refused.value.path == str(run)
+    assert not (run / "log.jsonl").exists()
+    with locked_folder(run):
+        assert run.is_dir(), "the first to come holds it until it ends, and no longer"
+
+
+@pytest.mark.parametrize(
+    "words", [("explain", "PHOTO"), ("degrade", "PHOTO"), ("evaluate", "MODEL", "--dataset", "TABLE")]
+)
+def test_a_folder_that_cannot_be_written_is_one_line(
+    tiny_model: Path, photo_folder: Path, tmp_path: Path, words: tuple[str, ...]
+) -> None:
+    table = make_labelled(tmp_path / "set")
+    named = {"PHOTO": photo_folder / "a.jpg", "MODEL": tiny_model, "TABLE": table}
+    done = moslens(*(named.get(word, word) for word in words), "--output", "/proc/nowhere")
+    assert_one_line(done, "moslens: ")
+    assert done.stderr.count(b"\n") == 1
+
+
+def test_nothing_needs_a_home_or_a_place_for_temporary_files(tiny_model: Path, photo_folder: Path) -> None:
+    closed = os.environ | dict.fromkeys(("HOME", "TMPDIR", "XDG_CACHE_HOME"), "/proc/nowhere")
+    command = ("score", photo_folder / "a.jpg", "--model", tiny_model, "--format", "jsonl")
+    done = moslens(*command, env=closed, cwd="/proc", stdout=subprocess.PIPE)
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["status"] == "ok"
+
+
+def test_a_name_cannot_steer_the_terminal(tmp_path: Path) -> None:
+    done = moslens("score", tmp_path / "\x1b]0;owned\x07\n.jpg")
+    assert_one_line(done, "\\x1b]0;owned\\x07\\n.jpg: no such file")
+    assert b"\x1b" not in done.stderr
 
 
 def test_a_clock_that_leaps_or_a_stopped_process_is_no_hang(monkeypatch: pytest.MonkeyPatch) -> None:

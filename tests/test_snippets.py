@@ -111,7 +111,19 @@ def test_commands_run(snippet: Snippet, place: Path) -> None:
             assert (ROOT / words[1]).is_file(), line
             ast.parse((ROOT / words[1]).read_text("utf-8"))
         else:
-            assert words[0] in ("pytest", "python", "curl", "uv", "mkdocs", "git", "sha256sum", "docker", "cd"), line
+            assert words[0] in (
+                "pytest",
+                "python",
+                "curl",
+                "uv",
+                "mkdocs",
+                "git",
+                "sha256sum",
+                "docker",
+                "cd",
+                "pip-audit",
+                "ssh-keygen",
+            ), line
 
 
 def execute(words: list[str]) -> None:

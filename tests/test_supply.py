@@ -125,6 +125,24 @@ def test_weights_are_those_of_their_card_and_altered_ones_give_no_score(tmp_path
         assert refused.value.path == str(copy / card.file)
 
 
+@pytest.mark.skipif(shutil.which("ssh-keygen") is None, reason="needs ssh-keygen of OpenSSH 8.0 or newer")
+def test_a_card_can_be_signed_and_an_altered_one_is_found_out(tmp_path: Path) -> None:
+    """The commands of docs/reliability.md, with a key made for this test."""
+    source = next(iter(shipped().values()))
+    folder = shutil.copytree(source, tmp_path / "my-model")
+    card, key = folder / "card.json", tmp_path / "KEY"
+    subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(key)], check=True)
+    (tmp_path / "allowed_signers").write_text(f"you@example.org {key.with_suffix('.pub').read_text()}")
+    subprocess.run(["ssh-keygen", "-q", "-Y", "sign", "-n", "moslens", "-f", str(key), str(card)], check=True)
+    verify = ["ssh-keygen", "-Y", "verify", "-n", "moslens", "-f", str(tmp_path / "allowed_signers")]
+    verify += ["-I", "you@example.org", "-s", f"{card}.sig"]
+    assert subprocess.run(verify, input=card.read_bytes(), check=False, capture_output=True).returncode == 0
+    assert moslens.Scorer(folder).model_id == Card.read(source).id
+    altered = card.read_bytes().replace(Card.read(source).sha256.encode(), b"0" * 64)
+    assert altered != card.read_bytes()
+    assert subprocess.run(verify, input=altered, check=False, capture_output=True).returncode != 0
+
+
 def test_the_bill_of_materials_names_every_part() -> None:
     done = subprocess.run(
         [sys.executable, str(ROOT / "docs" / "make_sbom.py")], capture_output=True, text=True, check=False

@@ -8,6 +8,7 @@ error and exit code 2; a missing optional package becomes a line that names the 
 
 import importlib.util
 import logging
+import os
 import sys
 from collections.abc import Callable, Sequence
 from importlib import import_module
@@ -84,7 +85,7 @@ def build_app(wanted: str | None = None) -> typer.Typer:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command line and leave: 0 done, 1 some rows failed, 2 wrong use, 130 interrupted."""
-    logging.basicConfig(level=logging.WARNING, format="moslens: %(levelname)s: %(message)s", stream=sys.stderr)
+    _log_to_terminal()
     words = list(sys.argv[1:] if arguments is None else arguments)
     wanted = next((word for word in words if not word.startswith("-")), None)
     try:
@@ -96,12 +97,34 @@ def main(arguments: Sequence[str] | None = None) -> None:
         _leave(str(MissingExtra(EXTRA_OF[package], package)))
     except MoslensError as error:
         _leave(str(error))
+    except OSError as error:  # a full disk, a folder that cannot be written: the machine's fault, in one line
+        if error.errno is None:
+            raise
+        reason = error.strerror or str(error)
+        _leave(reason if error.filename is None else f"{os.fsdecode(error.filename)}: {reason}")
     except KeyboardInterrupt:
         sys.exit(130)
 
 
+class _Printable(logging.Formatter):
+    """Names of files come from strangers: what would steer a terminal is shown as escapes."""
+
+    def formatMessage(self, record: logging.LogRecord) -> str:
+        from moslens.bulk.formats import printable
+
+        return printable(super().formatMessage(record))
+
+
+def _log_to_terminal() -> None:
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(_Printable("moslens: %(levelname)s: %(message)s"))
+    logging.basicConfig(level=logging.WARNING, handlers=[handler])
+
+
 def _leave(message: str) -> None:
-    sys.stderr.write(f"moslens: {message}\n".encode("utf-8", "backslashreplace").decode("utf-8"))
+    from moslens.bulk.formats import printable
+
+    sys.stderr.write(f"moslens: {printable(message)}\n")
     sys.exit(2)
 
 

@@ -18,6 +18,7 @@ from typing import IO, Any, cast
 
 from PIL import Image, ImageFile
 
+from moslens.directory import refuse_endless_entries
 from moslens.errors import (
     CorruptImage,
     ImageError,
@@ -86,6 +87,7 @@ _TGA_END = b"TRUEVISION-XFILE.\0"
 _HEIF_BRANDS = {b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"hevm", b"hevs", b"mif1", b"msf1"}
 
 MOST_EXTRA_BYTES = 1 << 29
+_MOST_WORDS = 300
 
 _RAN_OUT = re.compile(
     r"truncated|\bEOF\b|end of (file|data)|not enough|too short|not large enough|incomplete|"
@@ -139,6 +141,8 @@ def read_header(stream: IO[bytes], name: str) -> ImageFile.ImageFile:
     except ImportError as error:
         extra = "needs pillow-heif: pip install 'moslens[formats]'"
         raise UnsupportedImage(f"{name} {extra if name == 'HEIC' else 'is not in this Pillow'}") from error
+    if name == "TIFF":
+        refuse_endless_entries(stream)
     stream.seek(0)
     image = opener(stream)
     if name == "TIFF":
@@ -170,7 +174,7 @@ def explain_failure(error: Exception, stream: IO[bytes], name: str | None) -> Im
     """
     if isinstance(error, OSError) and error.errno is not None:
         return UnreadableImage(error.strerror or str(error))
-    words = str(error) or type(error).__name__
+    words = str(error)[:_MOST_WORDS] or type(error).__name__  # some repeat what they read
     if isinstance(error, Image.DecompressionBombError):
         return ImageTooLarge("larger than PIL.Image.MAX_IMAGE_PIXELS lets Pillow decode in this format")
     if isinstance(error, MemoryError):

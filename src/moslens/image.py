@@ -63,6 +63,7 @@ class Named(os.PathLike[str]):
 Source = str | bytes | io.BytesIO | os.PathLike[str] | Image.Image | Pixels
 
 _BAND_PIXELS = 1 << 20
+_MOST_EXIF = 4 << 20
 _ORIENTATION = 0x0112
 
 
@@ -150,6 +151,8 @@ def _bands(image: Image.Image, turn: _Turn, pixels: int) -> Iterator[tuple[int, 
 
 def _turn(image: Image.Image, path: str | None) -> _Turn:
     try:
+        if len(image.info.get("exif") or b"") > _MOST_EXIF:  # each value in it would become an object
+            raise ValueError(f"it has more than {_MOST_EXIF:,} bytes")
         orientation = image.getexif().get(_ORIENTATION, 1)
         return _TURNS.get(orientation, _TURNS[1])
     except Exception as error:

@@ -5,11 +5,17 @@ is asked: formats that state their length or end with a marker leave little doub
 ``moslens.formats``. Only called after a failure; may read the whole file.
 """
 
+import io
+import re
 import struct
 from collections.abc import Callable
 from typing import IO
 
+from moslens.directory import MOST_VALUES, NUMBERS, entries
+
 _MOST_READ = 1 << 27
+_MOST_PARTS = 1 << 18  # segments, chunks or boxes: beyond, a file is not followed to its end
+_FILL = re.compile(rb"\xff+")
 
 
 def is_short(stream: IO[bytes], name: str) -> bool | None:
@@ -50,36 +56,44 @@ def declared_size(stream: IO[bytes], name: str) -> int | None:
 def _end_of_boxes(stream: IO[bytes]) -> int:
     """Where the last top-level box of an ISO base media file ends by its own length."""
     size, at = stream.seek(0, 2), 0
-    while at < size:
+    for _ in range(_MOST_PARTS):
+        if at >= size:
+            return at
         stream.seek(at)
         length, _, wide = struct.unpack(">I4sQ", stream.read(16).ljust(16, b"\0"))
         length = wide if length == 1 else length
         if length < 8:  # zero: the box reaches to the end of the file, whatever that is
             return size
         at += length
-    return at
+    return size
 
 
 def _jpeg_is_short(data: bytes) -> bool:
     at = 2
-    while at + 4 <= len(data) and data[at] == 0xFF:
+    for _ in range(_MOST_PARTS):
+        fill = _FILL.match(data, at)
+        if fill is None:
+            return at + 4 > len(data)
+        at = fill.end() - 1
+        if at + 4 > len(data):
+            return True
         marker = data[at + 1]
         if marker == 0xDA:  # scan data cannot hold the end marker; a thumbnail in front of it can
             return data.find(b"\xff\xd9", at) < 0
         if marker == 0xD9:
             return False
-        if marker == 0xFF:
-            at += 1
-        elif marker == 1 or 0xD0 <= marker <= 0xD7:
+        if marker == 1 or 0xD0 <= marker <= 0xD7:
             at += 2
         else:
             at += 2 + int.from_bytes(data[at + 2 : at + 4], "big")
-    return at + 4 > len(data)
+    return False
 
 
 def _png_is_short(data: bytes) -> bool:
     at = 8
-    while at + 12 <= len(data):
+    for _ in range(_MOST_PARTS):
+        if at + 12 > len(data):
+            break
         length, kind = struct.unpack_from(">I4s", data, at)
         if kind == b"IEND" or not kind.isalpha():
             return False
@@ -87,35 +101,23 @@ def _png_is_short(data: bytes) -> bool:
     return not data.endswith(b"IEND\xaeB`\x82")
 
 
-def _tiff_is_short(data: bytes) -> bool | None:
-    """Follow the first directory of a classic TIFF: short if anything it points to lies beyond the end."""
-    order = "<" if data[:2] == b"II" else ">"
-    if len(data) < 8:
+def _tiff_is_short(data: bytes) -> bool:
+    """Follow the first directory: short if anything it points to lies beyond the end."""
+    directory = entries(io.BytesIO(data))
+    if directory is None:
         return True
-    version, directory = struct.unpack_from(order + "HI", data, 2)
-    if version != 42:
-        return None
-    if directory + 2 > len(data):
+    if any(entry.at + struct.calcsize(entry.layout) > len(data) for entry in directory):
         return True
-    (entries,) = struct.unpack_from(order + "H", data, directory)
-    if directory + 2 + 12 * entries + 4 > len(data):
-        return True
-    found: dict[int, tuple[int, ...]] = {}
-    for at in range(directory + 2, directory + 2 + 12 * entries, 12):
-        tag, kind, count = struct.unpack_from(order + "HHI", data, at)
-        values = f"{order}{count}{_TIFF_KINDS.get(kind, 'x')}"
-        size = struct.calcsize(values)
-        where = at + 8 if size <= 4 else struct.unpack_from(order + "I", data, at + 8)[0]
-        if where + size > len(data):
-            return True
-        if tag in (273, 279, 324, 325):  # where strips or tiles lie, and how long they are
-            found[tag] = struct.unpack_from(values, data, where)
+    # Where strips or tiles lie, and how long they are; a place that is no number says nothing.
+    found = {
+        entry.tag: struct.unpack_from(entry.layout, data, entry.at)
+        for entry in directory
+        if entry.tag in (273, 279, 324, 325) and entry.kind in NUMBERS and entry.values <= MOST_VALUES
+    }
     offsets = found.get(273, ()) + found.get(324, ())
     lengths = found.get(279, ()) + found.get(325, ())
     return any(offset + length > len(data) for offset, length in zip(offsets, lengths, strict=False))
 
-
-_TIFF_KINDS = {2: "s", 3: "H", 4: "I", 5: "Q", 7: "s", 8: "h", 9: "i", 10: "q", 11: "f", 12: "d"}
 
 _CHECKS: dict[str, Callable[[bytes], bool | None]] = {
     "JPEG": _jpeg_is_short,

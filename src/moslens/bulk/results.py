@@ -1,6 +1,5 @@
 """Where rows go: a stream, a results file that survives being killed, or a Parquet file."""
 
-import logging
 import os
 import stat
 from collections.abc import Iterable
@@ -9,8 +8,7 @@ from typing import IO, Any, Protocol
 
 from moslens.bulk.formats import HEADERS, Row, csv_name, encode, read_rows, utf8
 from moslens.errors import MissingExtra, OutputError
-
-logger = logging.getLogger(__name__)
+from moslens.lock import lock
 
 
 class Writer(Protocol):
@@ -70,7 +68,7 @@ class FileWriter:
     def _claim(self, resume: bool) -> None:
         status = os.fstat(self._file.fileno())
         if stat.S_ISREG(status.st_mode):
-            _lock(self._file, self._path)
+            lock(self._file.fileno(), self._path)
             if os.fstat(self._file.fileno()).st_size and not resume:
                 raise OutputError("has content: --resume continues it, or remove it first", self._path)
         elif resume:
@@ -100,19 +98,6 @@ class FileWriter:
 
     def close(self) -> None:
         self._file.close()
-
-
-def _lock(file: IO[bytes], path: str) -> None:
-    try:
-        import fcntl
-    except ImportError:  # no such lock on Windows
-        return
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        raise OutputError("another run is writing to it", path) from None
-    except OSError as error:
-        logger.warning("%s: cannot be locked (%s); see that only one run writes to it", path, error.strerror)
 
 
 def parquet() -> tuple[Any, Any]:

@@ -47,9 +47,12 @@ def read_json(path: Path) -> Any:
 
 
 def save_tensors(path: Path, tensors: dict[str, Tensor]) -> str:
-    """Write tensors atomically and return the SHA-256 of the file."""
+    """Write tensors atomically and return the SHA-256 of the file; CheckpointError where they cannot be written."""
     partial = path.with_name(path.name + ".partial")
-    save_file({k: v.detach().cpu().contiguous() for k, v in tensors.items()}, partial)
+    try:
+        save_file({k: v.detach().cpu().contiguous() for k, v in tensors.items()}, partial)
+    except SafetensorError as error:  # what it says of a full disk
+        raise CheckpointError(f"cannot be written ({error})", path) from error
     digest = file_sha256(partial)
     partial.replace(path)
     return digest

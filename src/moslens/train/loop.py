@@ -7,6 +7,7 @@ import logging
 import math
 import time
 from collections.abc import Iterator
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -17,6 +18,7 @@ from accelerate.utils import DistributedDataParallelKwargs
 from torch import Tensor, nn
 
 from moslens.errors import CheckpointError, ConfigError
+from moslens.lock import locked_folder
 from moslens.train import checkpoint
 from moslens.train.config import OptimSection, TrainConfig, from_dict
 
@@ -171,11 +173,19 @@ def fit(task: nn.Module, batches: Batches, config: TrainConfig, run: Path, *, st
     ``task(batch)`` returns a dict of losses whose "loss" is minimised; every term is logged. Leaves
     ``model.safetensors`` (the task's ``model``, or its moving average) and returns True in the main process.
     ``stop_after`` ends early after that many steps, with a checkpoint: for tests and timed trials; returns False.
+    OutputError where another process trains into ``run``.
     """
     cuda = torch.cuda.is_available()
     # while the body waits, its parameters are unused: processes in step must know
     unused = DistributedDataParallelKwargs(find_unused_parameters=config.optim.head_first > 0)
     accelerator = Accelerator(cpu=not cuda, mixed_precision="fp16" if cuda else "no", kwargs_handlers=[unused])
+    with locked_folder(run) if accelerator.is_main_process else nullcontext():
+        return _fit(accelerator, task, batches, config, run, stop_after)
+
+
+def _fit(
+    accelerator: Accelerator, task: nn.Module, batches: Batches, config: TrainConfig, run: Path, stop_after: int | None
+) -> bool:
     if config.optim.batch % accelerator.num_processes:
         raise ConfigError(
             f"optim.batch {config.optim.batch} is not a multiple of {accelerator.num_processes} processes"
