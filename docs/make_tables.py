@@ -21,7 +21,6 @@ DOCS = Path(__file__).resolve().parent
 RESULTS = DOCS.parent / "results"
 OURS = {
     "livec-quality-lite": "moslens quality-only, lite",
-    "livec-quality-lite-384": "moslens quality-only, lite, 384 px",
     "livec-shdiqa-lite": "moslens SHDIQA, lite",
     "livec-release-lite": "moslens SHDIQA with severity ranking, lite, as released",
 }
