@@ -13,6 +13,7 @@ from scipy import stats
 from moslens.cli import main
 from moslens.compare import Bounds, compare_on_dataset, compare_pictures
 from moslens.data.sets import load_dataset
+from moslens.data.split import make_split
 from moslens.errors import ConfigError
 from moslens.sources import Part, RunSource, TableSource, open_source
 
@@ -173,6 +174,26 @@ def run(arguments, capsys):
     with pytest.raises(SystemExit) as caught:
         main(["compare", *arguments])
     return caught.value.code or 0, *capsys.readouterr()
+
+
+def test_stored_predictions_are_enough_to_compare_runs(tables, capsys):
+    folder, _ = tables
+    dataset = load_dataset(str(folder / "set.csv"))
+    for name, sign in (("up", 1), ("down", -1)):
+        stored = folder / name / "split-0"
+        stored.mkdir(parents=True)
+        config = {"data": {"name": "set.csv", "split": 0}, "optim": {"epochs": 1}}
+        (stored / "config.json").write_text(json.dumps({"config": config}))
+        rows = [dataset.samples[i] for i in make_split(dataset, 0).test]
+        lines = [f"{row.name},{sign * row.mos},test" for row in rows]
+        (stored / "predictions.csv").write_text("\n".join(["image,prediction,part", *lines]) + "\n")
+    words = [str(folder / "up"), str(folder / "down"), "--dataset", str(folder / "set.csv"), "--splits", "0"]
+    code, out, _ = run([*words, "--reuse"], capsys)
+    assert code == 0
+    assert json.loads(out)["srcc"] == pytest.approx(-1)
+    code, _, err = run(words, capsys)
+    assert code == 2
+    assert "model.safetensors" in err
 
 
 def test_exit_code_guards_a_ci(tables, capsys, monkeypatch):

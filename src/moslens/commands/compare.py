@@ -40,6 +40,9 @@ def run(
     max_loss: Annotated[
         float | None, typer.Option(help="Fail where B's median SRCC on the data set is lower by more.")
     ] = None,
+    reuse: Annotated[
+        bool, typer.Option("--reuse", help="Take the test predictions that runs stored instead of computing them.")
+    ] = False,
     top: Annotated[int, typer.Option(min=0, help="How many of the pictures that moved most to name.")] = 20,
     format: Annotated[
         Format | None, typer.Option(help="Default: table on a terminal, json elsewhere.", show_default=False)
@@ -57,7 +60,7 @@ def run(
         raise ConfigError("compare needs PATHs or --dataset, and not both")
     if dataset is None and max_loss is not None:
         raise ConfigError("--max-loss needs --dataset: there are no opinion scores to lose against")
-    one, two = open_source(first), open_source(second)
+    one, two = (open_source(each, reuse=reuse) for each in (first, second))
     if dataset is None:
         from moslens.bulk.inputs import find_pictures
 
