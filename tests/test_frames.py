@@ -59,7 +59,7 @@ def assert_scored(rows: list[dict[str, Any]], photos: Path, model: Path) -> None
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(importlib.util.find_spec("datasets") is None, reason="needs moslens[frames]: datasets")
+@pytest.mark.skipif(importlib.util.find_spec("datasets") is None, reason="needs moslens[frames]")
 @pytest.mark.parametrize("processes", [None, 2])
 def test_hugging_face_map(photos: Path, tiny_model: Path, tmp_path: Path, processes: int | None) -> None:
     output = tmp_path / "rows.parquet"
@@ -71,7 +71,7 @@ def test_hugging_face_map(photos: Path, tiny_model: Path, tmp_path: Path, proces
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(importlib.util.find_spec("pyspark") is None, reason="needs moslens[frames]: pyspark")
+@pytest.mark.skipif(importlib.util.find_spec("pyspark") is None, reason="needs moslens[spark]")
 @pytest.mark.skipif(not (shutil.which("java") or os.environ.get("JAVA_HOME")), reason="needs a Java runtime for Spark")
 def test_spark_map_in_pandas(photos: Path, tiny_model: Path, tmp_path: Path) -> None:
     output = tmp_path / "rows"
