@@ -290,6 +290,33 @@ def significance() -> str:
     return "\n".join([*lines, "", f"{record['protocol'].capitalize()}; `results/{path.name}`."])
 
 
+def paired() -> str:
+    """SHDIQA against the network without distillation, split by split, and the paired tests."""
+    path = RESULTS / "livec-paired.json"
+    if not path.is_file():
+        return ""
+    record = json.loads(path.read_text("utf-8"))["quality"]
+    pairs = list(zip(record["first_srcc"], record["second_srcc"], strict=True))
+    rows = {
+        "quality-only, SRCC": [_figure(a) for a, _ in pairs],
+        "SHDIQA, SRCC": [_figure(b) for _, b in pairs],
+        "difference": [f"{b - a:+.3f}" for a, b in pairs],
+    }
+    lines = [f"| split | {' | '.join(map(str, record['seeds']))} |", "|---" * (len(pairs) + 1) + "|"]
+    lines += [f"| {name} | {' | '.join(cells)} |" for name, cells in rows.items()]
+    sign, bootstrap, t = record["sign"], record["bootstrap"], record["t"]
+    return "\n".join(
+        [
+            *lines,
+            "",
+            f"Mean difference {bootstrap['difference']:+.4f}, 95 % interval {bootstrap['low']:+.4f} to"
+            f" {bootstrap['high']:+.4f} (paired bootstrap over pictures, p {bootstrap['p']:.3f}); ahead on"
+            f" {sign['wins']} splits, behind on {sign['losses']} (sign test p {sign['p']:.3f}); corrected t-test"
+            f" p {t['p']:.3f}. `results/{path.name}`.",
+        ]
+    )
+
+
 TABLES: dict[str, dict[str, Callable[[], str]]] = {
     "bulk.md": cost_tables.TABLES,
     "explain.md": {"explain": explain},
@@ -298,7 +325,12 @@ TABLES: dict[str, dict[str, Callable[[], str]]] = {
     "model-card.md": {"model-card": model_card},
     "reliability.md": {"promises": promises, "tried": tried, "found": found},
     "severity.md": {"severity": severity},
-    "evaluation.md": {"significance": significance, "heterogeneity": heterogeneity, "published": published},
+    "evaluation.md": {
+        "significance": significance,
+        "heterogeneity": heterogeneity,
+        "paired": paired,
+        "published": published,
+    },
     "datasets.md": {"datasets": datasets, "open-questions": open_questions},
 }
 

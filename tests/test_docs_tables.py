@@ -205,3 +205,22 @@ def test_benchmarks_are_shown_as_their_files_say(tables, tmp_path, monkeypatch):
         (tmp_path / f"{name}.json").write_text(json.dumps(records[name] | machine))
         assert set(shown[name]) <= set(make().splitlines())
         assert "2 cores of some processor" in make()
+
+
+def test_the_paired_table_has_every_split_and_the_tests(tables, tmp_path, monkeypatch):
+    quality = {
+        "seeds": [0, 3],
+        "first_srcc": [0.85, 0.84],
+        "second_srcc": [0.86, 0.838],
+        "sign": {"wins": 1, "losses": 1, "p": 1.0},
+        "t": {"p": 0.6},
+        "bootstrap": {"difference": 0.004, "low": -0.001, "high": 0.009, "p": 0.12},
+    }
+    monkeypatch.setattr(tables, "RESULTS", tmp_path)
+    assert tables.paired() == ""
+    (tmp_path / "livec-paired.json").write_text(json.dumps({"quality": quality}))
+    lines = tables.paired().splitlines()
+    assert lines[0] == "| split | 0 | 3 |"
+    assert lines[4] == "| difference | +0.010 | -0.002 |"
+    assert "-0.0010 to +0.0090" in lines[-1]
+    assert "ahead on 1 splits, behind on 1" in lines[-1]
