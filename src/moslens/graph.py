@@ -179,6 +179,13 @@ def _squeeze(at: Attributes, x: Tensor, axes: Tensor | None = None) -> Tensor:
     return x.squeeze() if chosen is None else x.squeeze(tuple(chosen))
 
 
+def _gather_nd(at: Attributes, data: Tensor, indices: Tensor) -> Tensor:
+    """The last axis of ``indices`` addresses the first axes of ``data``."""
+    if at.get("batch_dims", 0):
+        raise ModelError("the graph has a GatherND with batch_dims, which has no gradient here")
+    return data[tuple(indices.unbind(-1))]
+
+
 def _gather(at: Attributes, x: Tensor, indices: Tensor) -> Tensor:
     axis = at.get("axis", 0) % x.ndim
     indices = indices.to(x.device)
@@ -234,6 +241,7 @@ OPERATORS: dict[str, Callable[..., Any]] = {
     "Expand": _expand,
     "Flatten": lambda at, x: x.flatten(at.get("axis", 1)),
     "Gather": _gather,
+    "GatherND": _gather_nd,
     "Gelu": _gelu,
     "Gemm": _gemm,
     "GlobalAveragePool": lambda at, x: x.mean((2, 3), keepdim=True),
