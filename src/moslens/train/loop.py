@@ -109,7 +109,7 @@ def body_share(optim: OptimSection, step: int, total: int) -> float:
 
 
 class _Body:
-    """The pretrained body of a task, which a gradient reaches or, at a third of the cost of a step, does not."""
+    """The pretrained body of a task, which a gradient reaches or, for a much cheaper step, does not."""
 
     def __init__(self, task: nn.Module) -> None:
         self.parameters = [p for name, p in task.named_parameters() if ".body." in name and p.requires_grad]
