@@ -9,10 +9,12 @@ that scoring asks for), both with as many threads as scoring has. ``scoring`` is
 cannot be faster than both one after the other: ``of_possible`` is its share of 1 / (1 / decoding + 1 / session).
 ``straight`` is what one writes in ten lines: Pillow opens, decodes and resizes one picture after the other, a session
 with its default threads scores all windows of it at once. Memory is that of all processes of the command together, each
-at its own peak; ``progressive`` and ``png`` are kinds that no decoder can read at a reduced size without holding all.
+at its own peak; ``progressive`` and ``png`` are kinds that no decoder can read at a reduced size without holding all,
+and ``4 x`` are as many at once, with as many workers.
 """
 
 import argparse
+import shutil
 import statistics
 import subprocess
 import sys
@@ -36,7 +38,13 @@ from moslens.runtime import BLOCK_OUTPUTS
 PHOTOS = sorted((ROOT / "examples" / "photos").glob("*.jpg"))
 SIZES = {"0.25": (500, 500), "1": (1152, 864), "12": (4000, 3000)}
 MEMORY = {"1": (1152, 864), "12": (4000, 3000), "24": (6000, 4000), "50": (8192, 6144), "200": (16320, 12240)}
-WHOLE = {"50 progressive": {"progressive": True}, "50 png": {"format": "PNG", "compress_level": 1}}
+WHOLE: dict[str, dict[str, Any]] = {
+    "50 MP progressive": {"progressive": True},
+    "50 MP png": {"format": "PNG", "compress_level": 1},
+    "200 MP progressive": {"progressive": True},
+    "4 x 200 MP progressive": {"progressive": True},
+}
+GIANTS = {"4 x 200 MP progressive": 4}
 
 
 def main() -> None:
@@ -77,6 +85,8 @@ def main() -> None:
             "under 600 MB at 50 MP": memory["50"]["peak_mb"] < 600,
             "24 and 200 MP within 1.5 times of each other": memory["200"]["peak_mb"] < 1.5 * memory["24"]["peak_mb"],
             "JPEGs never above 800 MB": max(reduced) < 800,
+            "four giants at once within 1.25 times of one": memory["4 x 200 MP progressive"]["peak_mb"]
+            < 1.25 * memory["200 MP progressive"]["peak_mb"],
         }
     for name, met in targets.items():
         print(f"{'met   ' if met else 'MISSED'} {name}")
@@ -97,6 +107,11 @@ def main() -> None:
             "git": git_revision(),
         },
     )
+
+
+def _megapixels(size: str) -> str:
+    """Of "50", "50 MP png" or "4 x 200 MP progressive", the number of megapixels."""
+    return size.partition(" MP")[0].split()[-1]
 
 
 def count(size: str, quick: bool) -> int:
@@ -198,16 +213,18 @@ def throughput(model: str | None, scorer: Scorer, paths: list[Path], quick: bool
 
 
 def peak_memory(model: str | None, folder: Path, sizes: tuple[str, ...]) -> dict[str, dict[str, float]]:
-    """Peak resident MB of the command for one picture a size, and as a ratio to a process with the session alone."""
+    """Peak resident MB of the command for pictures of a size, and as a ratio to a process with the session alone."""
     session = f"import moslens.runtime as r; r.Model(r.find_model({model!r}))"
     reference = child([sys.executable, "-c", session], "memory")[1]
     found: dict[str, dict[str, float]] = {"session": {"peak_mb": reference}}
     for size in sizes:
-        (path,) = make_photos(folder / f"memory-{size}", MEMORY[size.split()[0]], 1, **WHOLE.get(size, {}))
-        command = [sys.executable, "-m", "moslens", "score", str(path), "--format", "jsonl", "--workers", "1"]
+        number = GIANTS.get(size, 1)
+        paths = make_photos(folder / f"memory-{size}", MEMORY[_megapixels(size)], number, **WHOLE.get(size, {}))
+        command = [sys.executable, "-m", "moslens", "score", *map(str, paths), "--workers", str(number)]
         peak = child(command + (["--model", model] if model else []), "memory")[1]
         found[size] = {"peak_mb": peak, "to_session": peak / reference}
-        print(f"{size} MP: {peak:.0f} MB, {peak / reference:.2f} x the session alone", flush=True)
+        print(f"{size}: {peak:.0f} MB, {peak / reference:.2f} x the session alone", flush=True)
+        shutil.rmtree(paths[0].parent)
     return found
 
 

@@ -9,6 +9,8 @@ colour) there is no second one of full size, and a picture stored sideways gives
 
 A JPEG much larger than the working size is decoded at 1/2, 1/4 or 1/8 of its size, which libjpeg does inside
 its inverse transform: never below ``REDUCED_TO`` times the working size, from where the resize does the rest.
+
+Pictures decoded at the same time hold together no more pixels than one of the greatest size allowed by default.
 """
 
 import io
@@ -35,6 +37,7 @@ from moslens.errors import (
     UnsupportedImage,
 )
 from moslens.formats import Metered, explain_failure, identify, muted_decoders, read_header, read_pixels
+from moslens.room import Room
 from moslens.views import fit, fitted_size
 
 logger = logging.getLogger(__name__)
@@ -62,6 +65,7 @@ class Named(os.PathLike[str]):
 
 Source = str | bytes | io.BytesIO | os.PathLike[str] | Image.Image | Pixels
 
+_ROOM = Room(DEFAULT_MAX_PIXELS)
 _BAND_PIXELS = 1 << 20
 _MOST_EXIF = 4 << 20
 _ORIENTATION = 0x0112
@@ -185,8 +189,9 @@ def _decoded(
                     stream.least = 0
                 if working_size is not None and name == "JPEG":
                     _reduce(image, working_size)
-                read_pixels(image)
-                yield image, path, size
+                with _ROOM.take(_held_pixels(image, size)):
+                    read_pixels(image)
+                    yield image, path, size
             except ImageError:
                 raise
             except Exception as error:
@@ -202,6 +207,12 @@ def _reduce(image: Image.Image, working_size: int) -> None:
     """
     height, width = fitted_size(image.height, image.width, working_size)
     image.draft(None, (REDUCED_TO * width, REDUCED_TO * height))
+
+
+def _held_pixels(image: Image.Image, size: tuple[int, int]) -> int:
+    """Pixels that a decoder keeps in memory: those of the reduced picture, but a progressive JPEG keeps all."""
+    width, height = size if "progressive" in image.info else image.size
+    return width * height
 
 
 @contextmanager

@@ -48,7 +48,7 @@ class OptimSection:
 
     ``rule`` cosine: warm-up over the share ``warmup`` of all steps, then a cosine to zero. ``rule`` lineage (DEIQT and
     its kin): epoch by epoch, ``warmup_epochs`` of warm-up, then a tenth every ``step_epochs``, counted from the start
-    or, ``warmup_prefix``, from the end of the warm-up. ``frozen`` lists parameter-name prefixes that do not train.
+    or, ``warmup_prefix``, from the end of the warm-up. ``frozen`` lists parts of parameter names that do not train.
     ``ema`` > 0 keeps an exponential moving average of the weights with that decay and releases it. ``correlation`` is
     the weight of the correlation within a batch beside the SmoothL1 of opinion scores. For the share ``head_first`` of
     all steps the pretrained body waits, so that layers that know nothing yet do not spoil it.
