@@ -4,13 +4,17 @@
 
 prints a table and writes ``results/training-profile.json``. The step is that of ``configs/release-lite.toml`` with the
 teacher in ``weights/teacher-lite``; weights are random, which changes no time, and labelled pictures are those of the
-pool. Shares are of a step's wall time. ``cores_used`` is processor time divided by wall time and threads: what is
-missing to 1 is time in which cores starved. Streams are timed alone as well, forward and backward.
+pool. ``kept`` is the same step where depthwise kernels and first layers keep their weights (``optim.frozen`` as in
+``configs/ablation-lite.toml``). Shares are of a step's wall time. ``cores_used`` is processor time divided by wall time
+and threads: what is missing to 1 is
+time in which cores starved. Streams are timed alone as well, forward and backward.
 """
 
 import argparse
+import dataclasses
 import tempfile
 import time
+import tomllib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from itertools import count
@@ -30,11 +34,12 @@ from moslens.distill.task import StudentTask
 from moslens.distill.teacher import block_targets
 from moslens.runtime import available_cores
 from moslens.train.config import TrainConfig, load_config
-from moslens.train.loop import parameter_groups
+from moslens.train.loop import keep_freed_memory, parameter_groups
 from moslens.train.quality import build_model
 from moslens.train.teacher import load_teacher
 
 TEACHER = ROOT / "weights" / "teacher-lite"
+FROZEN = tuple(tomllib.loads((ROOT / "configs" / "ablation-lite.toml").read_text())["changes"]["optim"]["frozen"])
 ENTRIES = 60
 PICTURES = 48
 
@@ -70,12 +75,17 @@ def main() -> None:
     state = machine()
     config = load_config(ROOT / "configs" / "release-lite.toml", [f"bdm.root={options.pool}"])
     torch.manual_seed(0)
+    keep_freed_memory()
     with tempfile.TemporaryDirectory() as scratch:
         streams, once = open_streams(config, Path(scratch))
         by_threads = {
             str(threads): profile(config, streams, options.steps, threads) for threads in sorted({1, available_cores()})
         }
+        kept = dataclasses.replace(config, optim=dataclasses.replace(config.optim, frozen=FROZEN))
+        step = profile(kept, streams, options.steps, 1)["step_ms"]
+        kept_layers = {"frozen": FROZEN, "step_ms": step, "to_all": step / by_threads["1"]["step_ms"]}
     operators = heaviest(config, streams)
+    print(f"with {', '.join(FROZEN)} kept: {kept_layers['to_all']:.2f} x the step")
     for threads, found in by_threads.items():
         print(f"{threads} thread(s): {found['step_ms']:.0f} ms a step, {found['cores_used']:.0%} of the cores used")
         for name, share in found["shares"].items():
@@ -91,6 +101,7 @@ def main() -> None:
             "protocol": f"configs/release-lite.toml, random weights, median of {options.steps} steps; "
             f"{ENTRIES} bank entries and ladders, {PICTURES} labelled pictures",
             "by_threads": by_threads,
+            "kept": kept_layers,
             "operators": operators,
             "once_an_entry": once,
             "seconds": round(time.time() - started, 1),
