@@ -10,7 +10,7 @@ RESULTS = Path(__file__).resolve().parent.parent / "results"
 
 def benchmarks() -> str:
     """What the run of all benchmarks found: ratios, then targets."""
-    record = _record("benchmarks")
+    record = read_record("benchmarks")
     if not record:
         return ""
     lines = ["| benchmark | ratio | |", "|---|---|---|"]
@@ -24,7 +24,7 @@ def benchmarks() -> str:
 
 def cluster() -> str:
     """What became of 5,000 pictures on Ray with a worker and the driver killed."""
-    record = _record("cluster")
+    record = read_record("cluster")
     if not record:
         return ""
     killed = record["killed"]
@@ -44,7 +44,7 @@ def cluster() -> str:
 
 def scale() -> str:
     """Cost and memory by the number of pictures, and the plot."""
-    record = _record("scale")
+    record = read_record("scale")
     if not record:
         return ""
     lines = ["![Processor time and peak memory over the number of pictures](images/scale.png)", ""]
@@ -57,7 +57,7 @@ def scale() -> str:
 
 def int8() -> str:
     """Agreement, loss and speed of the int8 twin."""
-    record = _record("int8")
+    record = read_record("int8")
     if not record:
         return ""
     found = record["agreement"]
@@ -68,7 +68,7 @@ def int8() -> str:
 
 def training() -> str:
     """The parts of a training step, and what is made once."""
-    record = _record("training-profile")
+    record = read_record("training-profile")
     if not record:
         return ""
     runs = record["by_threads"]
@@ -83,10 +83,14 @@ def training() -> str:
     once = ", ".join(f"{key.removesuffix('_ms')} {value:.0f} ms" for key, value in record["once_an_entry"].items())
     heavy = ", ".join(f"`{name}` {share:.0%}" for name, share in record["operators"].items())
     lines += ["", f"Streams by themselves, to the Q stream: {streams}. Made once: {once}. Processor time by operator:"]
-    return "\n".join([*lines, f"{heavy}. {_where(record)}."])
+    kept = (
+        f"With `{'`, `'.join(record['kept']['frozen'])}` kept a step takes {record['kept']['to_all']:.2f} of its time."
+    )
+    return "\n".join([*lines, f"{heavy}. {kept} {_where(record)}."])
 
 
-def _record(name: str) -> dict[str, Any]:
+def read_record(name: str) -> dict[str, Any]:
+    """A file of results/, or nothing where it is missing."""
     path = RESULTS / f"{name}.json"
     record: dict[str, Any] = json.loads(path.read_text("utf-8")) if path.is_file() else {}
     return record

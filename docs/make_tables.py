@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import cost_tables
+import recipe_tables
 
 from moslens.data.cards import all_cards
 from moslens.results import read_result
@@ -330,6 +331,7 @@ TABLES: dict[str, dict[str, Callable[[], str]]] = {
         "heterogeneity": heterogeneity,
         "paired": paired,
         "published": published,
+        **recipe_tables.TABLES,
     },
     "datasets.md": {"datasets": datasets, "open-questions": open_questions},
 }

@@ -187,6 +187,7 @@ def test_benchmarks_are_shown_as_their_files_say(tables, tmp_path, monkeypatch):
                 }
             },
             "operators": {"aten::convolution": 0.51},
+            "kept": {"frozen": ["conv_dw", "conv_stem"], "to_all": 0.61},
             "once_an_entry": {"composite_ms": 15.4},
         },
     }  # fmt: skip
@@ -224,3 +225,38 @@ def test_the_paired_table_has_every_split_and_the_tests(tables, tmp_path, monkey
     assert lines[4] == "| difference | +0.010 | -0.002 |"
     assert "-0.0010 to +0.0090" in lines[-1]
     assert "ahead on 1 splits, behind on 1" in lines[-1]
+
+
+def test_the_ablation_shows_every_row_with_its_spread(tables, tmp_path, monkeypatch):
+    figures = {"median": {"srcc": 0.86, "plcc": 0.88}, "std": {"srcc": 0.01, "plcc": 0.02}}
+    rows = [
+        {"name": "all", "title": "everything", "splits": [{"seed": 0, "srcc": 0.87}, {"seed": 2, "srcc": 0.85}]},
+        {"name": "less", "title": "less", "splits": [{"seed": 0, "srcc": 0.86}]},
+        {"name": "none", "title": "not run", "splits": []},
+    ]
+    gaps = [{"0": 0.0, "2": 0.0}, {"0": -0.01}, {}]
+    rows = [row | figures | {"srcc_against_main": gap} for row, gap in zip(rows, gaps, strict=True)]
+    monkeypatch.setattr(tables.cost_tables, "RESULTS", tmp_path)
+    assert tables.recipe_tables.ablation() == ""
+    record = {"model": "all", "rows": rows, "splits": rows[0]["splits"]}
+    (tmp_path / "ablation-livec-lite.json").write_text(json.dumps(record))
+    lines = tables.recipe_tables.ablation().splitlines()
+    assert lines[2] == "| everything | 0.860 ± 0.010 | 0.880 ± 0.020 | 0.870 | 0.850 | – |"
+    assert lines[3] == "| less | 0.860 ± 0.010 | 0.880 ± 0.020 | 0.860 | – | -0.010 |"
+    assert lines[4] == "| not run | – | – | – | – | – |"
+
+
+def test_fewer_labels_show_both_sides_and_their_gap(tables, tmp_path, monkeypatch):
+    splits = {"quality": [0.8, 0.76], "shdiqa": [0.82, 0.75]}
+    rows = [
+        {"model": side, "fraction": 0.2, "splits": [{"seed": n, "srcc": value} for n, value in enumerate(values)]}
+        for side, values in splits.items()
+    ]
+    gain = [{"fraction": 0.2, "srcc": {"0": 0.02, "1": -0.01}, "mean": 0.005}]
+    monkeypatch.setattr(tables.cost_tables, "RESULTS", tmp_path)
+    assert tables.recipe_tables.efficiency() == ""
+    record = {"rows": rows, "gain": gain, "splits": rows[0]["splits"]}
+    (tmp_path / "data-efficiency-livec-lite.json").write_text(json.dumps(record))
+    lines = tables.recipe_tables.efficiency().splitlines()
+    assert lines[2] == "| 20% | 0.800 0.760 | 0.820 0.750 | +0.020 -0.010 | +0.005 |"
+    assert lines[-1].startswith("Splits 0, 1 in this order")
