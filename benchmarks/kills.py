@@ -172,7 +172,7 @@ def kill_evaluation(folder: Path, kills: int, rng: random.Random) -> dict[str, A
     command = [*MODULE, "evaluate", str(model), "--dataset", str(table), "--output"]
     whole, _ = timed([*command, str(folder / "whole")], folder / "whole.json")
     partial = folder / "killed.partial"
-    victim = Victim([*command, str(folder / "killed")], rng, lambda: sum(1 for _ in partial.rglob("*")))
+    victim = Victim([*command, str(folder / "killed")], rng, lambda: entries(partial))
     equal, left_over = True, False
     while victim.kills < kills:
         for file in folder.glob("killed.*"):
@@ -226,7 +226,7 @@ batch = 4
     command = [*MODULE, "ablate", str(plan), "--output"]
     whole, _ = timed([*command, str(folder / "whole")], folder / "whole" / "t.json")
     killed = folder / "killed"
-    victim = Victim([*command, str(killed), "--resume"], rng, lambda: sum(1 for _ in killed.rglob("*")))
+    victim = Victim([*command, str(killed), "--resume"], rng, lambda: entries(killed))
     equal = True
     while victim.kills < kills:
         shutil.rmtree(killed, ignore_errors=True)
@@ -246,6 +246,11 @@ def timed(command: list[str], sign: Path) -> tuple[float, float]:
     if process.wait() not in (0, 1):
         raise SystemExit(f"the unbroken run failed: {command}")
     return time.monotonic() - start, time.monotonic() - began
+
+
+def entries(folder: Path) -> int:
+    """Files and folders below; what vanishes while they are counted does not matter."""
+    return sum(len(folders) + len(files) for _, folders, files in os.walk(folder))
 
 
 def size(path: Path) -> int:
