@@ -11,6 +11,7 @@ and threads: what is missing to 1 is time in which cores starved. Streams are ti
 
 import argparse
 import dataclasses
+import resource
 import tempfile
 import time
 import tomllib
@@ -74,15 +75,21 @@ def main() -> None:
     state = machine()
     config = load_config(ROOT / "configs" / "release-lite.toml", [f"bdm.root={options.pool}"])
     torch.manual_seed(0)
-    keep_freed_memory()
     with tempfile.TemporaryDirectory() as scratch:
         streams, once = open_streams(config, Path(scratch))
+        given_back = quality_step(config, streams, options.steps)
+        keep_freed_memory()
+        kept_memory = quality_step(config, streams, options.steps)
         by_threads = {
             str(threads): profile(config, streams, options.steps, threads) for threads in sorted({1, available_cores()})
         }
         kept = dataclasses.replace(config, optim=dataclasses.replace(config.optim, frozen=FROZEN))
         step = profile(kept, streams, options.steps, 1)["step_ms"]
         kept_layers = {"frozen": FROZEN, "step_ms": step, "to_all": step / by_threads["1"]["step_ms"]}
+    memory = {"given_back": given_back, "kept": kept_memory, "kept_to_given_back": kept_memory["ms"] / given_back["ms"]}
+    print(f"freed memory kept: {memory['kept_to_given_back']:.2f} x the Q stream's step")
+    depthwise = depthwise_backward()
+    print(f"depthwise backward with the weights' gradient: {depthwise['ratio']:.1f} x that without")
     operators = heaviest(config, streams)
     print(f"with {', '.join(FROZEN)} kept: {kept_layers['to_all']:.2f} x the step")
     for threads, found in by_threads.items():
@@ -101,6 +108,8 @@ def main() -> None:
             f"{ENTRIES} bank entries and ladders, {PICTURES} labelled pictures",
             "by_threads": by_threads,
             "kept": kept_layers,
+            "freed_memory": memory,
+            "depthwise_backward": depthwise,
             "operators": operators,
             "once_an_entry": once,
             "seconds": round(time.time() - started, 1),
@@ -195,6 +204,36 @@ def profile(config: TrainConfig, streams: Streams, steps: int, threads: int) -> 
             name: {"pictures": pictures[name], "to_q": alone[name] / alone["q"], "ms": alone[name]} for name in streams
         },
     }
+
+
+def quality_step(config: TrainConfig, streams: Streams, steps: int) -> dict[str, float]:
+    """Forward and backward of the Q stream in one thread: milliseconds, and pages that the system had to hand out."""
+    torch.set_num_threads(1)
+    task, clock = make_task(config), Clock()
+    for step in range(steps + 1):
+        batch = {"q": streams["q"](step)}
+        if step == 1:  # the first one allocates
+            clock.wall.clear()
+            before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+        with clock.part("step"):
+            task(batch)["loss"].backward()
+    faults = (resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before) / steps
+    return {"ms": clock.milliseconds("step"), "page_faults": faults}
+
+
+def depthwise_backward(batch: int = 16, channels: int = 672, side: int = 14, kernel: int = 5) -> dict[str, float]:
+    """Milliseconds of the backward pass of one depthwise convolution, with and without the gradient of its weights."""
+    torch.set_num_threads(1)
+    x = torch.randn(batch, channels, side, side).to(memory_format=torch.channels_last).requires_grad_()
+    weight = torch.randn(channels, 1, kernel, kernel, requires_grad=True)
+    out = torch.nn.functional.conv2d(x, weight, padding=kernel // 2, groups=channels)
+    gradient, clock = torch.randn_like(out), Clock()
+    for _ in range(8):
+        for name, wanted in (("with", (x, weight)), ("without", (x,))):
+            with clock.part(name):
+                torch.autograd.grad(out, wanted, gradient, retain_graph=True)
+    found = {f"{name}_ms": clock.milliseconds(name) for name in clock.wall}
+    return found | {"ratio": found["with_ms"] / found["without_ms"]}
 
 
 def heaviest(config: TrainConfig, streams: Streams) -> dict[str, float]:
