@@ -83,10 +83,18 @@ def training() -> str:
     once = ", ".join(f"{key.removesuffix('_ms')} {value:.0f} ms" for key, value in record["once_an_entry"].items())
     heavy = ", ".join(f"`{name}` {share:.0%}" for name, share in record["operators"].items())
     lines += ["", f"Streams by themselves, to the Q stream: {streams}. Made once: {once}. Processor time by operator:"]
-    kept = (
-        f"With `{'`, `'.join(record['kept']['frozen'])}` kept a step takes {record['kept']['to_all']:.2f} of its time."
-    )
-    return "\n".join([*lines, f"{heavy}. {kept} {_where(record)}."])
+    names = "`, `".join(record["kept"]["frozen"])
+    depthwise, memory = record["depthwise_backward"], record["freed_memory"]
+    lines += [
+        f"{heavy}.",
+        "",
+        f"One depthwise 5 x 5 convolution backward: {depthwise['with_ms']:.0f} ms with the gradient of its weights,"
+        f" {depthwise['without_ms']:.0f} without. With `{names}` kept a step takes {record['kept']['to_all']:.2f} of its"
+        f" time. Freed memory kept instead of given back: {memory['kept']['page_faults']:,.0f} page faults a step of the"
+        f" Q stream instead of {memory['given_back']['page_faults']:,.0f}, {memory['kept_to_given_back']:.2f} of the"
+        f" time. {_where(record)}.",
+    ]
+    return "\n".join(lines)
 
 
 def read_record(name: str) -> dict[str, Any]:

@@ -188,6 +188,10 @@ def test_benchmarks_are_shown_as_their_files_say(tables, tmp_path, monkeypatch):
             },
             "operators": {"aten::convolution": 0.51},
             "kept": {"frozen": ["conv_dw", "conv_stem"], "to_all": 0.61},
+            "depthwise_backward": {"with_ms": 29.3, "without_ms": 2.0},
+            "freed_memory": {
+                "kept": {"page_faults": 12}, "given_back": {"page_faults": 116_129}, "kept_to_given_back": 0.9,
+            },
             "once_an_entry": {"composite_ms": 15.4},
         },
     }  # fmt: skip

@@ -128,7 +128,7 @@ class _Body:
 
 
 def keep_freed_memory() -> None:
-    """Have glibc keep what a step frees: fetching it from the system page by page each time is a tenth of a CPU step.
+    """Have glibc keep what a step frees, instead of fetching it from the system page by page in the next one.
 
     Nothing happens where the C library is another one.
     """
