@@ -89,10 +89,10 @@ def training() -> str:
         f"{heavy}.",
         "",
         f"One depthwise 5 x 5 convolution backward: {depthwise['with_ms']:.0f} ms with the gradient of its weights,"
-        f" {depthwise['without_ms']:.0f} without. With `{names}` kept a step takes {record['kept']['to_all']:.2f} of its"
-        f" time. Freed memory kept instead of given back: {memory['kept']['page_faults']:,.0f} page faults a step of the"
-        f" Q stream instead of {memory['given_back']['page_faults']:,.0f}, {memory['kept_to_given_back']:.2f} of the"
-        f" time. {_where(record)}.",
+        f" {depthwise['without_ms']:.0f} without. With `{names}` kept a step takes {record['kept']['to_all']:.2f} of"
+        f" its time. Freed memory kept instead of given back: {memory['kept']['page_faults']:,.0f} page faults a step"
+        f" of the Q stream instead of {memory['given_back']['page_faults']:,.0f},"
+        f" {memory['kept_to_given_back']:.2f} of the time. {_where(record)}.",
     ]
     return "\n".join(lines)
 
