@@ -2,6 +2,7 @@
 
 import csv
 import fcntl
+import glob
 import io
 import json
 import os
@@ -115,6 +116,26 @@ class TestInputs:
         assert found("**/*.jpg") == ["a.jpg", "d/e/f.jpg"]
         assert found("d/**/*.dat") == ["d/e/g.dat"], "an extension that is spelled out is meant"
         assert found("nothing*") == []
+
+    @pytest.mark.timeout(20)
+    def test_globs_end_where_links_lead_in_circles(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        touch(tmp_path, "a/x.jpg", "a/b/c/y.jpg")
+        for number in range(6):
+            (tmp_path / "a" / f"up{number}").symlink_to(tmp_path)
+        (tmp_path / "a" / "self").symlink_to(tmp_path / "a" / "self")
+        monkeypatch.chdir(tmp_path)
+        assert list(find_pictures(["**/*.jpg"], NO_LIST)) == ["a/b/c/y.jpg", "a/x.jpg"]
+        assert list(find_pictures(["**/c/**"], NO_LIST)) == ["a/b/c/y.jpg"]
+
+    @pytest.mark.parametrize(
+        "pattern", ["**/*.jpg", "**", "d/**/*", "*/**/e/*", "**/**/f.jpg", "[[]d]/**/g.jpg", "./**/c.jpg", "**/.h/*"]
+    )
+    def test_globs_are_those_of_python(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, pattern: str) -> None:
+        touch(tmp_path, "a.jpg", "b.txt", "d/c.jpg", "d/e/f.jpg", "d/.h/i.jpg", ".j/k.jpg", "[d]/l/g.jpg", "m/e/f.jpg")
+        monkeypatch.chdir(tmp_path)
+        for given_as in (pattern, f"{glob.escape(str(tmp_path))}/{pattern}"):
+            expected = sorted({path for path in glob.glob(given_as, recursive=True) if path.endswith(".jpg")})  # noqa: PTH207
+            assert list(find_pictures([given_as], NO_LIST)) == expected
 
     def test_what_names_nothing_is_refused_before_anything_is_read(self, tmp_path: Path) -> None:
         with pytest.raises(ConfigError, match="missing"):

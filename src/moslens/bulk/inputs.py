@@ -3,7 +3,7 @@
 Paths stay the strings they came as: rows repeat them as given, and ``pathlib`` would tidy them.
 """
 
-# ruff: noqa: PTH112, PTH116, PTH118, PTH119, PTH122, PTH207
+# ruff: noqa: PTH112, PTH116, PTH118, PTH119, PTH122, PTH206, PTH207, PTH208
 
 import glob
 import logging
@@ -31,8 +31,8 @@ def find_pictures(arguments: Sequence[str], listing: BinaryIO) -> Iterator[str]:
     """The pictures that the arguments name, in the order given; ``listing`` is read for the argument ``-``.
 
     A file is taken whatever its name. A folder is walked: files with a picture's extension (in any case),
-    in the order of their full paths, through symbolic links, each folder once. A glob (``**`` goes down)
-    works like a folder, unless it spells the extension out. ``-`` reads names that end in NUL, or in a
+    in the order of their full paths, through symbolic links, each folder once. A glob (``**`` goes down, into each
+    folder once) works like a folder, unless it spells the extension out. ``-`` reads names that end in NUL, or in a
     newline where there is no NUL. A Parquet file is a list as well: its column ``path``. A URL names an object, a
     folder or a glob in a store that fsspec can open.
 
@@ -61,8 +61,39 @@ def _expand(argument: str, listing: BinaryIO) -> Iterator[str]:
 def _match(pattern: str) -> Iterator[str]:
     suffix = os.path.splitext(pattern)[1]
     any_suffix = suffix != "" and not glob.has_magic(suffix)
-    found = sorted(glob.glob(pattern, recursive=True))
+    found = sorted(set(_glob(pattern)))
     return (path for path in found if not os.path.isdir(path) and (any_suffix or is_picture_name(path)))
+
+
+def _glob(pattern: str) -> Iterator[str]:
+    """As ``glob.glob``, but ``**`` enters a folder once, where links in a loop would lead it in over and over."""
+    parts = pattern.split(os.sep)
+    if "**" not in parts:
+        yield from glob.glob(pattern)
+        return
+    above, below = parts[: parts.index("**")], parts[parts.index("**") + 1 :]
+    rest = os.sep.join(below) or "*"
+    for base in glob.glob(os.sep.join([*above, ""])) if above else [""]:
+        for folder in _folders(base):
+            yield from _glob(glob.escape(folder) + rest)
+
+
+def _folders(base: str) -> Iterator[str]:
+    """``base`` ("" is here) and every folder below it, each once, none whose name begins with a dot."""
+    seen: set[tuple[int, int]] = set()
+    pending = [base]
+    while pending:
+        path = pending.pop()
+        try:
+            identity = os.stat(path or os.curdir)
+            if (identity.st_dev, identity.st_ino) in seen:
+                continue
+            seen.add((identity.st_dev, identity.st_ino))
+            names = [name for name in os.listdir(path or os.curdir) if os.path.isdir(path + name)]
+        except OSError:  # what cannot be listed has no matches
+            continue
+        yield path
+        pending.extend(path + name + os.sep for name in sorted(names, reverse=True) if not name.startswith("."))
 
 
 def is_picture_name(path: str) -> bool:
