@@ -94,6 +94,8 @@ _RAN_OUT = re.compile(
     r"requires a buffer|index out of range",
     re.IGNORECASE,
 )
+# Some programs store more than the 256 x 256 that the format has room for; the height of a bitmap counts its mask too.
+_LARGEST_ICON = 2 * 1024 * 1024
 _CANNOT = re.compile(
     r"unsupported|not (yet )?supported|not available|not installed|cannot handle|unimplemented|"
     r"unknown (pixel mode|data organi[sz]ation|compression)",
@@ -143,11 +145,42 @@ def read_header(stream: IO[bytes], name: str) -> ImageFile.ImageFile:
         raise UnsupportedImage(f"{name} {extra if name == 'HEIC' else 'is not in this Pillow'}") from error
     if name == "TIFF":
         refuse_endless_entries(stream)
+    elif name == "ICO":
+        _refuse_large_icons(stream)
     stream.seek(0)
     image = opener(stream)
     if name == "TIFF":
         _refuse_camera_raw(cast(Any, image).tag_v2)
     return image
+
+
+def keeps_everything(image: Image.Image, stream: IO[bytes]) -> bool:
+    """Whether the decoder of a JPEG just opened by ``read_header`` keeps all its coefficients, whatever is wanted.
+
+    That is so where its components come in several scans: the header of the first one, behind which ``stream`` stands,
+    does not name them all.
+    """
+    at, components = stream.tell(), len(image.getbands())
+    length = 6 + 2 * components
+    stream.seek(max(0, at - length - 2))
+    header = stream.read(5)
+    stream.seek(at)
+    return "progressive" in image.info or header != b"\xff\xda" + struct.pack(">HB", length, components)
+
+
+def _refuse_large_icons(stream: IO[bytes]) -> None:
+    """Pillow decodes an icon where it should only read its header, so the headers inside are looked at before."""
+    stream.seek(4)
+    (count,) = struct.unpack("<H", stream.read(2))
+    entries = stream.read(16 * count)
+    for at in range(12, len(entries) - 3, 16):
+        stream.seek(struct.unpack_from("<I", entries, at)[0])
+        head = stream.read(24)
+        if len(head) == 24:
+            png = head.startswith(b"\x89PNG")
+            width, height = struct.unpack_from(">II", head, 16) if png else struct.unpack_from("<ii", head, 4)
+            if abs(width) * abs(height) > _LARGEST_ICON:
+                raise UnsupportedImage(f"an icon that holds {abs(width)} x {abs(height)} pixels; 256 x 256 is the most")
 
 
 def _refuse_camera_raw(tags: Any) -> None:

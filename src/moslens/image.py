@@ -10,7 +10,7 @@ colour) there is no second one of full size, and a picture stored sideways gives
 A JPEG much larger than the working size is decoded at 1/2, 1/4 or 1/8 of its size, which libjpeg does inside
 its inverse transform: never below ``REDUCED_TO`` times the working size, from where the resize does the rest.
 
-Pictures decoded at the same time hold together no more pixels than one of the greatest size allowed by default.
+Of pictures with very many pixels only a few are decoded at the same time (lanes.py).
 """
 
 import io
@@ -36,8 +36,16 @@ from moslens.errors import (
     UnreadableImage,
     UnsupportedImage,
 )
-from moslens.formats import Metered, explain_failure, identify, muted_decoders, read_header, read_pixels
-from moslens.room import Room
+from moslens.formats import (
+    Metered,
+    explain_failure,
+    identify,
+    keeps_everything,
+    muted_decoders,
+    read_header,
+    read_pixels,
+)
+from moslens.lanes import Lanes
 from moslens.views import fit, fitted_size
 
 logger = logging.getLogger(__name__)
@@ -65,7 +73,7 @@ class Named(os.PathLike[str]):
 
 Source = str | bytes | io.BytesIO | os.PathLike[str] | Image.Image | Pixels
 
-_ROOM = Room(DEFAULT_MAX_PIXELS)
+_LANES = Lanes()
 _BAND_PIXELS = 1 << 20
 _MOST_EXIF = 4 << 20
 _ORIENTATION = 0x0112
@@ -113,7 +121,8 @@ def load(source: Source, *, working_size: int | None = 512, max_pixels: int = DE
         height, width = source.shape[:2]
         pixels = np.ascontiguousarray(source)
         return Picture(pixels if working_size is None else fit(pixels, working_size), width, height)
-    with _decoded(source, max_pixels, working_size) as (image, path, size):
+    with _opened_picture(source, max_pixels, working_size) as (image, path, size, held), _LANES.of(held):
+        read_pixels(image)
         turn = _turn(image, path)
         width, height = size[::-1] if turn.columns else size
         target = (height, width) if working_size is None else fitted_size(height, width, working_size)
@@ -165,12 +174,13 @@ def _turn(image: Image.Image, path: str | None) -> _Turn:
 
 
 @contextmanager
-def _decoded(
+def _opened_picture(
     source: Source, max_pixels: int, working_size: int | None
-) -> Iterator[tuple[Image.Image, str | None, tuple[int, int]]]:
-    """A PIL image with its pixels decoded, the path to name in messages, and (width, height) as stored.
+) -> Iterator[tuple[Image.Image, str | None, tuple[int, int], int]]:
+    """A PIL image, the path to name in messages, (width, height) as stored, and how many pixels its decoder will hold.
 
-    The image itself is smaller where it was decoded at a reduced size. Whatever goes wrong is typed.
+    The image itself is smaller where it is to be decoded at a reduced size. Whatever goes wrong, in decoding too, is
+    typed.
     """
     path = _path_of(source)
     try:
@@ -187,11 +197,12 @@ def _decoded(
                 if isinstance(stream, Metered):
                     stream.left += 8 * image.width * image.height  # as much as 16-bit RGBA without compression
                     stream.least = 0
+                held = size[0] * size[1]
                 if working_size is not None and name == "JPEG":
+                    whole = keeps_everything(image, stream)
                     _reduce(image, working_size)
-                with _ROOM.take(_held_pixels(image, size)):
-                    read_pixels(image)
-                    yield image, path, size
+                    held = held if whole else image.width * image.height
+                yield image, path, size, held
             except ImageError:
                 raise
             except Exception as error:
@@ -207,12 +218,6 @@ def _reduce(image: Image.Image, working_size: int) -> None:
     """
     height, width = fitted_size(image.height, image.width, working_size)
     image.draft(None, (REDUCED_TO * width, REDUCED_TO * height))
-
-
-def _held_pixels(image: Image.Image, size: tuple[int, int]) -> int:
-    """Pixels that a decoder keeps in memory: those of the reduced picture, but a progressive JPEG keeps all."""
-    width, height = size if "progressive" in image.info else image.size
-    return width * height
 
 
 @contextmanager
