@@ -32,9 +32,10 @@ from moslens.distill.ladders import LadderBatches, open_ladders, plan_ladders
 from moslens.distill.pool import open_pool
 from moslens.distill.task import StudentTask
 from moslens.distill.teacher import block_targets
+from moslens.memory import keep_freed_memory
 from moslens.runtime import available_cores
 from moslens.train.config import TrainConfig, load_config
-from moslens.train.loop import keep_freed_memory, parameter_groups
+from moslens.train.loop import parameter_groups
 from moslens.train.quality import build_model
 from moslens.train.teacher import load_teacher
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import resource
+import shlex
 import signal
 import subprocess
 import sys
@@ -154,6 +155,107 @@ def test_a_name_cannot_steer_the_terminal(tmp_path: Path) -> None:
     done = moslens("score", tmp_path / "\x1b]0;owned\x07\n.jpg")
     assert_one_line(done, "\\x1b]0;owned\\x07\\n.jpg: no such file")
     assert b"\x1b" not in done.stderr
+
+
+@pytest.mark.parametrize("command", ["explain", "degrade"])
+def test_names_in_rows_of_errors_cannot_steer_the_terminal(tmp_path: Path, command: str) -> None:
+    bad = tmp_path / "pictures"
+    bad.mkdir()
+    (bad / "a\x1b[31m\x07\nmoslens: forged.jpg").write_bytes(b"garbage")
+    done = moslens(command, bad, "--output", tmp_path / "out")
+    assert done.returncode == 1
+    assert b"\x1b" not in done.stderr
+    assert b"\nmoslens: forged" not in done.stderr
+    assert b"\\nmoslens: forged.jpg" in done.stderr
+
+
+@pytest.mark.parametrize(
+    "content", ["[project]", '{"my": "settings"}', "one line", "path;status", '{"pat', "path,sta", "\xff\xd8 not text"]
+)
+@pytest.mark.parametrize("format", ["jsonl", "csv"])
+def test_resume_never_empties_a_file_that_is_not_its_own(tmp_path: Path, content: str, format: str) -> None:
+    from moslens.bulk.results import FileWriter
+
+    output = tmp_path / "mine"
+    output.write_text(content)
+    torn = {"jsonl": '{"pat', "csv": "path,sta"}[format]
+    if content == torn:
+        FileWriter(str(output), format, resume=True).close()
+        assert output.read_text() == ("" if format == "jsonl" else "path,status" + output.read_text()[11:])
+    else:
+        with pytest.raises(OutputError, match="not a results file"):
+            FileWriter(str(output), format, resume=True)
+        assert output.read_text() == content
+
+
+def test_the_second_run_on_one_parquet_file_is_refused(tmp_path: Path) -> None:
+    pytest.importorskip("pyarrow", reason="needs the [bulk] extra")
+    import pyarrow.parquet as pq
+
+    from moslens.bulk.results import ParquetWriter
+
+    output = str(tmp_path / "rows.parquet")
+    first = ParquetWriter(output)
+    with pytest.raises(OutputError, match="another run is writing to it"):
+        ParquetWriter(output)
+    first.close()
+    assert pq.read_table(output).num_rows == 0
+    with pytest.raises(OutputError, match="is there already"):
+        ParquetWriter(output)
+    assert [path.name for path in tmp_path.iterdir()] == ["rows.parquet"]
+
+
+@pytest.mark.parametrize("closed", ["<&-", "2>&-", "<&- 2>&-"])
+def test_a_closed_stream_that_is_not_needed_does_not_matter(
+    tiny_model: Path, photo_folder: Path, tmp_path: Path, closed: str
+) -> None:
+    output = tmp_path / "rows.jsonl"
+    words = [
+        sys.executable,
+        "-m",
+        "moslens",
+        "score",
+        photo_folder / "a.jpg",
+        "--model",
+        tiny_model,
+        "--output",
+        output,
+    ]
+    line = f"{shlex.join(map(str, words))} {closed}"
+    assert subprocess.run(["/bin/sh", "-c", line], check=False, timeout=120).returncode == 0
+    assert json.loads(output.read_bytes())["status"] == "ok"
+
+
+def test_a_closed_output_that_is_needed_is_one_line(tiny_model: Path, photo_folder: Path) -> None:
+    words = [sys.executable, "-m", "moslens", "score", photo_folder / "a.jpg", "--model", tiny_model]
+    line = f"{shlex.join(map(str, words))} >&-"
+    done = subprocess.run(["/bin/sh", "-c", line], stderr=subprocess.PIPE, check=False, timeout=120)
+    assert_one_line(done, "cannot be written")
+
+
+@pytest.mark.parametrize("command", ["explain", "degrade"])
+def test_sigterm_ends_every_command_over_pictures_with_its_code(tmp_path: Path, command: str) -> None:
+    from conftest import make_photo
+
+    photos, output = tmp_path / "photos", tmp_path / "out"
+    photos.mkdir()
+    for number in range(300):
+        make_photo(400, 400, seed=number % 5).save(photos / f"{number:03}.png")
+    words = [sys.executable, "-m", "moslens", command, photos, "--output", output, "--workers", "2"]
+    run = subprocess.Popen([*map(str, words)], stderr=subprocess.PIPE)
+    log = output / {"explain": "rows.jsonl", "degrade": "labels.jsonl"}[command]
+    deadline = time.monotonic() + 60
+    while not (log.exists() and log.stat().st_size):
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    run.terminate()
+    errors = run.communicate(timeout=60)[1]
+    assert run.returncode == 143, errors
+    assert b"interrupted: " in errors
+    rows = [json.loads(line) for line in log.read_bytes().splitlines()]
+    made = output if command == "explain" else output / "pictures"
+    assert 0 < len(rows) < 300
+    assert len(list(made.glob("*.png"))) == len(rows), "every picture that was made has its row"
 
 
 def test_a_clock_that_leaps_or_a_stopped_process_is_no_hang(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -4,6 +4,7 @@ import hashlib
 import io
 import json
 import math
+import os
 import pickle
 import shutil
 import threading
@@ -364,3 +365,14 @@ def test_truncated_bytes_are_a_failure_with_a_code(scorer: Scorer) -> None:
     (result,) = scorer.score_many([stream.getvalue()[:3000]])
     assert isinstance(result, Failure)
     assert result.error.code == "truncated"
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork on this system")
+@pytest.mark.timeout(60)
+def test_a_forked_child_scores_as_its_parent(tiny_model: Path, photo_folder: Path) -> None:
+    scorer = Scorer(tiny_model, threads=2)
+    expected = scorer.score(photo_folder / "a.jpg").score
+    child = os.fork()
+    if child == 0:
+        os._exit(0 if abs(scorer.score(photo_folder / "a.jpg").score - expected) < 1e-4 else 1)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0

@@ -61,6 +61,10 @@ EXTRA_OF = {
 }
 
 
+# standard output is opened for reading: a result that nobody can get is not lost without a word
+_STREAMS = (("stdin", "r", os.O_RDONLY), ("stdout", "w", os.O_RDONLY), ("stderr", "w", os.O_WRONLY))
+
+
 def build_app(wanted: str | None = None) -> typer.Typer:
     """The command line with every subcommand named and only ``wanted`` imported."""
     app = typer.Typer(
@@ -85,6 +89,7 @@ def build_app(wanted: str | None = None) -> typer.Typer:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command line and leave: 0 done, 1 some rows failed, 2 wrong use, 130 interrupted."""
+    _open_streams()
     _log_to_terminal()
     words = list(sys.argv[1:] if arguments is None else arguments)
     wanted = next((word for word in words if not word.startswith("-")), None)
@@ -104,6 +109,20 @@ def main(arguments: Sequence[str] | None = None) -> None:
         _leave(reason if error.filename is None else f"{os.fsdecode(error.filename)}: {reason}")
     except KeyboardInterrupt:
         sys.exit(130)
+
+
+def _open_streams() -> None:
+    """Where a standard stream was closed, put one in its place, so that no other file gets its number.
+
+    Input is then empty, messages go nowhere, and what has to be written to standard output is refused.
+    """
+    for number, (name, mode, flags) in enumerate(_STREAMS):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, flags)  # the lowest number that is free
+            setattr(sys, name, open(number, mode, closefd=False))  # noqa: SIM115
+            setattr(sys, f"__{name}__", getattr(sys, name))
 
 
 class _Printable(logging.Formatter):

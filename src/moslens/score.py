@@ -112,7 +112,16 @@ class Scorer:
             raise ValueError(f"threads must be at least 1, not {self._threads}")
         self.model = Model(find_model(self._model_name))
         self.threads = self._threads or available_cores()
-        self._pool = ThreadPoolExecutor(self.threads, "moslens-window") if self.threads > 1 else None
+        self._own_pool: tuple[int, ThreadPoolExecutor] | None = None
+
+    @property
+    def _pool(self) -> ThreadPoolExecutor | None:
+        """Threads for the windows of one picture; a forked child has none of its parent's and makes its own."""
+        if self.threads == 1:
+            return None
+        if self._own_pool is None or self._own_pool[0] != os.getpid():
+            self._own_pool = os.getpid(), ThreadPoolExecutor(self.threads, "moslens-window")
+        return self._own_pool[1]
 
     @property
     def model_id(self) -> str:

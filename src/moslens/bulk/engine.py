@@ -88,6 +88,11 @@ class Stopped(KeyboardInterrupt):
         self.signal = signal
 
 
+def signal_of(stop: KeyboardInterrupt) -> int:
+    """The signal behind an interrupt, for the exit code 128 + signal."""
+    return stop.signal if isinstance(stop, Stopped) else signal.SIGINT
+
+
 class Interrupts:
     """SIGINT and SIGTERM raise Stopped, but while they are held they wait: a row is written and counted, or neither."""
 

@@ -49,8 +49,11 @@ def csv_name(path: str | None) -> str | None:
 
 
 def path_of_csv_name(cell: str) -> str:
-    """The path that :func:`csv_name` wrote."""
-    return str(json.loads(cell)) if cell.startswith('"') else cell
+    """The path that :func:`csv_name` wrote; a cell that it cannot have written is a path itself."""
+    try:
+        return str(json.loads(cell)) if cell.startswith('"') else cell
+    except ValueError:
+        return cell
 
 
 def utf8(text: str) -> str:

@@ -12,6 +12,7 @@ from collections.abc import Iterator, Sequence
 from itertools import chain
 from typing import BinaryIO
 
+from moslens.bulk.formats import path_of_csv_name
 from moslens.errors import ConfigError, MissingExtra
 
 logger = logging.getLogger(__name__)
@@ -187,4 +188,5 @@ def read_parquet(path: str) -> Iterator[str]:
     if "path" not in file.schema_arrow.names:
         raise ConfigError("a Parquet list needs a column path", path)
     batches = file.iter_batches(columns=["path"])
-    return (str(cell) for batch in batches for cell in batch.column(0).to_pylist() if cell is not None)
+    cells = (str(cell) for batch in batches for cell in batch.column(0).to_pylist() if cell is not None)
+    return map(path_of_csv_name, cells)  # names that UTF-8 cannot hold are written as in results

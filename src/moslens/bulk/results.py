@@ -83,6 +83,12 @@ class FileWriter:
             for row, row_end in read_rows(earlier, self._format, self._path):
                 self.done[row["path"], row["model"]] = row["status"]
                 end = row_end
+            if end == 0:  # no row says yet whose file this is
+                earlier.seek(0)
+                begins = HEADERS["csv"] if self._format == "csv" else b'{"path": '
+                head = earlier.read(len(begins))
+                if not begins.startswith(head):
+                    raise OutputError("not a results file, so nothing was added", self._path)
         self._file.truncate(end)
         return end
 
@@ -140,7 +146,7 @@ def parquet_table(rows: Iterable[Row]) -> Any:
 
 
 class ParquetWriter:
-    """Rows to a Parquet file, in groups of ``GROUP``; the file takes its name when it is closed."""
+    """Rows to a Parquet file, by one run at a time, in groups of ``GROUP``; it takes its name when it is closed."""
 
     GROUP = 4096
 
@@ -151,7 +157,15 @@ class ParquetWriter:
         self._rows: list[Row] = []
         self._path, self._scratch = Path(path), Path(f"{path}.part")
         try:
-            self._writer = pq.ParquetWriter(self._scratch, parquet_schema())
+            self._held = self._scratch.open("ab")
+            try:
+                lock(self._held.fileno(), path)
+                if os.path.lexists(path):  # another run has finished it meanwhile
+                    raise OutputError("is there already: remove it first", path)
+                self._writer = pq.ParquetWriter(self._scratch, parquet_schema())
+            except BaseException:
+                self._held.close()
+                raise
         except OSError as error:
             raise self._refused(error) from error
 
@@ -168,12 +182,13 @@ class ParquetWriter:
         self._rows.clear()
 
     def close(self) -> None:
-        self._flush()
-        try:
-            self._writer.close()
-            self._scratch.replace(self._path)
-        except OSError as error:
-            raise self._refused(error) from error
+        with self._held:
+            self._flush()
+            try:
+                self._writer.close()
+                self._scratch.replace(self._path)
+            except OSError as error:
+                raise self._refused(error) from error
 
     def _refused(self, error: OSError) -> OutputError:
         reason = os.strerror(error.errno) if error.errno else str(error)

@@ -23,8 +23,10 @@ def main() -> None:
     answers = os.fdopen(os.dup(1), "wb", buffering=0)
     os.dup2(2, 1)  # what a library prints must not get between the rows
     requests = sys.stdin.buffer
+    from moslens.memory import give_back_large_blocks
     from moslens.score import Scorer
 
+    give_back_large_blocks()
     try:
         scorer = Scorer(_read(requests)["model"])
     except MoslensError as error:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from moslens.bulk.formats import printable
 from moslens.bulk.inputs import find_pictures
 from moslens.commands.progress import progress
 from moslens.errors import ConfigError, OutputError
@@ -62,7 +63,7 @@ def run(
 
     Writes OUTPUT/pictures/NAME.png, OUTPUT/labels.jsonl (one line a picture, paths relative to OUTPUT) and contact
     sheets of the first 60 pictures. Exit code: 0 all done, 1 some pictures could not be read, 2 wrong use,
-    130 interrupted (what was finished is labelled).
+    130 interrupted, 143 by SIGTERM (what was finished is labelled).
     """
     from moslens.blocks import BlockDegradation
     from moslens.degrade import PICTURES, Settings, plan
@@ -95,22 +96,23 @@ def run(
     seconds = time.monotonic() - start
     typer.echo(f"{word}{pictures} in {seconds:.1f} s, {tally.errors} of them errors: {output / LABELS}", err=True)
     if tally.stopped:
-        raise typer.Exit(130)
+        raise typer.Exit(128 + tally.stopped)
     if tally.errors:
         raise typer.Exit(1)
 
 
 @dataclass
 class Tally:
-    """Pictures that have their row, how many of those rows are errors, and whether there should have been more."""
+    """Pictures that have their row, how many of those rows are errors, and the signal that ended it early."""
 
     done: int = 0
     errors: int = 0
-    stopped: bool = False
+    stopped: int = 0
 
 
 def write(jobs: "Sequence[Job]", settings: "Settings", workers: int) -> Tally:
     """Do the jobs, in order, until done or interrupted: pictures, rows, sheets."""
+    from moslens.bulk.engine import Interrupts, signal_of
     from moslens.degrade import PICTURES, degrade_all
     from moslens.sheet import Sheets
 
@@ -121,19 +123,21 @@ def write(jobs: "Sequence[Job]", settings: "Settings", workers: int) -> Tally:
             (settings.folder / LABELS).open("w", encoding="utf-8") as file,
             progress("degrading", len(jobs)) as advance,
             closing(degrade_all(jobs, settings, workers)) as results,
+            Interrupts() as interrupts,
         ):
             for result in results:
-                tally.done += 1
-                file.write(json.dumps(result.row) + "\n")
-                file.flush()
+                with interrupts.held():
+                    tally.done += 1
+                    file.write(json.dumps(result.row) + "\n")
+                    file.flush()
                 if result.thumbnail is not None:
                     sheets.add(result.thumbnail, result.row["source"])
                 if "error" in result.row:
                     tally.errors += 1
-                    typer.echo(f"moslens: {result.row['error']['message']}", err=True)
+                    typer.echo(f"moslens: {printable(result.row['error']['message'])}", err=True)
                 advance()
-    except KeyboardInterrupt:
-        tally.stopped = True
+    except KeyboardInterrupt as stop:
+        tally.stopped = signal_of(stop)
     finally:
         # Workers are ahead of the rows: no picture stays without one.
         for job in jobs[tally.done :]:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from moslens.bulk.formats import printable
 from moslens.bulk.inputs import distinct_names, find_pictures
 from moslens.commands.progress import progress
 from moslens.errors import ConfigError, OutputError
@@ -43,11 +44,15 @@ def run(
 
     Writes OUTPUT/NAME.png (the map over the picture, with a legend) and OUTPUT/NAME.json for each picture as soon as
     it is done, OUTPUT/rows.jsonl (the rows of moslens score) and at the end OUTPUT/index.html, worst first. Exit code:
-    0 all done, 1 some pictures could not be read, 2 wrong use, 130 interrupted (index.html shows what was finished).
+    0 all done, 1 some pictures could not be read, 2 wrong use, 130 interrupted, 143 by SIGTERM (index.html shows what
+    was finished).
     """
+    from moslens.bulk.engine import signal_of
+    from moslens.memory import give_back_large_blocks
     from moslens.page import write_index
     from moslens.score import Scorer
 
+    give_back_large_blocks()
     # Read to the end before anything is written: the output may lie in a folder that is walked.
     sources = list(find_pictures(paths, sys.stdin.buffer))
     if not sources:
@@ -62,11 +67,11 @@ def run(
         raise OutputError(error.strerror or str(error), output) from error
     start = time.monotonic()
     entries: list[Entry] = []
-    stopped = False
+    stopped = 0
     try:
         explain_all(scorer, sources, output, entries, workers, max_pixels)
-    except KeyboardInterrupt:
-        stopped = True
+    except KeyboardInterrupt as stop:
+        stopped = signal_of(stop)
     finally:
         index = write_index(output, entries)
     errors = sum(entry.name is None for entry in entries)
@@ -74,7 +79,7 @@ def run(
     pictures = f"{len(entries)} picture{'s' if len(entries) != 1 else ''}"
     typer.echo(f"{word}{pictures} in {time.monotonic() - start:.1f} s, {errors} of them errors: {index}", err=True)
     if stopped:
-        raise typer.Exit(130)
+        raise typer.Exit(128 + stopped)
     if errors:
         raise typer.Exit(1)
 
@@ -87,7 +92,10 @@ def explain_all(
     workers: int | None,
     max_pixels: int,
 ) -> None:
-    """Explain every picture into ``folder``; ``entries`` is up to date also when this is interrupted."""
+    """Explain every picture into ``folder``; ``entries`` is up to date also when this is interrupted.
+
+    Pictures that were finished before it was their turn have their row then, too.
+    """
     from moslens.bulk.engine import Interrupts
     from moslens.bulk.results import FileWriter
     from moslens.ordered import ordered
@@ -104,8 +112,15 @@ def explain_all(
         found.overlay().save(picture, "PNG")
         for suffix, data in ((".png", picture.getvalue()), (".json", found.to_json().encode() + b"\n")):
             write_whole(folder / f"{name}{suffix}", data)
-        return found.to_score(), name
+        finished[name] = found.to_score()
+        return finished[name], name
 
+    def keep(result: Score | Failure, name: str) -> None:
+        row = result.to_row()
+        writer.write(row)
+        entries.append(Entry(row, None if isinstance(result, Failure) else name))
+
+    finished: dict[str, Score] = {}
     count = workers or available_cores()
     writer = FileWriter(str(folder / ROWS), "jsonl")
     jobs = list(zip(sources, distinct_names(sources), strict=True))
@@ -116,12 +131,15 @@ def explain_all(
             Interrupts() as interrupts,
         ):
             for result, name in results:
-                row = result.to_row()
                 with interrupts.held():
-                    writer.write(row)
-                    entries.append(Entry(row, None if isinstance(result, Failure) else name))
+                    keep(result, name)
                 if isinstance(result, Failure):
-                    typer.echo(f"moslens: {result.error.message}", err=True)
+                    typer.echo(f"moslens: {printable(result.error.message)}", err=True)
                 advance()
+    except KeyboardInterrupt:
+        for _, name in jobs[len(entries) :]:
+            if name in finished:
+                keep(finished[name], name)
+        raise
     finally:
         writer.close()

@@ -2,7 +2,6 @@
 
 import io
 import os
-import signal
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -115,7 +114,7 @@ def run(
         raise ConfigError("parquet needs --output")
     pictures = _pictures(paths)
 
-    from moslens.bulk.engine import Stopped, Tally, score_all
+    from moslens.bulk.engine import Tally, score_all, signal_of
     from moslens.bulk.guard import GuardedScorer
     from moslens.bulk.results import FileWriter, ParquetWriter, StreamWriter, Writer
 
@@ -145,7 +144,7 @@ def run(
                     on_row=lambda: show(tally.written + tally.kept),
                 )
         except KeyboardInterrupt as stop:
-            stopped = stop.signal if isinstance(stop, Stopped) else signal.SIGINT
+            stopped = signal_of(stop)
         finally:
             writer.close()
     _leave(tally, time.monotonic() - start, stopped)

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import ctypes
 import json
 import logging
 import math
-import sys
 import time
 from collections.abc import Iterator
 from contextlib import nullcontext
@@ -21,13 +19,11 @@ from torch import Tensor, nn
 
 from moslens.errors import CheckpointError, ConfigError
 from moslens.lock import locked_folder
+from moslens.memory import keep_freed_memory
 from moslens.train import checkpoint
 from moslens.train.config import OptimSection, TrainConfig, from_dict
 
 log = logging.getLogger(__name__)
-
-# malloc.h of glibc
-_M_TRIM_THRESHOLD, _M_TOP_PAD, _M_MMAP_MAX = -1, -2, -4
 
 
 class Batches(Protocol):
@@ -125,17 +121,6 @@ class _Body:
             self.learns = learns
             for parameter in self.parameters:
                 parameter.requires_grad_(learns)
-
-
-def keep_freed_memory() -> None:
-    """Have glibc keep what a step frees, instead of fetching it from the system page by page in the next one.
-
-    Nothing happens where the C library is another one.
-    """
-    mallopt = getattr(ctypes.CDLL(None), "mallopt", None) if sys.platform == "linux" else None
-    if mallopt is not None:
-        for option, value in ((_M_MMAP_MAX, 0), (_M_TRIM_THRESHOLD, 2**31 - 1), (_M_TOP_PAD, 2**28)):
-            mallopt(option, value)
 
 
 class Average:
