@@ -4,9 +4,12 @@ import io
 import os
 import signal
 import struct
+import subprocess
+import sys
 import threading
 import time
 from contextlib import suppress
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -134,3 +137,20 @@ def test_an_icon_is_refused_by_the_headers_in_it() -> None:
     with pytest.raises((UnsupportedImage, ImageTooLarge)):
         image.load(icon)
     assert image.load(encoded(make_photo(128, 128, seed=0), format="ICO")).width == 128
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="peak memory is told otherwise elsewhere")
+def test_four_giants_at_once_need_no_more_memory_than_one_after_the_other(tiny_model: Path, tmp_path: Path) -> None:
+    for number in range(4):
+        Image.new("RGB", (9000, 6000), (number, 0, 0)).save(tmp_path / f"{number}.png", compress_level=1)
+    peaks = []
+    for workers in ("1", "4"):
+        words = [sys.executable, "-m", "moslens", "score", tmp_path, "--model", tiny_model, "--workers", workers]
+        script = (
+            "import resource, subprocess, sys; subprocess.run(sys.argv[1:], check=True, stdout=subprocess.DEVNULL);"
+            "print(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1024)"
+        )
+        told = subprocess.check_output([sys.executable, "-c", script, *map(str, words)], stderr=subprocess.DEVNULL)
+        peaks.append(float(told))
+    assert peaks[0] > 9000 * 6000 * 4 / 2**20, "a giant was held"
+    assert peaks[1] < 1.3 * peaks[0]
