@@ -12,6 +12,7 @@ import typer
 import uvicorn
 
 from moslens.errors import ConfigError
+from moslens.memory import give_back_large_blocks
 from moslens.score import Scorer
 from moslens.serve import logs
 from moslens.serve.app import create_app
@@ -43,6 +44,7 @@ def run(
     Listens on this machine alone unless --host says otherwise. SIGTERM or Ctrl-C: no new connections, what was
     accepted is finished, exit.
     """
+    give_back_large_blocks()
     signal.signal(signal.SIGTERM, _leave)  # uvicorn takes it over, and hands it back when everything is finished
     settings = Settings(
         max_body=max_body * MEGABYTE,
