@@ -3,7 +3,8 @@
     python benchmarks/int8.py --pool ../shared/data/pristine --root ../shared/data/livec [--model NAME|DIR]
 
 makes the twin in a scratch folder, prints both answers and writes ``results/int8.json``. Speed is processor time of the
-bare sessions on the same windows in turn, so that a busy machine blurs it little. With ``--reuse`` the agreement is
+bare sessions on the same windows in turn, so that a busy machine blurs it little; onnxruntime's profile of both says in
+which operators it goes. With ``--reuse`` the agreement is
 taken from the file that is there, if it is of the same model, and only the speed is measured anew.
 """
 
@@ -11,10 +12,12 @@ import argparse
 import json
 import tempfile
 import time
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnxruntime
 
 from _common import ROOT, command_line, git_revision, machine, spread, versions, write_json
 from moslens import views
@@ -47,6 +50,7 @@ def main() -> None:
         found = earlier(options.output, card.id) if options.reuse else None
         found = found or compare(source, twin, load_dataset("livec", options.root))
         speed = processor_time({"fp32": full, "int8": small}, options.rounds)
+        operators = {name: by_operator(m, Path(scratch) / name) for name, m in (("fp32", full), ("int8", small))}
     ratio = speed["fp32"]["median"] / speed["int8"]["median"]
     targets = {
         f"SRCC to fp32 at least {LEAST_AGREEMENT}": found["srcc_to_full"] >= LEAST_AGREEMENT,
@@ -68,6 +72,7 @@ def main() -> None:
             "targets_met": targets,
             "milliseconds_a_window": speed,
             "bytes": size,
+            "milliseconds_by_operator": operators,
             "seconds": round(time.time() - started, 1),
             "machine": machine(),
             "versions": versions(),
@@ -82,10 +87,31 @@ def earlier(path: Path, twin: str) -> dict[str, Any] | None:
     return record["agreement"] if record.get("twin") == twin else None
 
 
+def windows_of(model: Model) -> np.ndarray:
+    """The windows of the example photos."""
+    return np.concatenate([views.cover(load(photo, working_size=model.card.working_size).pixels) for photo in PHOTOS])
+
+
+def by_operator(model: Model, prefix: Path) -> dict[str, float]:
+    """Milliseconds a window in each kind of operator, the costliest first, by onnxruntime's own profile."""
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = options.inter_op_num_threads = 1
+    options.enable_profiling, options.profile_file_prefix = True, str(prefix)
+    weights = str(model.card.folder / model.card.file)
+    session = onnxruntime.InferenceSession(weights, options, providers=["CPUExecutionProvider"])
+    windows = windows_of(model)
+    for window in windows:
+        session.run(["score"], {"windows": window[None]})
+    found: Counter[str] = Counter()
+    for event in json.loads(Path(session.end_profiling()).read_bytes()):
+        if event.get("cat") == "Node" and event["name"].endswith("_kernel_time"):
+            found[event["args"]["op_name"]] += event["dur"] / 1000 / len(windows)
+    return dict(found.most_common(8)) | {"all": sum(found.values())}
+
+
 def processor_time(models: dict[str, Model], rounds: int) -> dict[str, dict[str, float]]:
     """Milliseconds a window of each model, one after the other in every round."""
-    working = next(iter(models.values())).card.working_size
-    windows = np.concatenate([views.cover(load(photo, working_size=working).pixels) for photo in PHOTOS])
+    windows = windows_of(next(iter(models.values())))
     times: dict[str, list[float]] = {name: [] for name in models}
     for _ in range(rounds):
         for name, model in models.items():

@@ -333,6 +333,7 @@ TABLES: dict[str, dict[str, Callable[[], str]]] = {
         "published": published,
         **recipe_tables.TABLES,
     },
+    "experiments.md": recipe_tables.EXPERIMENTS,
     "datasets.md": {"datasets": datasets, "open-questions": open_questions},
 }
 

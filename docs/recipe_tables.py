@@ -1,4 +1,4 @@
-"""The tables of evaluation.md about recipes, from what ablation and data efficiency wrote: empty where nothing was."""
+"""The tables about recipes, from what ablation, data efficiency and residuals wrote: empty where nothing was."""
 
 from collections.abc import Callable
 from statistics import fmean
@@ -46,6 +46,22 @@ def efficiency() -> str:
     return "\n".join([*lines, "", f"Splits {seeds} in this order; `results/data-efficiency-livec-lite.json`."])
 
 
+def residuals() -> str:
+    """What the teacher's description of a photo tells of the residuals of the quality-only model."""
+    record = read_record("residuals")
+    if not record:
+        return ""
+    mean = record["mean"]
+    lines = ["| mean over the test parts | |", "|---|---|"]
+    lines += [
+        f"| opinion scores from the teacher's description alone, SRCC | {mean['scores_srcc']:.3f} |",
+        f"| residuals from it: share of their variance explained | {mean['residual_r2']:.1%} |",
+        f"| quality-only model, SRCC | {mean['srcc']:.4f} |",
+        f"| quality-only model plus what the description adds, SRCC | {mean['srcc_corrected']:.4f} |",
+    ]
+    return "\n".join(lines)
+
+
 def _of(record: dict[str, Any], side: str, fraction: float) -> list[dict[str, Any]]:
     return [row for row in record["rows"] if (row["model"], row["fraction"]) == (side, fraction)]
 
@@ -57,3 +73,4 @@ def _spread(row: dict[str, Any], figure: str) -> str:
 
 
 TABLES: dict[str, Callable[[], str]] = {"ablation": ablation, "efficiency": efficiency}
+EXPERIMENTS: dict[str, Callable[[], str]] = {"residuals": residuals}

@@ -27,6 +27,7 @@ NAMES = [
     "cli.md",
     "datasets.md",
     "evaluation.md",
+    "experiments.md",
     "explain.md",
     "model-card.md",
     "reliability.md",
@@ -178,6 +179,7 @@ def test_benchmarks_are_shown_as_their_files_say(tables, tmp_path, monkeypatch):
         "int8": {
             "agreement": {"srcc_to_full": 0.99912, "srcc_loss": -0.0003},
             "speed_ratio": 1.71, "twin": "x", "model": "y",
+            "milliseconds_by_operator": {"fp32": {"Conv": 7.3, "all": 11.5}, "int8": {"QLinearConv": 4.3, "all": 8.6}},
         },
         "training-profile": {
             "by_threads": {
@@ -264,3 +266,14 @@ def test_fewer_labels_show_both_sides_and_their_gap(tables, tmp_path, monkeypatc
     lines = tables.recipe_tables.efficiency().splitlines()
     assert lines[2] == "| 20% | 0.800 0.760 | 0.820 0.750 | +0.020 -0.010 | +0.005 |"
     assert lines[-1].startswith("Splits 0, 1 in this order")
+
+
+def test_residuals_say_what_the_teacher_adds(tables, tmp_path, monkeypatch):
+    monkeypatch.setattr(tables.cost_tables, "RESULTS", tmp_path)
+    assert tables.recipe_tables.residuals() == ""
+    mean = {"scores_srcc": 0.52461, "residual_r2": 0.0076, "srcc": 0.85481, "srcc_corrected": 0.85503}
+    (tmp_path / "residuals.json").write_text(json.dumps({"mean": mean}))
+    lines = tables.recipe_tables.residuals().splitlines()
+    assert lines[2].endswith("| 0.525 |")
+    assert lines[3].endswith("| 0.8% |")
+    assert lines[5].endswith("| 0.8550 |")
