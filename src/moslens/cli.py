@@ -116,13 +116,10 @@ def _open_streams() -> None:
 
     Input is then empty, messages go nowhere, and what has to be written to standard output is refused.
     """
-    for number, (name, mode, flags) in enumerate(_STREAMS):
-        try:
-            os.fstat(number)
-        except OSError:
-            os.open(os.devnull, flags)  # the lowest number that is free
-            setattr(sys, name, open(number, mode, closefd=False))  # noqa: SIM115
-            setattr(sys, f"__{name}__", getattr(sys, name))
+    for name, mode, flags in _STREAMS:
+        if getattr(sys, name) is None:
+            descriptor = os.open(os.devnull, flags)  # the lowest that is free, so the number of what was closed
+            setattr(sys, name, os.fdopen(descriptor, mode))
 
 
 class _Printable(logging.Formatter):
