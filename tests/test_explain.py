@@ -31,8 +31,8 @@ def stitched_constant(height: int, width: int) -> Stitcher:
     stitcher = Stitcher(height, width, 4)
     logits = np.tile(np.linspace(0, 2, 27, dtype=np.float32), (16, 1))
     for origin in views.window_origins(height, width):
-        two, weight, three = (np.full(16, value, np.float32) for value in (2, 1 / 16, 3))
-        stitcher.add(origin, two, weight, logits, three)
+        two, weight, three = (np.full((1, 16), value, np.float32) for value in (2, 1 / 16, 3))
+        stitcher.add([origin], two, weight, logits[None], three)
     return stitcher
 
 
@@ -60,9 +60,9 @@ def test_blocks_tile_any_picture_and_averages_of_a_constant_are_the_constant(hei
 
 def test_overlapping_windows_are_averaged_by_shared_area() -> None:
     stitcher = Stitcher(224, 300, 4)
-    logits, level, weight = np.zeros((16, 27), np.float32), np.ones(16, np.float32), np.full(16, 1 / 16, np.float32)
-    stitcher.add((0, 0), np.full(16, 10, np.float32), weight, logits, level)
-    stitcher.add((0, 76), np.full(16, 20, np.float32), weight, logits, level)
+    score = np.repeat(np.array([[10], [20]], np.float32), 16, axis=1)
+    logits, level = np.zeros((2, 16, 27), np.float32), np.ones((2, 16), np.float32)
+    stitcher.add([(0, 0), (0, 76)], score, np.full((2, 16), 1 / 16, np.float32), logits, level)
     row = stitcher.result().score[0]
     assert row[0] == pytest.approx(10)
     # cells are 60 px wide; of the second one the first window shares 60 px and the other 44

@@ -8,6 +8,7 @@ import math
 import os
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -156,17 +157,17 @@ def read_windows(
     height, width = pixels.shape[:2]
     stitcher = Stitcher(height, width, labels.grid, temperature)
     origins = iter(views.window_origins(height, width))
-    raws = []
+    raws: list[float] = []
 
     def outputs(window: Pixels) -> list[NDArray[np.float32]]:
         return model.run(window, ("score", *BLOCK_OUTPUTS))
 
     for windows in views.iter_cover(pixels):
-        for raw, *blocks in run(outputs, windows):
-            if not all(np.isfinite(values).all() for values in blocks):
-                raise InternalError("the model gave a map that is not finite", path)
-            raws.append(float(raw))
-            stitcher.add(next(origins), *blocks)
+        scores, *blocks = (np.stack(values) for values in zip(*run(outputs, windows), strict=True))
+        if not all(np.isfinite(values).all() for values in blocks):
+            raise InternalError("the model gave a map that is not finite", path)
+        raws += scores.tolist()
+        stitcher.add(list(islice(origins, len(scores))), *blocks)
     return raws, stitcher.result()
 
 

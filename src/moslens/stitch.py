@@ -7,6 +7,7 @@ by the area it shares with the cell. What lies in the padding of a small picture
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -44,21 +45,21 @@ class Stitcher:
         self.size = height, width
         self.temperature = temperature
         self.rows, self.columns = (cells(side, grid) for side in self.size)
-        self._edges = np.array([CELL * cut for cut in cell_cuts(WINDOW // CELL, grid)], np.float64)
-        spans = np.diff(self._edges)
+        self.grid = grid
+        spans = np.diff(_edges(grid))
         self._areas = spans[:, None] * spans
         self._sums: Floats | None = None
 
     def add(
         self,
-        origin: tuple[int, int],
+        origins: Sequence[tuple[int, int]],
         score: NDArray[np.float32],
         weight: NDArray[np.float32],
         logits: NDArray[np.float32],
         level: NDArray[np.float32],
     ) -> None:
-        """One window with its top left corner at ``origin`` (y, x); K values, K x (kinds + 1) logits."""
-        shape = self._areas.shape
+        """n windows with their top left corners at ``origins`` (y, x); n x K values, n x K x (kinds + 1) logits."""
+        shape = (len(score), *self._areas.shape)
         probabilities = softmax(logits / self.temperature).reshape(*shape, -1)
         fault = 1.0 - probabilities[..., -1]
         values = np.concatenate(
@@ -73,21 +74,12 @@ class Stitcher:
         )
         if self._sums is None:
             self._sums = np.zeros((self.rows, self.columns, values.shape[-1]))
-        top, down = self._shared(origin[0], self.size[0], self.rows)
-        left, across = self._shared(origin[1], self.size[1], self.columns)
-        self._sums[top : top + len(down), left : left + len(across)] += np.einsum(
-            "rj,cl,jlv->rcv", down, across, values
-        )
-
-    def _shared(self, start: int, side: int, count: int) -> tuple[int, Floats]:
-        """First cell that a window along one axis reaches, and the px each cell from there shares with each block."""
-        edges = self._edges + start - max(0, WINDOW - side) // 2
-        first = max(0, int(edges[0] * count / side))
-        last = min(count, -int(-edges[-1] * count // side))
-        cuts = np.arange(first, last + 1) * (side / count)
-        low = np.maximum(cuts[:-1, None], edges[:-1])
-        high = np.minimum(cuts[1:, None], edges[1:])
-        return first, np.maximum(high - low, 0)
+        for (y, x), window in zip(origins, values, strict=True):
+            top, down = _shared(self.grid, y, self.size[0], self.rows)
+            left, across = _shared(self.grid, x, self.size[1], self.columns)
+            self._sums[top : top + len(down), left : left + len(across)] += np.einsum(
+                "rj,cl,jlv->rcv", down, across, window
+            )
 
     def result(self) -> Stitched:
         """The map, once every window is in."""
@@ -102,6 +94,23 @@ class Stitcher:
             probabilities=probabilities,
             level=np.clip(self._sums[..., 3] / fault, 1, 5),
         )
+
+
+def _edges(grid: int) -> Floats:
+    """Where the blocks of a window are cut along an axis, in px."""
+    return np.array([CELL * cut for cut in cell_cuts(WINDOW // CELL, grid)], np.float64)
+
+
+@lru_cache(maxsize=256)  # pictures of one size share their windows
+def _shared(grid: int, start: int, side: int, count: int) -> tuple[int, Floats]:
+    """First cell that a window along one axis reaches, and the px each cell from there shares with each block."""
+    edges = _edges(grid) + start - max(0, WINDOW - side) // 2
+    first = max(0, int(edges[0] * count / side))
+    last = min(count, -int(-edges[-1] * count // side))
+    cuts = np.arange(first, last + 1) * (side / count)
+    low = np.maximum(cuts[:-1, None], edges[:-1])
+    high = np.minimum(cuts[1:, None], edges[1:])
+    return first, np.maximum(high - low, 0)
 
 
 def cells(side: int, grid: int) -> int:
