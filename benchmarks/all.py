@@ -43,6 +43,9 @@ BENCHMARKS = (
             "500 x 500: scoring to the slower of decoding and session": "pictures_per_second/0.25/"
             "scoring_of_slower_reference",
             "500 x 500: the command to the slower of both": "pictures_per_second/0.25/command_of_slower_reference",
+            "500 x 500: scoring to all that both references can do on the same cores": "pictures_per_second/0.25/"
+            "of_possible",
+            "12 MP: scoring to all that both references can do on the same cores": "pictures_per_second/12/of_possible",
             "12 MP: scoring to a straight loop": "pictures_per_second/12/scoring_to_straight",
             "memory at 24 MP to the session alone": "peak_memory/24/to_session",
             "memory at 200 MP to the session alone": "peak_memory/200/to_session",
