@@ -110,20 +110,21 @@ def test_interrupts_leave_no_lane_closed(monkeypatch: pytest.MonkeyPatch) -> Non
     def interrupt(number: int, frame: object) -> None:
         raise KeyboardInterrupt
 
-    before = signal.signal(signal.SIGALRM, interrupt)
+    # the timer of processor time: that of wall time belongs to whatever limits the tests
+    before = signal.signal(signal.SIGVTALRM, interrupt)
     held: list[BaseException] = []  # as an interactive session keeps its last traceback, and all frames with it
     try:
         for turn in range(300):
             try:
-                signal.setitimer(signal.ITIMER_REAL, 0.0005 + turn * 1e-6)
-                while True:
+                signal.setitimer(signal.ITIMER_VIRTUAL, 0.0005 + turn * 1e-6)
+                for _ in range(1000):  # an interrupt may fall where Python has to drop it
                     image.load(data)
             except KeyboardInterrupt as error:
                 held.append(error)
     finally:
-        signal.setitimer(signal.ITIMER_REAL, 0)
-        signal.signal(signal.SIGALRM, before)
-    assert len(held) == 300
+        signal.setitimer(signal.ITIMER_VIRTUAL, 0)
+        signal.signal(signal.SIGVTALRM, before)
+    assert len(held) > 200
     assert not lanes._large[0].locked()
 
 
