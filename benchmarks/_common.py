@@ -8,6 +8,7 @@ import statistics
 import subprocess
 import sys
 import time
+import tomllib
 from collections.abc import Callable, Mapping, Sequence
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -59,6 +60,12 @@ def command_line() -> str:
     script = Path(sys.argv[0]).resolve()
     shown = script.relative_to(ROOT) if script.is_relative_to(ROOT) else script.name
     return shlex.join(["python", str(shown), *sys.argv[1:]])
+
+
+def kept_layers() -> tuple[str, ...]:
+    """``optim.frozen`` of the ablation: what keeps its weights where a cheap step is wanted."""
+    plan = tomllib.loads((ROOT / "configs" / "ablation-lite.toml").read_text("utf-8"))
+    return tuple(plan["changes"]["optim"]["frozen"])
 
 
 def interleaved(tasks: Mapping[str, Callable[[], Any]], repeats: int) -> dict[str, list[float]]:

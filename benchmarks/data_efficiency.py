@@ -11,11 +11,10 @@ cheaper. Runs that are finished are read, others are trained or go on. ``--no-tr
 import argparse
 import csv
 import statistics
-import tomllib
 from pathlib import Path
 from typing import Any
 
-from _common import ROOT
+from _common import ROOT, kept_layers
 from moslens import results
 from moslens.data.sets import load_dataset
 from moslens.train import train
@@ -23,7 +22,6 @@ from moslens.train.config import TrainConfig, load_config
 
 CONFIGS = {"quality": "lite.toml", "shdiqa": "shdiqa-lite.toml"}
 EPOCHS = {0.2: 10, 0.4: 7, 0.6: 6}
-KEPT = tomllib.loads((ROOT / "configs" / "ablation-lite.toml").read_text("utf-8"))["changes"]["optim"]["frozen"]
 
 
 def main() -> None:
@@ -66,7 +64,7 @@ def main() -> None:
 
 def configuration(side: str, fraction: float, split: int) -> TrainConfig:
     """The committed configuration of one side with a share of the labels."""
-    changes = [f"data.split={split}", f"data.fraction={fraction}", f"optim.frozen={KEPT}"]
+    changes = [f"data.split={split}", f"data.fraction={fraction}", f"optim.frozen={list(kept_layers())}"]
     if fraction in EPOCHS:
         changes.append(f"optim.epochs={EPOCHS[fraction]}")
     return load_config(ROOT / "configs" / CONFIGS[side], changes)

@@ -25,6 +25,7 @@ from numpy.typing import NDArray
 from _common import ROOT, command_line, git_revision, machine, versions, write_json
 from moslens import views
 from moslens.data.sets import load_dataset
+from moslens.distill.teacher import as_float
 from moslens.distill.views import block_box
 from moslens.image import load
 from moslens.linear import ridge_probe
@@ -85,7 +86,7 @@ def describe(teacher: Teacher, path: Path) -> NDArray[np.float64]:
     """What the teacher says of a photo: mean, maximum, deviation over blocks of 27 probabilities and two strengths."""
     windows = views.cover(load(path, working_size=WORKING_SIZE).pixels)
     boxes = np.stack([block_box(block) for block in grid_blocks(views.WINDOW, views.WINDOW, GRID)])
-    pictures = torch.from_numpy(windows).permute(0, 3, 1, 2).float() / 255.0
+    pictures = as_float(torch.from_numpy(windows).permute(0, 3, 1, 2))
     found = teacher(pictures, torch.from_numpy(boxes).expand(len(windows), -1, -1))
     probabilities = found.kinds.softmax(-1).flatten(0, 1).double()
     levels = found.levels.flatten().double()

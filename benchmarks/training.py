@@ -14,7 +14,6 @@ import dataclasses
 import resource
 import tempfile
 import time
-import tomllib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from itertools import count
@@ -25,7 +24,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from _common import ROOT, command_line, git_revision, machine, versions, write_json
+from _common import ROOT, command_line, git_revision, kept_layers, machine, versions, write_json
 from moslens.data.loader import CropStream, QualityBatches, decode_all
 from moslens.distill.bank import Bank, BankBatches, open_bank, plan_bank
 from moslens.distill.ladders import LadderBatches, open_ladders, plan_ladders
@@ -40,7 +39,6 @@ from moslens.train.quality import build_model
 from moslens.train.teacher import load_teacher
 
 TEACHER = ROOT / "weights" / "teacher-lite"
-FROZEN = tuple(tomllib.loads((ROOT / "configs" / "ablation-lite.toml").read_text())["changes"]["optim"]["frozen"])
 ENTRIES = 60
 PICTURES = 48
 
@@ -84,15 +82,15 @@ def main() -> None:
         by_threads = {
             str(threads): profile(config, streams, options.steps, threads) for threads in sorted({1, available_cores()})
         }
-        kept = dataclasses.replace(config, optim=dataclasses.replace(config.optim, frozen=FROZEN))
+        kept = dataclasses.replace(config, optim=dataclasses.replace(config.optim, frozen=kept_layers()))
         step = profile(kept, streams, options.steps, 1)["step_ms"]
-        kept_layers = {"frozen": FROZEN, "step_ms": step, "to_all": step / by_threads["1"]["step_ms"]}
+        layers = {"frozen": kept_layers(), "step_ms": step, "to_all": step / by_threads["1"]["step_ms"]}
     memory = {"given_back": given_back, "kept": kept_memory, "kept_to_given_back": kept_memory["ms"] / given_back["ms"]}
     print(f"freed memory kept: {memory['kept_to_given_back']:.2f} x the Q stream's step")
     depthwise = depthwise_backward()
     print(f"depthwise backward with the weights' gradient: {depthwise['ratio']:.1f} x that without")
     operators = heaviest(config, streams)
-    print(f"with {', '.join(FROZEN)} kept: {kept_layers['to_all']:.2f} x the step")
+    print(f"with {', '.join(layers['frozen'])} kept: {layers['to_all']:.2f} x the step")
     for threads, found in by_threads.items():
         print(f"{threads} thread(s): {found['step_ms']:.0f} ms a step, {found['cores_used']:.0%} of the cores used")
         for name, share in found["shares"].items():
@@ -108,7 +106,7 @@ def main() -> None:
             "protocol": f"configs/release-lite.toml, random weights, median of {options.steps} steps; "
             f"{ENTRIES} bank entries and ladders, {PICTURES} labelled pictures",
             "by_threads": by_threads,
-            "kept": kept_layers,
+            "kept": layers,
             "freed_memory": memory,
             "depthwise_backward": depthwise,
             "operators": operators,

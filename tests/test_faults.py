@@ -32,6 +32,13 @@ def moslens(*words: object, **options: Any) -> subprocess.CompletedProcess[bytes
     )  # fmt: skip
 
 
+def wait_for_content(path: Path) -> None:
+    deadline = time.monotonic() + 60
+    while not (path.exists() and path.stat().st_size):
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+
+
 def assert_one_line(done: subprocess.CompletedProcess[bytes], *words: str) -> None:
     text = done.stderr.decode()
     assert done.returncode == 2, text
@@ -89,10 +96,7 @@ def test_sigterm_ends_like_ctrl_c_with_its_own_code(tiny_model: Path, photo_fold
     assert run.stdin is not None
     run.stdin.write(os.fsencode(photo_folder / "a.jpg") + b"\n")
     run.stdin.flush()
-    deadline = time.monotonic() + 60
-    while not (output.exists() and output.stat().st_size):
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
+    wait_for_content(output)
     run.terminate()
     errors = run.communicate(timeout=60)[1]
     assert run.returncode == 143
@@ -108,10 +112,7 @@ def test_the_second_run_on_one_output_is_refused(tiny_model: Path, photo_folder:
     assert first.stdin is not None
     first.stdin.write(os.fsencode(photo_folder / "a.jpg") + b"\n")
     first.stdin.flush()
-    deadline = time.monotonic() + 60
-    while not (output.exists() and output.stat().st_size):
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
+    wait_for_content(output)
     assert_one_line(moslens(*command, input=os.fsencode(photo_folder / "b.png")), "another run is writing")
     first.communicate(timeout=60)
     assert first.returncode == 0
@@ -244,10 +245,7 @@ def test_sigterm_ends_every_command_over_pictures_with_its_code(tmp_path: Path, 
     words = [sys.executable, "-m", "moslens", command, photos, "--output", output, "--workers", "2"]
     run = subprocess.Popen([*map(str, words)], stderr=subprocess.PIPE)
     log = output / {"explain": "rows.jsonl", "degrade": "labels.jsonl"}[command]
-    deadline = time.monotonic() + 60
-    while not (log.exists() and log.stat().st_size):
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
+    wait_for_content(log)
     run.terminate()
     errors = run.communicate(timeout=60)[1]
     assert run.returncode == 143, errors
@@ -293,3 +291,15 @@ def test_a_torn_checkpoint_is_passed_over_and_never_loaded(tmp_path: Path, suffi
         path.write_bytes(b"{}")
     with pytest.raises(CheckpointError, match="none of its 2 checkpoints is whole"):
         latest_checkpoint(tmp_path)
+
+
+def test_a_csv_row_whose_path_nobody_wrote_is_no_row_of_results(tmp_path: Path) -> None:
+    from moslens.bulk.formats import HEADERS
+    from moslens.bulk.results import FileWriter
+
+    output = tmp_path / "rows.csv"
+    content = HEADERS["csv"] + b'"""oops"' + b",ok" + b"," * (HEADERS["csv"].count(b",") - 1) + b"\n"
+    output.write_bytes(content)
+    with pytest.raises(OutputError, match="row 2 is not a row of results"):
+        FileWriter(str(output), "csv", resume=True)
+    assert output.read_bytes() == content

@@ -49,11 +49,8 @@ def csv_name(path: str | None) -> str | None:
 
 
 def path_of_csv_name(cell: str) -> str:
-    """The path that :func:`csv_name` wrote; a cell that it cannot have written is a path itself."""
-    try:
-        return str(json.loads(cell)) if cell.startswith('"') else cell
-    except ValueError:
-        return cell
+    """The path that :func:`csv_name` wrote. Raises ValueError for a cell that it cannot have written."""
+    return str(json.loads(cell)) if cell.startswith('"') else cell
 
 
 def utf8(text: str) -> str:

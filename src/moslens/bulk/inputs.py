@@ -86,10 +86,8 @@ def _folders(base: str) -> Iterator[str]:
     while pending:
         path = pending.pop()
         try:
-            identity = os.stat(path or os.curdir)
-            if (identity.st_dev, identity.st_ino) in seen:
+            if not _first_time(path or os.curdir, seen):
                 continue
-            seen.add((identity.st_dev, identity.st_ino))
             names = [name for name in os.listdir(path or os.curdir) if os.path.isdir(path + name)]
         except OSError:  # what cannot be listed has no matches
             continue
@@ -117,16 +115,24 @@ def walk(folder: str) -> Iterator[str]:
             yield path
             continue
         try:
-            identity = os.stat(path)
-            if (identity.st_dev, identity.st_ino) in seen:
+            if not _first_time(path, seen):
                 continue
-            seen.add((identity.st_dev, identity.st_ino))
             names = [_name_in_walk(entry) for entry in os.scandir(path)]
         except OSError as error:
             logger.warning("cannot list %r: %s", path, error.strerror)
             yield path
             continue
         pending.extend(path + name for name in sorted(filter(None, names), reverse=True))
+
+
+def _first_time(folder: str, seen: set[tuple[int, int]]) -> bool:
+    """Whether the folder, by whatever name or link, is not among those seen; then it is."""
+    status = os.stat(folder)
+    identity = status.st_dev, status.st_ino
+    if identity in seen:
+        return False
+    seen.add(identity)
+    return True
 
 
 def _name_in_walk(entry: os.DirEntry[str]) -> str:
@@ -188,5 +194,12 @@ def read_parquet(path: str) -> Iterator[str]:
     if "path" not in file.schema_arrow.names:
         raise ConfigError("a Parquet list needs a column path", path)
     batches = file.iter_batches(columns=["path"])
-    cells = (str(cell) for batch in batches for cell in batch.column(0).to_pylist() if cell is not None)
-    return map(path_of_csv_name, cells)  # names that UTF-8 cannot hold are written as in results
+    return (_listed(str(cell)) for batch in batches for cell in batch.column(0).to_pylist() if cell is not None)
+
+
+def _listed(cell: str) -> str:
+    """The path in a cell of a list: as results write it or, where they cannot have, as it stands."""
+    try:
+        return path_of_csv_name(cell)
+    except ValueError:
+        return cell

@@ -103,6 +103,8 @@ def explain_all(
     from moslens.runtime import available_cores
     from moslens.score import Failure, Score
 
+    finished: dict[str, Score] = {}  # whose turn has not come
+
     def one(job: tuple[str, str]) -> tuple[Score | Failure, str]:
         source, name = job
         found = scorer.explain_or_failure(source, max_pixels=max_pixels)
@@ -116,11 +118,11 @@ def explain_all(
         return finished[name], name
 
     def keep(result: Score | Failure, name: str) -> None:
+        finished.pop(name, None)
         row = result.to_row()
         writer.write(row)
         entries.append(Entry(row, None if isinstance(result, Failure) else name))
 
-    finished: dict[str, Score] = {}
     count = workers or available_cores()
     writer = FileWriter(str(folder / ROWS), "jsonl")
     jobs = list(zip(sources, distinct_names(sources), strict=True))
