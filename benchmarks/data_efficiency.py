@@ -9,13 +9,13 @@ cheaper. Runs that are finished are read, others are trained or go on. ``--no-tr
 """
 
 import argparse
-import csv
 import statistics
 from pathlib import Path
 from typing import Any
 
-from _common import ROOT, kept_layers
+from _common import ROOT, command_line, kept_layers
 from moslens import results
+from moslens.ablate import run_figures
 from moslens.data.sets import load_dataset
 from moslens.train import train
 from moslens.train.config import TrainConfig, load_config
@@ -41,7 +41,7 @@ def main() -> None:
                 if not (run / "metrics.json").is_file() and not options.no_train:
                     train(configuration(side, fraction, split), run, resume=True)
                 if (run / "metrics.json").is_file():
-                    splits.append({"seed": split, **figures(run), "epoch": EPOCHS[fraction]})
+                    splits.append({"seed": split, **run_figures(run), "epoch": EPOCHS[fraction]})
             rows.append({"model": side, "fraction": fraction, "splits": splits})
             print(f"{fraction:.0%} {side:8s}", *(f"{s['srcc']:.3f}/{s['plcc']:.3f}" for s in splits), flush=True)
     rows = [row | {"median": results.summary(row["splits"], statistics.median)} for row in rows if row["splits"]]
@@ -54,7 +54,8 @@ def main() -> None:
         protocol="test parts of the named splits, last epoch; both sides see the same photos equally often",
         model="quality-only and SHDIQA, lite",
         splits=next(row["splits"] for row in rows if row["model"] == "shdiqa"),
-        seconds=0,
+        command=command_line(),
+        seconds=sum(split["seconds"] for row in rows for split in row["splits"]),
         data_hash=dataset.data_hash(),
         rows=rows,
         gain=[gain(rows, fraction) for fraction in options.fractions],
@@ -68,13 +69,6 @@ def configuration(side: str, fraction: float, split: int) -> TrainConfig:
     if fraction in EPOCHS:
         changes.append(f"optim.epochs={EPOCHS[fraction]}")
     return load_config(ROOT / "configs" / CONFIGS[side], changes)
-
-
-def figures(run: Path) -> dict[str, float]:
-    """The figures of a finished run on its test part."""
-    with (run / "predictions.csv").open(encoding="utf-8", newline="") as file:
-        rows = list(csv.DictReader(file))
-    return results.split_figures([float(r["prediction"]) for r in rows], [float(r["mos"]) for r in rows])
 
 
 def gain(rows: list[dict[str, Any]], fraction: float) -> dict[str, Any]:

@@ -136,7 +136,7 @@ def _measured(row: Row, plan: AblationPlan, output: Path) -> dict[str, Any]:
     for seed in plan.splits:
         run = output / row.name / f"split-{seed}"
         if _finished(run, row.config(seed)):
-            splits.append({"seed": seed, **_figures(run), "epoch": row.config(seed).optim.epochs})
+            splits.append({"seed": seed, **run_figures(run), "epoch": row.config(seed).optim.epochs})
     summaries = {
         "median": results.summary(splits, statistics.median),
         "mean": results.summary(splits, statistics.fmean),
@@ -145,7 +145,7 @@ def _measured(row: Row, plan: AblationPlan, output: Path) -> dict[str, Any]:
     return {"name": row.name, "title": row.title, "changes": row.changes, **summaries, "splits": splits}
 
 
-def _figures(run: Path) -> dict[str, Any]:
+def run_figures(run: Path) -> dict[str, Any]:
     """Figures of a finished run; ``seconds`` are its steps times their mean time, so an interruption adds nothing."""
     with (run / "predictions.csv").open(encoding="utf-8", newline="") as file:
         rows = list(csv.DictReader(file))
