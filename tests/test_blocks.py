@@ -8,10 +8,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.testing import assert_array_equal
 
+from helpers.pictures import picture
 from moslens.blocks import FEATHER, BlockDegradation, Composite, draw_grid, grid_blocks
 from moslens.distortions import GROUPS, KIND_INDEX, KINDS
 from moslens.errors import ConfigError, ImageTooSmall
-from pictures import picture
 
 DEFAULT = BlockDegradation()
 

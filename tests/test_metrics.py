@@ -12,15 +12,7 @@ from hypothesis.extra import numpy as arrays
 from scipy import stats
 
 from moslens import metrics
-from moslens.metrics import (
-    MetricError,
-    fit_logistic,
-    krcc,
-    pairwise_accuracy,
-    plcc,
-    rmse,
-    srcc,
-)
+from moslens.metrics import MetricError, fit_logistic, krcc, pairwise_accuracy, plcc, rmse, srcc
 
 CORRELATIONS = [srcc, krcc, plcc]
 

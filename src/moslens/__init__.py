@@ -9,14 +9,14 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 _PUBLIC = {
-    "Failure": "moslens.score",
+    "Failure": "moslens.scoring.scorer",
     "ImageTooLarge": "moslens.errors",
     "ImageTooSmall": "moslens.errors",
     "MoslensError": "moslens.errors",
     "NoMapsError": "moslens.errors",
-    "QualityMap": "moslens.explain",
-    "Score": "moslens.score",
-    "Scorer": "moslens.score",
+    "QualityMap": "moslens.scoring.quality_map",
+    "Score": "moslens.scoring.scorer",
+    "Scorer": "moslens.scoring.scorer",
     "UnreadableImage": "moslens.errors",
     "UnsupportedImage": "moslens.errors",
 }
@@ -44,8 +44,9 @@ if TYPE_CHECKING:
         UnreadableImage,
         UnsupportedImage,
     )
-    from moslens.explain import QualityMap
-    from moslens.score import Failure, Score, Scorer
+    from moslens.scoring.quality_map import QualityMap
+    from moslens.scoring.result import Failure, Score
+    from moslens.scoring.scorer import Scorer
 
 
 def __getattr__(name: str) -> Any:

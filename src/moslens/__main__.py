@@ -1,6 +1,6 @@
 """``python -m moslens`` is the ``moslens`` command."""
 
-from moslens.cli import main
+from moslens.cli.app import main
 
 if __name__ == "__main__":
     main()

@@ -1,6 +1,6 @@
 """Coverage-guided fuzzing of the decoding path, by atheris: bytes in, a picture or a typed error out.
 
-    python tests/fuzz/decode.py CORPUS -runs=200000        (a folder; seeds are written into it)
+    python -m fuzz.decode CORPUS -runs=200000      (in tests; CORPUS is a folder, seeds are written into it)
 
 The Python code of the decoding policy and of Pillow's plugins is instrumented. libFuzzer stops at any other exception,
 a native crash, an input that takes more than 20 s, or memory above 2 GB, and leaves the input in ``crash-*``.
@@ -15,16 +15,13 @@ from pathlib import Path
 
 import atheris
 
-ROOT = Path(__file__).resolve().parent.parent.parent
-sys.path[:0] = [str(ROOT / "tests")]
-
 with atheris.instrument_imports(include=["moslens", "PIL"]):
     import numpy as np
     from PIL import Image
 
-    from moslens import image
     from moslens.errors import ImageError
-    from moslens.formats import _PLUGINS
+    from moslens.picture import load
+    from moslens.picture.formats import _PLUGINS
 
     for module, _ in _PLUGINS.values():
         with contextlib.suppress(ImportError):
@@ -37,7 +34,7 @@ MAX_PIXELS = 1 << 20
 def one_input(data: bytes) -> None:
     """Decode, at full size or at the working size, and check whatever comes out."""
     try:
-        picture = image.load(data, working_size=64 if len(data) % 2 else None, max_pixels=MAX_PIXELS)
+        picture = load.load(data, working_size=64 if len(data) % 2 else None, max_pixels=MAX_PIXELS)
     except ImageError as error:
         if error.code not in CODES or not error.message:
             raise AssertionError(f"an error that says nothing: {error!r}") from error
@@ -45,13 +42,13 @@ def one_input(data: bytes) -> None:
     assert picture.pixels.dtype == np.uint8
     assert picture.pixels.ndim == 3
     assert picture.pixels.shape[2] == 3
-    assert min(picture.width, picture.height) >= image.MIN_SIDE
+    assert min(picture.width, picture.height) >= load.MIN_SIDE
 
 
 def write_seeds(corpus: Path) -> None:
     """One small file of every kind of the tests' own hostile files, and every picture among the odd ones."""
-    from hostile import make_odd_files
-    from hostile_many import samples
+    from helpers.hostile import make_odd_files
+    from helpers.hostile_many import samples
 
     corpus.mkdir(parents=True, exist_ok=True)
     with warnings.catch_warnings():

@@ -1,1 +1,1 @@
-"""Scoring by the folder: inputs (what to read), formats and results (what is written), engine (the run)."""
+"""Many pictures: inputs, the run, rows and writers, object stores, Ray, maps and degraded pictures by the folder."""

@@ -12,7 +12,7 @@ from collections.abc import Iterator, Sequence
 from itertools import chain
 from typing import BinaryIO
 
-from moslens.bulk.formats import path_of_csv_name
+from moslens.bulk.rows import path_of_csv_name
 from moslens.errors import ConfigError, MissingExtra
 
 logger = logging.getLogger(__name__)
@@ -51,7 +51,7 @@ def _expand(argument: str, listing: BinaryIO) -> Iterator[str]:
     if os.path.lexists(argument):
         return read_parquet(argument) if argument.lower().endswith(".parquet") else iter([argument])
     if "://" in argument:
-        from moslens.bulk.remote import walk_url
+        from moslens.bulk.stores import walk_url
 
         return read_parquet(argument) if argument.lower().endswith(".parquet") else walk_url(argument, is_picture_name)
     if glob.has_magic(argument):
@@ -180,7 +180,7 @@ def _shortened(stem: str) -> str:
 
 def read_parquet(path: str) -> Iterator[str]:
     """The column ``path`` of a Parquet file, local or by URL. Raises ConfigError where there is none."""
-    from moslens.bulk.remote import open_store
+    from moslens.bulk.stores import open_store
 
     try:
         import pyarrow.parquet as pq  # type: ignore[import-untyped,import-not-found,unused-ignore]

@@ -1,0 +1,1 @@
+"""Data sets with opinion scores: cards, readers, splits, training crops."""

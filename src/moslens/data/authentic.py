@@ -7,9 +7,9 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
-from moslens.data.files import Pictures, load_mat, numbers, read_sheet, texts
+from moslens.data.csv_set import cell_number, raise_problems, read_rows
+from moslens.data.label_files import Pictures, load_mat, numbers, read_sheet, texts
 from moslens.data.records import Sample
-from moslens.data.table import cell_number, raise_problems, read_rows
 
 # 246.bmp and 333.bmp of LIVEC are byte for byte the same picture.
 _LIVEC_TWINS = {"246.bmp": "246.bmp", "333.bmp": "246.bmp"}

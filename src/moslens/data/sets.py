@@ -8,8 +8,8 @@ from pathlib import Path
 
 from moslens.data import authentic, synthetic
 from moslens.data.cards import all_cards, find_card
+from moslens.data.csv_set import raise_problems, read_csv
 from moslens.data.records import Card, Dataset, Sample
-from moslens.data.table import raise_problems, read_csv
 from moslens.errors import DatasetError
 
 __all__ = ["Card", "Check", "Dataset", "Sample", "all_cards", "check_dataset", "find_card", "load_dataset"]

@@ -8,9 +8,9 @@ import re
 from pathlib import Path
 
 from moslens.data.cards import find_card
-from moslens.data.files import Pictures, load_mat, numbers, read_fields, read_sheet, texts
+from moslens.data.csv_set import cell_number, raise_problems, read_rows
+from moslens.data.label_files import Pictures, load_mat, numbers, read_fields, read_sheet, texts
 from moslens.data.records import Sample
-from moslens.data.table import cell_number, raise_problems, read_rows
 from moslens.errors import DatasetError
 
 _LIVE_FOLDERS = (("jp2k", 227), ("jpeg", 233), ("wn", 174), ("gblur", 174), ("fastfading", 174))

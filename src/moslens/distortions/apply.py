@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from moslens.distortions import blur, brightness, color, compression, noise, sharpness, spatial
 from moslens.distortions.kinds import LEVELS, Kind, get_kind
-from moslens.distortions.layout import from_planes, to_planes
+from moslens.distortions.planes import from_planes, to_planes
 
 Array = NDArray[Any]
 

@@ -8,7 +8,7 @@ from PIL import Image
 
 from moslens.distortions import filters
 from moslens.distortions.colorspace import lab_to_rgb, rgb_to_lab
-from moslens.distortions.layout import from_planes, to_planes
+from moslens.distortions.planes import from_planes, to_planes
 
 Array = NDArray[Any]
 

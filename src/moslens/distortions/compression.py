@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from moslens.distortions.layout import from_planes, to_planes
+from moslens.distortions.planes import from_planes, to_planes
 
 Array = NDArray[Any]
 

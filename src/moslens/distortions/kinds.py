@@ -11,6 +11,8 @@ never reorder.
 from dataclasses import dataclass
 from difflib import get_close_matches
 
+import numpy as np
+
 from moslens.errors import ConfigError
 
 LEVELS = (1, 2, 3, 4, 5)
@@ -124,3 +126,7 @@ def get_kind(name: str) -> Kind:
         hint = f"did you mean {', '.join(near)}?" if near else "`moslens distortions` lists them"
         raise ConfigError(f"no distortion is called {name!r}; {hint}")
     return kind
+
+
+GROUP_OF = np.array([GROUPS.index(kind.group) for kind in KINDS] + [len(GROUPS)])
+"""The group of each class id; the class behind the last kind, "no distortion", is a group of its own."""

@@ -5,8 +5,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from moslens.distortions.fast_normal import normal
 from moslens.distortions.filters import product
-from moslens.distortions.normal import normal
 
 Array = NDArray[Any]
 

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from moslens.distortions.normal import normal
+from moslens.distortions.fast_normal import normal
 
 Array = NDArray[Any]
 Region = tuple[int, int, int, int]

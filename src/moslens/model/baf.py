@@ -19,7 +19,7 @@ import torch
 from torch import Tensor, nn
 
 from moslens.errors import ConfigError
-from moslens.mosaic import cell_cuts, rows_columns
+from moslens.picture.grid import cell_cuts, rows_columns
 
 MODES = ("off", "full", "no-filter", "no-aggregation", "gate-only", "weight-only")
 VARIANTS = ("A", "B", "C")

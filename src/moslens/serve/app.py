@@ -21,17 +21,18 @@ from starlette.responses import Response
 
 from moslens import __version__
 from moslens.errors import ImageError, ImageTooLarge, InternalError
-from moslens.runtime import available_cores
-from moslens.score import Failure, Score, Scorer
+from moslens.scoring.result import Failure, Score
+from moslens.scoring.scorer import Scorer
 from moslens.serve import schemas
 from moslens.serve.logs import event
 from moslens.serve.metrics import CONTENT_TYPE, Metrics
-from moslens.serve.observe import Observe
-from moslens.serve.page import add_page
+from moslens.serve.middleware import Observe
 from moslens.serve.refusal import Json, Refusal, error_body, of_status
 from moslens.serve.settings import Settings
+from moslens.serve.static_files import add_page
 from moslens.serve.upload import Budget, Held, Upload, read_uploads
-from moslens.serve.work import Busy, Work, Workers
+from moslens.serve.workers import Busy, Work, Workers
+from moslens.system.cores import available_cores
 
 UPLOAD_CODES = (
     "bad_multipart", "no_file", "upload_timeout", "body_too_large", "too_many_files", "not_multipart", "internal",

@@ -7,11 +7,7 @@ A checkpoint counts only if its JSON is there and names the hash of its tensors;
 
 from __future__ import annotations
 
-import hashlib
-import json
-import os
 from pathlib import Path
-from typing import Any
 
 import torch
 from safetensors import SafetensorError
@@ -19,31 +15,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from moslens.errors import CheckpointError
-
-
-def write_atomic(path: Path, data: bytes) -> None:
-    """Write all of a file or nothing of it."""
-    partial = path.with_name(path.name + ".partial")
-    with partial.open("wb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
-    partial.replace(path)
-
-
-def write_json(path: Path, value: Any) -> None:
-    """JSON with a final newline, atomically."""
-    write_atomic(path, (json.dumps(value, indent=2, ensure_ascii=False) + "\n").encode())
-
-
-def read_json(path: Path) -> Any:
-    """The value in a JSON file; CheckpointError where it is missing or broken."""
-    try:
-        return json.loads(path.read_text("utf-8"))
-    except FileNotFoundError as error:
-        raise CheckpointError("no such file", path) from error
-    except (OSError, ValueError) as error:
-        raise CheckpointError(f"cannot be read ({error})", path) from error
+from moslens.system.files import file_sha256, read_json, write_json
 
 
 def save_tensors(path: Path, tensors: dict[str, Tensor]) -> str:
@@ -66,12 +38,6 @@ def load_tensors(path: Path) -> dict[str, Tensor]:
         raise CheckpointError("no such file", path) from error
     except (SafetensorError, OSError) as error:
         raise CheckpointError(f"not a readable safetensors file ({error})", path) from error
-
-
-def file_sha256(path: Path) -> str:
-    """Hex SHA-256 of a file."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def save_checkpoint(run: Path, step: int, tensors: dict[str, Tensor]) -> None:

@@ -18,8 +18,9 @@ from accelerate.utils import DistributedDataParallelKwargs
 from torch import Tensor, nn
 
 from moslens.errors import CheckpointError, ConfigError
-from moslens.lock import locked_folder
-from moslens.memory import keep_freed_memory
+from moslens.system.files import read_json, write_atomic, write_json
+from moslens.system.lock import locked_folder
+from moslens.system.malloc import keep_freed_memory
 from moslens.train import checkpoint
 from moslens.train.config import OptimSection, TrainConfig, from_dict
 
@@ -50,14 +51,14 @@ def _claim_run(run: Path, config: TrainConfig, facts: dict[str, Any], resume: bo
     if path.exists():
         if not resume:
             raise CheckpointError("holds a run already: --resume goes on with it", run)
-        old = checkpoint.read_json(path)
+        old = read_json(path)
         # read back, so that a setting added since then with its old meaning as default parts no run from its folder
         same = from_dict(old.pop("config", {}), path) == from_dict(config.to_dict())
         if not same or old != json.loads(json.dumps(facts)):
             raise CheckpointError("was started with another configuration or other data", run)
         return
     run.mkdir(parents=True, exist_ok=True)
-    checkpoint.write_json(path, {"config": config.to_dict(), **facts})
+    write_json(path, {"config": config.to_dict(), **facts})
 
 
 def parameter_groups(module: nn.Module, optim: OptimSection) -> list[dict[str, Any]]:
@@ -297,4 +298,4 @@ def _trim_log(path: Path, step: int) -> None:
             continue
         if row["step"] <= step:
             kept.append(line)
-    checkpoint.write_atomic(path, "".join(line + "\n" for line in kept).encode())
+    write_atomic(path, "".join(line + "\n" for line in kept).encode())

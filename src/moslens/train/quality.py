@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import csv
 import dataclasses
+import io
 import logging
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,13 +13,17 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from moslens.data.loader import CropStream, QualityBatches, decode_all
+from moslens import metrics
+from moslens.data.crops import CropStream, QualityBatches, decode_all
 from moslens.data.records import Dataset
 from moslens.data.sets import load_dataset
 from moslens.data.split import Split, make_split
 from moslens.losses import quality_loss
-from moslens.model import SHDIQA, build
-from moslens.train.config import DataSection, ModelSection, TrainConfig
+from moslens.model import SHDIQA
+from moslens.system.files import write_atomic, write_json
+from moslens.train.config import DataSection, TrainConfig
+from moslens.train.networks import build_model
+from moslens.train.predict import predict_run
 
 log = logging.getLogger(__name__)
 
@@ -53,12 +59,6 @@ def split_of(dataset: Dataset, data: DataSection) -> Split:
     return make_split(dataset, data.split, validation=data.validation, fraction=data.fraction)
 
 
-def build_model(section: ModelSection, *, pretrained: bool) -> SHDIQA:
-    """The network of a configuration, with its starting weights or (to be filled from a run) without."""
-    weights = section.weights or None
-    return build(section.config, weights=weights if pretrained else None, **section.changes)
-
-
 def labelled_stream(config: TrainConfig, dataset: Dataset, split: Split) -> tuple[QualityBatches, Labels]:
     """Decode the training part and standardise its labels, unless they are to stay as they are."""
     samples = [dataset.samples[i] for i in split.train]
@@ -73,7 +73,7 @@ def labelled_stream(config: TrainConfig, dataset: Dataset, split: Split) -> tupl
 def train_quality(config: TrainConfig, run: Path, *, resume: bool = False) -> None:
     """Train one quality model as configured, and score its test part with the weights of the last epoch."""
     from moslens.train.loop import fit, open_run
-    from moslens.train.predict import finish_quality_run
+    from moslens.train.quality import finish_quality_run
 
     dataset = load_dataset(config.data.name, Path(config.data.root))
     split = split_of(dataset, config.data)
@@ -84,3 +84,23 @@ def train_quality(config: TrainConfig, run: Path, *, resume: bool = False) -> No
     task = QualityTask(build_model(config.model, pretrained=True), config.optim.correlation)
     if fit(task, batches, config, run):
         finish_quality_run(run, dataset, split)
+
+
+def finish_quality_run(run: Path, dataset: Dataset, split: Split) -> None:
+    """Score what the run held out and leave ``predictions.csv`` and ``metrics.json``.
+
+    A run with a validation part is a trial: it is judged on that part alone and never sees the test part.
+    """
+    part, indices = ("validation", split.validation) if split.validation else ("test", split.test)
+    if not indices:
+        return
+    prediction = np.array(list(predict_run(run, dataset, indices)))
+    mos = np.array([dataset.samples[i].mos for i in indices])
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(["image", "mos", "prediction", "part"])
+    for i, value in zip(indices, prediction, strict=True):
+        writer.writerow([dataset.samples[i].name, dataset.samples[i].mos, f"{value:.6f}", part])
+    write_atomic(run / "predictions.csv", text.getvalue().encode())
+    result = {"part": part, "srcc": metrics.srcc(prediction, mos), "plcc_raw": metrics.plcc(prediction, mos)}
+    write_json(run / "metrics.json", result)

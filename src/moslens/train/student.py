@@ -14,24 +14,24 @@ from accelerate import PartialState
 from numpy.typing import NDArray
 from torch import Tensor
 
-from moslens.data.loader import QualityBatches
+from moslens.data.crops import QualityBatches
 from moslens.data.sets import load_dataset
-from moslens.distill.bank import Bank, BankBatches, open_bank, plan_bank
-from moslens.distill.ladders import LadderBatches, open_ladders, plan_ladders
-from moslens.distill.pool import open_pool
-from moslens.distill.task import StudentTask
 from moslens.errors import CheckpointError, ConfigError
+from moslens.system.files import file_sha256
 from moslens.train import checkpoint
 from moslens.train.config import DataSection, RankSection, TrainConfig
+from moslens.train.distill.composite_bank import Bank, BankBatches, open_bank, plan_bank
+from moslens.train.distill.ladder_bank import LadderBatches, open_ladders, plan_ladders
+from moslens.train.distill.pool import open_pool
+from moslens.train.distill.student_task import StudentTask
+from moslens.train.distill.targets import bank_targets
 from moslens.train.loop import fit, open_run
-from moslens.train.predict import finish_quality_run
-from moslens.train.quality import build_model, labelled_stream, split_of
-from moslens.train.teacher import load_teacher
+from moslens.train.networks import EMBEDDING_FILE, build_model, load_teacher
+from moslens.train.quality import finish_quality_run, labelled_stream, split_of
 
 log = logging.getLogger(__name__)
 
 SCHEDULES = ("joint", "warm-start", "two-stage")
-EMBEDDING_FILE = "embedding.safetensors"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -135,8 +135,8 @@ def open_composites(config: TrainConfig) -> Composites:
         bank = open_bank(Path(distill.bank), plan)
         if distill.view == "ema":
             return Composites(bank, None, None)
-        targets = bank.targets(teacher, distill.view, distill.target)
-    return Composites(bank, targets, checkpoint.file_sha256(teacher / "model.safetensors"))
+        targets = bank_targets(bank, teacher, distill.view, distill.target)
+    return Composites(bank, targets, file_sha256(teacher / "model.safetensors"))
 
 
 def open_rank(config: TrainConfig) -> LadderBatches:

@@ -8,30 +8,17 @@ from pathlib import Path
 
 import torch
 
-from moslens.distill.pool import Pool, open_pool
-from moslens.distill.teacher import TeacherTask, measure_composites, measure_views
-from moslens.distill.views import DegradedViews, ViewBatches
-from moslens.errors import CheckpointError, ConfigError
-from moslens.model.shdiqa import CONFIGS
-from moslens.model.teacher import VIEWS, Teacher, TeacherConfig
-from moslens.train import checkpoint
-from moslens.train.config import TrainConfig, from_dict
+from moslens.errors import ConfigError
+from moslens.model.teacher import VIEWS, Teacher
+from moslens.system.files import file_sha256, write_json
+from moslens.train.config import TrainConfig
+from moslens.train.distill.pool import Pool, open_pool
+from moslens.train.distill.region_views import DegradedViews, ViewBatches
+from moslens.train.distill.teacher_exam import measure_composites, measure_views
+from moslens.train.distill.teacher_task import TeacherTask
+from moslens.train.networks import load_teacher, teacher_config
 
 log = logging.getLogger(__name__)
-
-
-def teacher_config(config: TrainConfig) -> TeacherConfig:
-    """The teacher's network: the backbone of the model configuration. ConfigError for an unknown one."""
-    if config.model.config not in CONFIGS:
-        raise ConfigError(f"no model configuration {config.model.config!r}: one of {', '.join(CONFIGS)}")
-    fields = vars(CONFIGS[config.model.config]) | config.model.changes
-    return TeacherConfig(
-        backbone=fields["backbone"],
-        dim=fields["dim"],
-        statistics=config.teacher.statistics,
-        reference=config.teacher.view == "reference",
-        fold=fields["fold"],
-    )
 
 
 def teacher_stream(config: TrainConfig, pool: Pool) -> ViewBatches:
@@ -68,26 +55,14 @@ def write_card(config: TrainConfig, pool: Pool, run: Path) -> None:
         "view": config.teacher.view,
         "data": "crops of pristine photos, degraded by moslens.distortions; no opinion score was used",
         "pool": pool.facts(),
-        "sha256": checkpoint.file_sha256(run / "model.safetensors"),
+        "sha256": file_sha256(run / "model.safetensors"),
         "training": config.to_dict(),
     }
-    checkpoint.write_json(run / "card.json", card)
+    write_json(run / "card.json", card)
     teacher, _ = load_teacher(run)
     log.info("measuring on %d held-out photos", len(pool.held_out))
     card["held_out"] = measure_views(
         teacher, pool, config.data.working_size, config.teacher.view, config.teacher.examined
     )
     card["composites"] = measure_composites(teacher, pool, config.data.working_size, 25 * config.teacher.examined)
-    checkpoint.write_json(run / "card.json", card)
-
-
-def load_teacher(run: Path) -> tuple[Teacher, TrainConfig]:
-    """The finished teacher of a run folder, frozen and in eval mode, and its configuration. CheckpointError if none."""
-    content = checkpoint.read_json(run / "config.json")
-    config = from_dict(content["config"], run / "config.json")
-    if config.stage != "teacher":
-        raise CheckpointError(f"is not the run of a teacher but of stage {config.stage}", run)
-    teacher = Teacher(teacher_config(config))
-    teacher.load_state_dict(checkpoint.load_tensors(run / "model.safetensors"))
-    teacher.requires_grad_(False)
-    return teacher.eval().to(memory_format=torch.channels_last), config
+    write_json(run / "card.json", card)

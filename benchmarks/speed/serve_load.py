@@ -1,0 +1,390 @@
+"""Load on the service: 64 clients, good, bad, huge and slow uploads and clients that leave, beside `moslens score`.
+
+    python -m benchmarks.speed.serve_load [--model NAME|DIR] [--seconds 60] [--clients 64] [--output FILE]
+
+Three phases against one `moslens serve` process. "steady": every client sends good photos, for a fifth of the time; its
+throughput is compared with that of `moslens score` on the same files, run before and after, and so is the processor
+time of a picture, which other work on the machine does not change. "mixed": everything at once. "overload": four times
+as many clients as the queue has room for, which must be told 503 at once. Every answer is checked: the score of a good
+photo, the code of a bad one, the status of a huge body. At the end the service's own counters must agree with what the
+clients got, and SIGTERM must end it with code 0 while clients are at work. Client and service share the machine's
+cores, so the service is at a disadvantage. The exit code is 1 where an answer was wrong or lost, or nothing was refused
+under overload.
+
+It takes 1.4 times --seconds, and a minute.
+"""
+
+import argparse
+import asyncio
+import collections
+import json
+import os
+import random
+import re
+import resource
+import signal
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from benchmarks.common import ROOT, command_line, git_revision, machine, versions, write_json
+from moslens import Scorer
+from moslens.serve import Settings
+
+PHOTOS = sorted((ROOT / "examples" / "photos").glob("*.jpg"))
+BOUNDARY = "moslens-load"
+MIX = {"good": 70, "bad": 10, "slow": 10, "large": 2, "huge": 4, "leaves": 4}
+TOLERANCE = 1e-4
+LATE = 60.0
+
+
+@dataclass
+class Upload:
+    """One kind of request and what must come back: a score, an error code, or a status alone."""
+
+    body: bytes
+    score: float | None = None
+    code: str | None = None
+    status: int = 200
+
+
+@dataclass
+class Tally:
+    """What the clients saw."""
+
+    answers: collections.Counter[str] = field(default_factory=collections.Counter)
+    wrong: list[str] = field(default_factory=list)
+    lost: list[str] = field(default_factory=list)
+    seconds: list[float] = field(default_factory=list)
+    refusal_seconds: list[float] = field(default_factory=list)
+
+
+def form(data: bytes) -> bytes:
+    head = f'--{BOUNDARY}\r\nContent-Disposition: form-data; name="file"; filename="a"\r\n\r\n'
+    return head.encode() + data + f"\r\n--{BOUNDARY}--\r\n".encode()
+
+
+def make_uploads(scorer: Scorer, folder: Path, count: int) -> dict[str, list[Upload]]:
+    """Good photos (written to ``folder`` too), broken files, a picture of 40 megapixels, a body over the limit."""
+    good = []
+    for number in range(count):
+        with Image.open(PHOTOS[number % len(PHOTOS)]) as photo:
+            shifted = Image.fromarray(np.roll(np.asarray(photo.convert("RGB")), 7 * number, axis=1))
+        path = folder / f"{number:03d}.jpg"
+        shifted.save(path, quality=90)
+        good.append(Upload(form(path.read_bytes()), score=scorer.score(path).score))
+    data = (folder / "000.jpg").read_bytes()
+    broken = {"not_an_image": b"<html>no picture</html>", "truncated": data[: len(data) // 2], "empty": b""}
+    large = folder.parent / "large.jpg"
+    with Image.open(PHOTOS[0]) as photo:
+        photo.convert("RGB").resize((7304, 5478)).save(large, quality=80)
+    return {
+        "good": good,
+        "bad": [Upload(form(content), code=code) for code, content in broken.items()],
+        "large": [Upload(form(large.read_bytes()), score=scorer.score(large).score)],
+        "huge": [Upload(form(bytes(33 * 2**20)), status=413)],
+    }
+
+
+class Client:
+    """One keep-alive connection and its requests."""
+
+    def __init__(self, port: int, uploads: dict[str, list[Upload]], seed: int) -> None:
+        self.port, self.uploads, self.random = port, uploads, random.Random(seed)
+        self.reader: asyncio.StreamReader | None = None
+        self.writer: asyncio.StreamWriter | None = None
+
+    async def run(self, mix: dict[str, int], until: float, tally: Tally) -> None:
+        while time.monotonic() < until:
+            kind = self.random.choices(list(mix), list(mix.values()))[0]
+            upload = self.random.choice(self.uploads["good" if kind in ("slow", "leaves") else kind])
+            try:
+                async with asyncio.timeout(LATE):
+                    pause = await self.request(kind, upload, tally)
+            except TimeoutError:
+                tally.lost.append(f"{kind}: no answer in {LATE:g} s")
+                pause = 0.0
+                self.close()
+            except ConnectionRefusedError:
+                tally.answers["refused"] += 1
+                break
+            except (OSError, asyncio.IncompleteReadError) as error:
+                if kind != "huge":  # a client that goes on sending may be cut off
+                    tally.lost.append(f"{kind}: {error!r}")
+                tally.answers["cut off"] += kind == "huge"
+                pause = 0.0
+                self.close()
+            await asyncio.sleep(min(pause, max(0.0, until - time.monotonic())))
+        self.close()
+
+    async def request(self, kind: str, upload: Upload, tally: Tally) -> float:
+        """Send one upload and check the answer; seconds to wait before the next."""
+        if self.writer is None:
+            self.reader, self.writer = await asyncio.open_connection("127.0.0.1", self.port)
+        assert self.reader is not None
+        head = f"POST /v1/score HTTP/1.1\r\nHost: x\r\nContent-Length: {len(upload.body)}\r\n"
+        self.writer.write(f"{head}Content-Type: multipart/form-data; boundary={BOUNDARY}\r\n\r\n".encode())
+        if kind == "leaves":
+            self.writer.write(upload.body[: self.random.choice((100, len(upload.body)))])
+            await self.writer.drain()
+            await asyncio.sleep(0.01)
+            self.close()
+            tally.answers["left"] += 1
+            return 0.0
+        if kind == "slow":
+            for part in range(4):
+                self.writer.write(upload.body[len(upload.body) * part // 4 : len(upload.body) * (part + 1) // 4])
+                await asyncio.sleep(0.5)
+        else:
+            self.writer.write(upload.body)
+        sent = time.monotonic()
+        status, headers, body = await self.answer()
+        seconds = time.monotonic() - sent
+        if headers.get("connection") == "close":
+            self.close()
+        tally.answers[str(status)] += 1
+        if status == 503:
+            tally.refusal_seconds.append(seconds)
+            return int(headers["retry-after"]) * self.random.uniform(0.5, 1.5)
+        fault = check(upload, status, body)
+        if fault:
+            tally.wrong.append(f"{kind}: {fault}")
+        elif status == 200:
+            tally.answers["rows"] += 1
+            tally.seconds.append(seconds)
+        return 0.0
+
+    async def answer(self) -> tuple[int, dict[str, str], bytes]:
+        assert self.reader is not None
+        lines = (await self.reader.readuntil(b"\r\n\r\n")).decode().split("\r\n")
+        headers = {name.lower(): value for name, _, value in (line.partition(": ") for line in lines[1:] if line)}
+        return int(lines[0].split()[1]), headers, await self.reader.readexactly(int(headers["content-length"]))
+
+    def close(self) -> None:
+        if self.writer is not None:
+            self.writer.close()
+        self.reader = self.writer = None
+
+
+def check(upload: Upload, status: int, body: bytes) -> str | None:
+    """What is wrong with an answer; None where nothing is."""
+    if status != upload.status:
+        return f"status {status} instead of {upload.status}"
+    if status != 200:
+        return None
+    (row,) = json.loads(body)
+    if upload.code is not None:
+        found = row["error"] and row["error"]["code"]
+        return None if found == upload.code else f"{found} instead of {upload.code}"
+    good = row["status"] == "ok" and abs(row["score"] - upload.score) <= TOLERANCE
+    return None if good else f"{row['score']} instead of {upload.score}"
+
+
+async def load(
+    port: int, uploads: dict[str, list[Upload]], clients: int, mix: dict[str, int], seconds: float
+) -> tuple[Tally, float]:
+    """Run the clients; their tally and the seconds until the last had its answer."""
+    tally = Tally()
+    start = time.monotonic()
+    runs = [Client(port, uploads, seed).run(mix, start + seconds, tally) for seed in range(clients)]
+    await asyncio.gather(*runs)
+    return tally, time.monotonic() - start
+
+
+class Memory:
+    """Resident memory of a process in MB, sampled twice a second."""
+
+    def __init__(self, pid: int) -> None:
+        self.pid, self.samples = pid, [resident(pid)]
+
+    async def watch(self) -> None:
+        while True:
+            await asyncio.sleep(0.5)
+            self.samples.append(resident(self.pid))
+
+
+def resident(pid: int) -> float:
+    pages = int(Path(f"/proc/{pid}/statm").read_text(encoding="ascii").split()[1])
+    return pages * os.sysconf("SC_PAGE_SIZE") / 2**20
+
+
+def bulk(path: Path, model: list[str]) -> tuple[float, float]:
+    """Pictures per second of `moslens score`, without its start, and its processor seconds, with it."""
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    command = [sys.executable, "-m", "moslens", "score", str(path), "--format", "jsonl", *model]
+    done = subprocess.run(command, check=True, capture_output=True, text=True)
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    found = re.search(r"(\d+) rows? in ([\d.]+) s", done.stderr)
+    assert found is not None
+    seconds = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+    return int(found[1]) / max(float(found[2]), 0.05), seconds
+
+
+def processor_seconds(pid: int) -> float:
+    """Processor time that a running process has taken."""
+    fields = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+def batching(scorer: Scorer, windows: int = 8, repeats: int = 7) -> dict[str, float]:
+    """Time of windows one by one, by the time of the same windows as one batch, on one thread."""
+    import onnxruntime as ort
+
+    options = ort.SessionOptions()
+    options.intra_op_num_threads = options.inter_op_num_threads = 1
+    session = ort.InferenceSession(scorer.model.card.verified_weights(), options, providers=["CPUExecutionProvider"])
+    batch = np.random.default_rng(0).integers(0, 256, (windows, 224, 224, 3), np.uint8)
+    ratios = []
+    for _ in range(repeats):
+        start = time.process_time()
+        session.run(["score"], {"windows": batch})
+        middle = time.process_time()
+        for window in batch:
+            session.run(["score"], {"windows": window[None]})
+        ratios.append((time.process_time() - middle) / (middle - start))
+    return {"one_by_one_to_batch": statistics.median(ratios), "windows": windows}
+
+
+def counted(port: int) -> float:
+    """Pictures that the service says it has worked on."""
+    from urllib.request import urlopen
+
+    with urlopen(f"http://127.0.0.1:{port}/metrics", timeout=30) as answer:
+        text = answer.read().decode()
+    return sum(float(value) for value in re.findall(r"^moslens_pictures_total\{.*\} (\S+)$", text, re.MULTILINE))
+
+
+def quantiles(values: list[float]) -> dict[str, float] | None:
+    if not values:
+        return None
+    return {f"p{p}": float(np.percentile(values, p)) for p in (50, 95, 99)} | {"max": max(values)}
+
+
+def summary(tally: Tally, seconds: float) -> dict[str, Any]:
+    return {
+        "seconds": seconds,
+        "answers": dict(sorted(tally.answers.items())),
+        "wrong": tally.wrong[:20],
+        "lost": tally.lost[:20],
+        "rows_per_second": tally.answers["rows"] / seconds,
+        "answer_seconds": quantiles(tally.seconds),
+        "refusal_seconds": quantiles(tally.refusal_seconds),
+    }
+
+
+async def drive(
+    server: subprocess.Popen[bytes], port: int, options: Any, uploads: dict[str, list[Upload]], log: Path
+) -> Any:
+    memory = Memory(server.pid)
+    watching = asyncio.create_task(memory.watch())
+    good, short = {"good": 1}, max(2, options.seconds / 5)
+    began = processor_seconds(server.pid)
+    steady = summary(*await load(port, uploads, options.clients, good, short))
+    steady["processor_seconds_a_picture"] = (processor_seconds(server.pid) - began) / steady["answers"]["rows"]
+    before, edge = counted(port), len(memory.samples)
+    tally, seconds = await load(port, uploads, options.clients, MIX, options.seconds)
+    mixed = summary(tally, seconds)
+    await asyncio.sleep(2)  # what clients left behind is finished or dropped
+    mixed["rows_by_service"] = counted(port) - before
+    watching.cancel()
+    samples = memory.samples[edge:]
+    third = max(1, len(samples) // 3)
+    parts = [statistics.median(part) for part in (samples[:third], samples[third:-third], samples[-third:]) if part]
+    mixed["memory_mb"] = {"thirds": parts, "max": max(samples), "growth": parts[-1] - parts[1]}
+    overload = summary(*await load(port, uploads, 4 * max(options.clients, Settings.queue), good, short))
+    return steady, mixed, overload, await terminate(server, port, options, uploads, log)
+
+
+async def terminate(
+    server: subprocess.Popen[bytes], port: int, options: Any, uploads: dict[str, list[Upload]], log: Path
+) -> dict[str, Any]:
+    """SIGTERM while clients are at work: what the service says it answered, the clients must have."""
+    earlier = len(log.read_text(encoding="utf-8").splitlines())
+    late = asyncio.create_task(load(port, uploads, options.clients, {"good": 1}, 10))
+    await asyncio.sleep(2)
+    server.send_signal(signal.SIGTERM)
+    tally, seconds = await late
+    code = await asyncio.to_thread(server.wait, 60)
+    lines = map(json.loads, log.read_text(encoding="utf-8").splitlines()[earlier:])
+    served = collections.Counter(str(line["status"]) for line in lines if line.get("path") == "/v1/score")
+    rows = tally.answers["rows"]
+    whole = served["200"] == rows and not set(served) - {"200", "503"} and not tally.wrong and code == 0
+    return {
+        "code": code,
+        "rows": rows,
+        "served": served,
+        "wrong": tally.wrong,
+        "seconds": seconds,
+        "nothing_lost": whole,
+    }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--model", default=None)
+    parser.add_argument("--seconds", type=float, default=60)
+    parser.add_argument("--clients", type=int, default=64)
+    parser.add_argument("--photos", type=int, default=120)
+    parser.add_argument(
+        "--output", type=Path, default=None, help="write JSON here, for instance results/serve-load.json"
+    )
+    options = parser.parse_args()
+    scorer = Scorer(options.model)
+    model = ["--model", options.model] if options.model else []
+    state = machine()
+    with tempfile.TemporaryDirectory() as scratch:
+        folder, log = Path(scratch) / "good", Path(scratch) / "log"
+        folder.mkdir()
+        uploads = make_uploads(scorer, folder, options.photos)
+        runs = [bulk(folder, model)]
+        with log.open("wb") as stream:
+            command = [sys.executable, "-m", "moslens", "serve", "--port", "0", *model]
+            server = subprocess.Popen(command, stderr=stream)
+        try:
+            while not log.read_bytes().endswith(b"\n"):
+                time.sleep(0.1)
+            port = int(json.loads(log.read_text().splitlines()[0])["url"].rpartition(":")[2])
+            steady, mixed, overload, ended = asyncio.run(drive(server, port, options, uploads, log))
+        finally:
+            server.kill()
+        runs.append(bulk(folder, model))
+        _, start = bulk(folder / "000.jpg", model)
+    rates = [rate for rate, _ in runs]
+    cost = (statistics.fmean(seconds for _, seconds in runs) - start) / (options.photos - 1)
+    steady["of_bulk"] = steady["rows_per_second"] / statistics.fmean(rates)
+    steady["processor_of_bulk"] = steady["processor_seconds_a_picture"] / cost
+    record = {
+        "name": "serve-load",
+        "command": command_line(),
+        "model": scorer.model_id,
+        "clients": options.clients,
+        "mix": MIX,
+        "bulk_pictures_per_second": rates,
+        "bulk_processor_seconds_a_picture": cost,
+        "steady": steady,
+        "mixed": mixed,
+        "overload": overload,
+        "sigterm": ended,
+        "batching": batching(scorer),
+        "machine": state,
+        "versions": versions(("moslens", "fastapi", "starlette", "uvicorn", "onnxruntime", "pillow")),
+        "git": git_revision(),
+    }
+    print(json.dumps(record, indent=1, default=str))
+    if options.output:
+        write_json(options.output, record)
+    faults = [fault for phase in (steady, mixed, overload) for kind in ("wrong", "lost") for fault in phase[kind]]
+    refused = overload["answers"].get("503", 0)
+    sys.exit(1 if faults or not refused or not ended["nothing_lost"] else 0)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,103 @@
+"""Rows to text and back: JSON lines, CSV, and the table for people."""
+
+import csv
+import io
+import json
+from collections.abc import Iterable, Iterator, Mapping
+from typing import IO, Any
+
+from moslens.errors import OutputError
+from moslens.scoring.result import COLUMNS
+from moslens.system.text import printable
+
+Row = Mapping[str, Any]
+
+HEADERS = {
+    "jsonl": b"",
+    "csv": (",".join(COLUMNS) + "\n").encode(),
+    "table": f"{'score':>6}  {'90 % interval':^15}  {'size':>11}  path\n".encode(),
+}
+
+
+def encode(row: Row, format: str) -> bytes:
+    """One row as a line (``jsonl``, ``csv`` or ``table``), its newline included."""
+    return {"jsonl": _jsonl, "csv": _csv, "table": _table}[format](row)
+
+
+def _jsonl(row: Row) -> bytes:
+    # ASCII only: a name that is not UTF-8 becomes \udcXX, and no reader trips on U+2028 and its like.
+    return json.dumps(row).encode("ascii") + b"\n"
+
+
+def _csv(row: Row) -> bytes:
+    cells = {name: json.dumps(value) if isinstance(value, list | dict) else value for name, value in row.items()}
+    cells["path"] = csv_name(row["path"])
+    text = io.StringIO(newline="")
+    # The writer quotes a carriage return or newline in a cell only if the line's own end has it too.
+    csv.DictWriter(text, COLUMNS, lineterminator="\r\n").writerow(cells)
+    return text.getvalue().removesuffix("\r\n").encode("utf-8") + b"\n"
+
+
+def csv_name(path: str | None) -> str | None:
+    """A path for a CSV or Parquet cell: itself; as JSON where it is not UTF-8 or starts with ``"``."""
+    if path is None:
+        return None
+    try:
+        path.encode("utf-8")
+    except UnicodeEncodeError:
+        return json.dumps(path)
+    return json.dumps(path) if path.startswith('"') else path
+
+
+def path_of_csv_name(cell: str) -> str:
+    """The path that :func:`csv_name` wrote. Raises ValueError for a cell that it cannot have written."""
+    return str(json.loads(cell)) if cell.startswith('"') else cell
+
+
+def _table(row: Row) -> bytes:
+    if row["status"] == "ok":
+        interval = f"{row['low']:.1f} - {row['high']:.1f}"
+        size = f"{row['width']} x {row['height']}"
+        line = f"{row['score']:6.1f}  {interval:^15}  {size:>11}  {printable(row['path'] or '-')}"
+    else:
+        line = f"{'-':>6}  {row['error']['code']:^15}  {'':11}  {printable(row['error']['message'])}"
+    return line.encode("utf-8") + b"\n"
+
+
+def read_rows(file: IO[bytes], format: str, name: str) -> Iterator[tuple[dict[str, Any], int]]:
+    """The whole rows (path, model, status at least) of a results file, each with the offset of its end.
+
+    What follows the last whole line is left out: it was being written when the run was killed. Raises
+    OutputError for a whole line that no run of this format wrote.
+    """
+    lines = _whole_csv_lines(file) if format == "csv" else (line for line in file if line.endswith(b"\n"))
+    end = 0
+    for number, line in enumerate(lines, 1):
+        end += len(line)
+        if format == "csv" and number == 1:
+            if line != HEADERS["csv"]:
+                raise OutputError("not a results file of this version: its first line is another header", name)
+            continue
+        try:
+            row = _parse_csv(line) if format == "csv" else json.loads(line)
+            row["path"], row["model"], row["status"]
+        except (ValueError, KeyError, TypeError) as error:
+            raise OutputError(f"row {number} is not a row of results, so nothing was added", name) from error
+        yield row, end
+
+
+def _whole_csv_lines(file: Iterable[bytes]) -> Iterator[bytes]:
+    record = b""
+    for line in file:
+        record += line
+        # Inside a quoted cell the quotes so far are odd in number, and the newline belongs to the cell.
+        if record.count(b'"') % 2 == 0 and record.endswith(b"\n"):
+            yield record
+            record = b""
+
+
+def _parse_csv(line: bytes) -> dict[str, Any]:
+    (cells,) = csv.reader(io.StringIO(line.decode("utf-8"), newline=""))
+    row: dict[str, Any] = dict(zip(COLUMNS, cells, strict=True))
+    row["path"] = path_of_csv_name(row["path"])
+    return row

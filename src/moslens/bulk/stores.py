@@ -1,0 +1,112 @@
+"""Pictures and folders in object stores, named by fsspec URLs: ``s3://bucket/folder``, ``gs://...``, ``memory://...``.
+
+Credentials and endpoints come from where the store's own package looks for them (environment, configuration files).
+"""
+
+import glob
+import logging
+import os
+from collections.abc import Iterator
+from functools import partial
+from typing import Any
+
+from moslens.errors import ConfigError, MissingExtra, UnreadableImage
+from moslens.picture.load import Named
+
+logger = logging.getLogger(__name__)
+
+MOST_BYTES = 1 << 30
+
+
+def is_url(path: str) -> bool:
+    """Whether this names something by URL; a local file of that very name goes first."""
+    return "://" in path and not os.path.lexists(path)
+
+
+def source(path: str) -> str | Named:
+    """What to hand to a scorer for a path from a listing: URLs are read when it is their turn."""
+    return Named(path, partial(fetch, path)) if is_url(path) else path
+
+
+def fetch(url: str) -> bytes:
+    """The bytes of an object. Raises UnreadableImage where it is missing, not permitted or above a gigabyte."""
+    try:
+        store, name = open_store(url)
+        size = store.info(name)["size"]
+        if size is not None and size > MOST_BYTES:
+            raise UnreadableImage(f"{size:,} bytes are more than the cap of {MOST_BYTES:,}")
+        return bytes(store.cat_file(name))
+    except FileNotFoundError:
+        raise UnreadableImage("no such object") from None
+    except IsADirectoryError:
+        raise UnreadableImage("is a folder") from None
+    except UnreadableImage:
+        raise
+    except Exception as error:  # every store has exceptions of its own
+        raise UnreadableImage(f"cannot be read ({_words(error)})") from error
+
+
+def open_store(url: str) -> tuple[Any, str]:
+    """The file system of a URL and the name in it. Raises MissingExtra, or ConfigError for an unknown scheme."""
+    try:
+        from fsspec.core import url_to_fs
+    except ModuleNotFoundError:
+        raise MissingExtra("bulk", "fsspec") from None
+    try:
+        store, name = url_to_fs(url)
+    except ImportError as error:  # fsspec names the package of that store
+        raise ConfigError(str(error), url) from error
+    except ValueError as error:
+        raise ConfigError(f"not a place that fsspec can open: {_words(error)}", url) from error
+    return store, name
+
+
+def walk_url(url: str, wanted: Any) -> Iterator[str]:
+    """The pictures at a URL, as ``walk`` and globs give them: an object itself, the members of a folder, a glob.
+
+    Members have the URL as given in front. Raises ConfigError where there is nothing of that name.
+    """
+    store, root = open_store(url)
+    try:
+        if glob.has_magic(root):
+            names = sorted(store.glob(root))
+            return (store.unstrip_protocol(name) for name in names if wanted(name))
+        if store.isfile(root):
+            return iter([url])
+        if not store.isdir(root):
+            raise ConfigError("no such object or folder", url)
+    except ConfigError:
+        raise
+    except Exception as error:  # every store has exceptions of its own
+        raise ConfigError(f"cannot be listed ({_words(error)})", url) from error
+    return _members(store, root.rstrip("/"), url.rstrip("/"), wanted)
+
+
+def _members(store: Any, root: str, url: str, wanted: Any) -> Iterator[str]:
+    # One listing a folder, deepest memory the largest folder; the order is that of sorted full names.
+    pending = [root + "/"]
+    while pending:
+        name = pending.pop()
+        if not name.endswith("/"):
+            yield url + name[len(root) :]
+            continue
+        try:
+            entries = store.ls(name, detail=True)
+        except Exception as error:
+            logger.warning("cannot list %s: %s", name, _words(error))
+            yield url + name[len(root) :]
+            continue
+        below = []
+        for entry in entries:
+            child = entry["name"].rstrip("/")
+            if child == name.rstrip("/"):  # stores that keep empty objects as folders list them in themselves
+                continue
+            if entry["type"] == "directory":
+                below.append(child + "/")
+            elif wanted(child):
+                below.append(child)
+        pending.extend(sorted(below, reverse=True))
+
+
+def _words(error: Exception) -> str:
+    return str(error).partition("\n")[0] or type(error).__name__

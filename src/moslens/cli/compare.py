@@ -1,0 +1,124 @@
+"""``moslens compare A B``: two models on the same pictures, with bounds that can guard a CI."""
+
+import json
+import math
+import sys
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated, Any
+
+import numpy as np
+import typer
+
+from moslens.cli.options import parse_range, parse_seeds
+from moslens.errors import ConfigError
+
+
+class Format(StrEnum):
+    """How the comparison is written."""
+
+    table = "table"
+    json = "json"
+
+
+def run(
+    first: Annotated[str, typer.Argument(metavar="A", help="A model, run or CSV, as for moslens evaluate.")],
+    second: Annotated[str, typer.Argument(metavar="B", help="The one to compare with it.")],
+    paths: Annotated[
+        list[str] | None, typer.Argument(metavar="[PATH]...", help="Pictures, folders, globs, or - for a list.")
+    ] = None,
+    *,
+    dataset: Annotated[str | None, typer.Option(help="A data set with opinion scores instead of PATHs.")] = None,
+    root: Annotated[Path | None, typer.Option(help="The folder the data set lies in.")] = None,
+    splits: Annotated[str, typer.Option(help="Seeds of the splits to compare on: 0-9 or 0,3,7.")] = "0-9",
+    mos_range: Annotated[str, typer.Option(help="LOW:HIGH that the scores of a CSV data set lie in.")] = "0:100",
+    max_change: Annotated[float | None, typer.Option(help="Fail where a picture moves by more.")] = None,
+    max_mean_change: Annotated[
+        float | None, typer.Option(help="Fail where pictures move by more on average (absolute).")
+    ] = None,
+    min_srcc: Annotated[float | None, typer.Option(help="Fail where A and B rank pictures less alike.")] = None,
+    max_loss: Annotated[
+        float | None, typer.Option(help="Fail where B's median SRCC on the data set is lower by more.")
+    ] = None,
+    reuse: Annotated[
+        bool, typer.Option("--reuse", help="Take the test predictions that runs stored instead of computing them.")
+    ] = False,
+    top: Annotated[int, typer.Option(min=0, help="How many of the pictures that moved most to name.")] = 20,
+    format: Annotated[
+        Format | None, typer.Option(help="Default: table on a terminal, json elsewhere.", show_default=False)
+    ] = None,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of the bootstrap.")] = 0,
+) -> None:
+    """Compare two models: score changes, rank correlation, the pictures that moved most.
+
+    Change is B minus A. Exit code 1 where a stated bound is passed or a picture could not be scored.
+    """
+    from moslens.evaluate.compare import Bounds, compare_on_dataset, compare_pictures, to_record
+    from moslens.evaluate.predictors import open_source
+
+    if (dataset is None) == (not paths):
+        raise ConfigError("compare needs PATHs or --dataset, and not both")
+    if dataset is None and max_loss is not None:
+        raise ConfigError("--max-loss needs --dataset: there are no opinion scores to lose against")
+    one, two = (open_source(each, reuse=reuse) for each in (first, second))
+    if dataset is None:
+        from moslens.bulk.inputs import find_pictures
+
+        pictures = list(find_pictures(paths or [], sys.stdin.buffer))
+        if not pictures:
+            raise ConfigError("no picture found")
+        comparison = compare_pictures(one, two, pictures)
+    else:
+        from moslens.data.sets import load_dataset
+
+        opened = load_dataset(dataset, root, mos_range=parse_range(mos_range))
+        comparison = compare_on_dataset(one, two, opened, parse_seeds(splits), np.random.default_rng(seed))
+    broken = Bounds(max_change, max_mean_change, min_srcc, max_loss).broken(comparison)
+    record = to_record(comparison, broken, top)
+    if (format or (Format.table if sys.stdout.isatty() else Format.json)) is Format.json:
+        typer.echo(json.dumps(_finite(record), indent=1))
+    else:
+        typer.echo(_table(record))
+    for warning in comparison.warnings:
+        typer.echo(f"note: {warning}", err=True)
+    for sentence in (*broken, *comparison.failures):
+        typer.echo(f"moslens: {sentence}", err=True)
+    if broken or comparison.failures:
+        raise typer.Exit(1)
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _finite(inner) for key, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(inner) for inner in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def _table(record: dict[str, Any]) -> str:
+    lines = [
+        f"{record['first']} -> {record['second']}, {record['pictures']} pictures",
+        f"change: mean {record['mean_change']:+.3f}, mean absolute {record['mean_absolute_change']:.3f}, "
+        f"largest {record['largest_change']:.3f}",
+        f"rank correlation: SRCC {record['srcc']:.4f}, KRCC {record['krcc']:.4f}",
+    ]
+    quality = record["quality"]
+    if quality is not None:
+        for word in ("first", "second"):
+            srcc, plcc = (float(np.median(quality[f"{word}_{name}"])) for name in ("srcc", "plcc"))
+            lines.append(
+                f"{record[word]} against opinion scores, median of {len(quality['seeds'])} splits: "
+                f"SRCC {srcc:.4f}, PLCC {plcc:.4f}"
+            )
+        test, sign = quality["bootstrap"], quality["sign"]
+        p = quality["t"]["p"]
+        lines += [
+            f"difference in SRCC {test['difference']:+.4f} ({test['low']:+.4f} to {test['high']:+.4f}, "
+            f"p {test['p']:.3g}: paired bootstrap over pictures)",
+            f"{record['second']} better in {sign['wins']} splits, worse in {sign['losses']}: "
+            + ("" if math.isnan(p) else f"corrected t-test p {p:.3g}, ")
+            + f"sign test p {sign['p']:.3g}",
+        ]
+    lines += ["moved most:"] if record["moved"] else []
+    lines += [f"{m['change']:+9.3f}  {m['first']:9.3f} -> {m['second']:9.3f}  {m['name']}" for m in record["moved"]]
+    return "\n".join(lines)

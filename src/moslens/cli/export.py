@@ -1,0 +1,52 @@
+"""``moslens export RUN --output DIR``."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from moslens.errors import ConfigError
+
+
+def run(
+    run: Annotated[Path, typer.Argument(metavar="RUN", help="A finished run folder.")],
+    output: Annotated[Path, typer.Option(help="The model folder to write.")],
+    card: Annotated[
+        Path | None, typer.Option(help="The words of a run's card: name, licence, trained_on, limits (TOML).")
+    ] = None,
+    folds: Annotated[
+        Path | None,
+        typer.Option(help="Folder of split-N runs whose held-out predictions calibrate the model."),
+    ] = None,
+    results: Annotated[
+        list[Path] | None, typer.Option(help="Result file whose medians go on the card. Repeatable.")
+    ] = None,
+    pool: Annotated[
+        Path | None,
+        typer.Option(
+            help="Folder of the pristine pool, whose held-out photos calibrate the labels of blocks.",
+            show_default="where the run found it",
+        ),
+    ] = None,
+    head: Annotated[
+        str,
+        typer.Option(
+            help="What names faults in the quality maps of a student with blocks: fitted (a head fitted on its block"
+            " tokens), trained (the run's own), none (no maps)."
+        ),
+    ] = "fitted",
+    int8: Annotated[bool, typer.Option("--int8", hidden=True)] = False,
+    dataset: Annotated[str | None, typer.Option(hidden=True)] = None,
+    root: Annotated[Path | None, typer.Option(hidden=True)] = None,
+) -> None:
+    """Turn a trained run into a model folder: ONNX, card, calibration, test vector, checked against torch."""
+    if int8 or dataset is not None or root is not None:
+        raise ConfigError("int8 models are no longer made (--int8, --dataset, --root): they gained too little speed")
+    if (run / "model.onnx").is_file():
+        raise ConfigError("is a model already: export takes a run", run)
+    if card is None:
+        raise ConfigError("a run needs --card, the words of its card", run)
+    from moslens.release.export import export, read_card_text
+
+    made = export(run, output, read_card_text(card), folds=folds, results=results or (), pool=pool, head=head)
+    typer.echo(f"{made.id}: {output}", err=True)

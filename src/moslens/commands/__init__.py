@@ -1,1 +1,0 @@
-"""The subcommands of ``moslens``, one module each: function ``run`` in ``NAME.py`` (see ``moslens.cli``)."""

@@ -1,0 +1,1 @@
+"""Measuring predictions: figures, tables, reports, comparisons, ablations, probes."""

@@ -1,0 +1,185 @@
+"""The core ablation table of method.md 9.9: one student a row and split, every row with the same budget.
+
+A plan is a TOML file:
+
+    name = "ablation-livec-lite"
+    base = "shdiqa-lite.toml"            a training configuration, from the plan's folder
+    splits = [0, 1, 2]
+    main = "shdiqa"                      the row that the others are compared with
+    rows = ["ablation/floor.toml", ...]  one file a row: a title, and the settings it changes
+    [changes]                            settings of all rows, over those of the base
+
+A row may change the model, the distillation and the degradation, never the data or the optimiser: that is the budget.
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+import logging
+import statistics
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from moslens.data.sets import load_dataset
+from moslens.errors import ConfigError
+from moslens.evaluate import record
+from moslens.system.files import read_json
+from moslens.train import train
+from moslens.train.config import TrainConfig, from_dict
+
+log = logging.getLogger(__name__)
+
+_BUDGET = ("stage", "data", "optim", "seed")
+
+
+@dataclass(frozen=True)
+class Row:
+    """One line of the table: what it changes, and its whole training configuration, but for the split."""
+
+    name: str
+    title: str
+    changes: Mapping[str, Any]
+    tree: Mapping[str, Any]
+
+    def config(self, split: int) -> TrainConfig:
+        """The configuration of one run."""
+        tree = dict(self.tree)
+        return from_dict(tree | {"data": {**tree.get("data", {}), "split": split}})
+
+
+@dataclass(frozen=True)
+class AblationPlan:
+    """What ``moslens ablate`` runs."""
+
+    name: str
+    main: str
+    splits: tuple[int, ...]
+    rows: tuple[Row, ...]
+
+
+def read_plan(path: Path) -> AblationPlan:
+    """Read a plan and all files it names. ConfigError, naming the file, for anything wrong in one of them."""
+    tree = _read(path)
+    missing = [key for key in ("name", "base", "splits", "main", "rows") if key not in tree]
+    unknown = set(tree) - {"name", "base", "splits", "main", "rows", "changes"}
+    if missing or unknown:
+        raise ConfigError(f"an ablation plan lacks {missing} or does not know {sorted(unknown)}", path)
+    base = _merged(_read(path.parent / tree["base"]), tree.get("changes", {}))
+    rows = tuple(_row(path.parent / name, base) for name in tree["rows"])
+    names = [row.name for row in rows]
+    if len(set(names)) < len(names) or tree["main"] not in names:
+        raise ConfigError(f"rows are named once each and main, {tree['main']!r}, is one of them", path)
+    return AblationPlan(tree["name"], tree["main"], tuple(tree["splits"]), rows)
+
+
+def ablate(plan: AblationPlan, output: Path, *, resume: bool = False) -> dict[str, Any]:
+    """Train and measure every row on every split; write ``output/NAME.json`` after each run and return the last.
+
+    A finished run is not touched again, a killed one goes on from its checkpoint; ConfigError where ``output`` holds
+    runs already and ``resume`` was not asked.
+    """
+    if output.is_dir() and any(output.iterdir()) and not resume:
+        raise ConfigError("holds an ablation already: --resume goes on with it", output)
+    result = _result(plan, output)
+    for split in plan.splits:
+        for row in plan.rows:
+            run = output / row.name / f"split-{split}"
+            config = row.config(split)
+            if not _finished(run, config):
+                log.info("%s: %s, split %d", run, row.title, split)
+                train(config, run, resume=True)
+            result = _result(plan, output)
+            record.write_result(output / f"{plan.name}.json", result)
+    return result
+
+
+def _finished(run: Path, config: TrainConfig) -> bool:
+    if not (run / "metrics.json").is_file():
+        return False
+    # a run of another configuration is left to the training, which refuses it by name
+    return from_dict(read_json(run / "config.json")["config"]) == config
+
+
+def _result(plan: AblationPlan, output: Path) -> dict[str, Any]:
+    """What is finished so far, in the format of committed results; its own figures are those of the main row."""
+    config = next(row for row in plan.rows if row.name == plan.main).config(plan.splits[0])
+    rows = [_measured(row, plan, output) for row in plan.rows]
+    by_name = {row["name"]: row for row in rows}
+    main = {split["seed"]: split["srcc"] for split in by_name[plan.main]["splits"]}
+    for row in rows:
+        row["srcc_against_main"] = {
+            str(s["seed"]): s["srcc"] - main[s["seed"]] for s in row["splits"] if s["seed"] in main
+        }
+    dataset = load_dataset(config.data.name, Path(config.data.root))
+    part = "validation" if config.data.validation else "test"
+    seeds = ", ".join(map(str, plan.splits))
+    return record.make_result(
+        name=plan.name,
+        config={"main": plan.main, "optim": vars(config.optim), "data": vars(config.data)},
+        dataset=dataset.name,
+        protocol=f"{part} part of splits {seeds}, last epoch, the same steps and labelled crops for every row",
+        model=plan.main,
+        splits=by_name[plan.main]["splits"],
+        seconds=sum(split["seconds"] for row in rows for split in row["splits"]),
+        data_hash=dataset.data_hash(),
+        rows=rows,
+        complete=all(len(row["splits"]) == len(plan.splits) for row in rows),
+    )
+
+
+def _measured(row: Row, plan: AblationPlan, output: Path) -> dict[str, Any]:
+    splits = []
+    for seed in plan.splits:
+        run = output / row.name / f"split-{seed}"
+        if _finished(run, row.config(seed)):
+            splits.append({"seed": seed, **run_figures(run), "epoch": row.config(seed).optim.epochs})
+    summaries = {
+        "median": record.summary(splits, statistics.median),
+        "mean": record.summary(splits, statistics.fmean),
+        "std": record.summary(splits, statistics.pstdev),
+    }
+    return {"name": row.name, "title": row.title, "changes": row.changes, **summaries, "splits": splits}
+
+
+def run_figures(run: Path) -> dict[str, Any]:
+    """Figures of a finished run; ``seconds`` are its steps times their mean time, so an interruption adds nothing."""
+    with (run / "predictions.csv").open(encoding="utf-8", newline="") as file:
+        rows = list(csv.DictReader(file))
+    figures = record.split_figures([float(r["prediction"]) for r in rows], [float(r["mos"]) for r in rows])
+    last = json.loads((run / "log.jsonl").read_text("utf-8").splitlines()[-1])
+    return {**figures, "n": len(rows), "seconds": last["step"] * last["seconds_a_step"]}
+
+
+def _row(path: Path, base: Mapping[str, Any]) -> Row:
+    changes = _read(path)
+    title = changes.pop("title", None)
+    if not isinstance(title, str):
+        raise ConfigError("a row of an ablation has a title", path)
+    fixed = sorted(set(changes) & set(_BUDGET))
+    if fixed:
+        raise ConfigError(f"a row may not change {', '.join(fixed)}: all rows have the same budget", path)
+    row = Row(path.stem, title, changes, _merged(base, changes))
+    row.config(0)
+    return row
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        return tomllib.loads(path.read_text("utf-8"))
+    except OSError as error:
+        raise ConfigError(f"cannot be read ({error.strerror})", path) from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ConfigError(f"not valid TOML ({error})", path) from error
+
+
+def _merged(base: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
+    merged = dict(base)
+    for key, value in changes.items():
+        inner = merged.get(key)
+        both = isinstance(value, Mapping) and isinstance(inner, Mapping)
+        merged[key] = _merged(inner, value) if both else value  # type: ignore[arg-type]
+    return merged

@@ -1,0 +1,34 @@
+"""Where predictions come from: trained runs, a model folder or shipped model, or anyone's CSV.
+
+Each source says which pictures of a data set it is to be measured on, part by part, and predicts them.
+"""
+
+from pathlib import Path
+
+from moslens.errors import CheckpointError
+from moslens.evaluate.predictors.base import Part, Prediction, Source
+from moslens.evaluate.predictors.csv_file import TableSource
+from moslens.evaluate.predictors.kept import Store
+from moslens.evaluate.predictors.model import ModelSource
+from moslens.evaluate.predictors.runs import RunSource
+from moslens.train.run_folder import find_runs
+
+__all__ = ["ModelSource", "Part", "Prediction", "RunSource", "Source", "Store", "TableSource", "open_source"]
+
+
+def open_source(argument: str, *, reuse: bool = False) -> Source:
+    """A CSV of predictions, a run folder (or a folder of ``split-N`` runs), a model folder or a shipped
+    model.
+
+    ``reuse`` takes the predictions that finished runs stored instead of computing them again. Raises the
+    error of what ``argument`` looks like: DatasetError, CheckpointError or ModelError.
+    """
+    path = Path(argument)
+    if path.suffix.lower() == ".csv":
+        return TableSource(path)
+    if path.is_dir() and not (path / "card.json").is_file():
+        runs = find_runs(path)
+        if not runs:
+            raise CheckpointError("neither a run (config.json, split-N/config.json) nor a model (card.json)", path)
+        return RunSource(path.resolve().name, runs, reuse)
+    return ModelSource(argument)

@@ -1,0 +1,105 @@
+"""A CSV of predictions as a source."""
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path, PurePath
+from typing import Any
+
+from moslens.data.csv_set import cell_number, raise_problems, read_rows
+from moslens.data.records import Dataset
+from moslens.errors import DatasetError
+from moslens.evaluate.predictors.base import Part, Prediction, test_parts
+
+_IMAGE_COLUMNS = ("image", "path", "name")
+_VALUE_COLUMNS = ("prediction", "score")
+
+
+class TableSource:
+    """Anyone's predictions: a CSV with ``image`` and ``prediction``, maybe ``low`` and ``high``.
+
+    The columns may also be called path or name, and score: what ``moslens score --format csv`` writes is such a
+    file. A picture is named as in the data set, by a path that ends in its file name, or by its file name.
+    """
+
+    made = "given"
+    config: Mapping[str, Any] = {}
+
+    def __init__(self, path: Path) -> None:
+        self.model = path.name
+        self._path = path
+        self._rows = read_rows(path, ())
+        header = self._rows[0][1] if self._rows else {}
+        self._image = self._column(header, _IMAGE_COLUMNS)
+        self._value = self._column(header, _VALUE_COLUMNS)
+        self.identity = json.dumps([path.name, path.stat().st_size, path.stat().st_mtime])
+        self._read: tuple[Dataset, dict[int, Prediction]] | None = None
+
+    def _column(self, header: Mapping[str, str], names: Sequence[str]) -> str:
+        found = [name for name in names if name in header]
+        if not self._rows:
+            raise DatasetError("no rows below the header", self._path)
+        if not found:
+            raise DatasetError(f"row 1: no column {' or '.join(names)}; the header is {', '.join(header)}", self._path)
+        return found[0]
+
+    def _predictions(self, dataset: Dataset) -> dict[int, Prediction]:
+        if self._read is None or self._read[0] is not dataset:
+            self._read = (dataset, self._match(dataset))
+        return self._read[1]
+
+    def _match(self, dataset: Dataset) -> dict[int, Prediction]:
+        places: dict[str, int | None] = {}
+        for i, sample in enumerate(dataset.samples):
+            for name in {sample.path.name, PurePath(sample.name).name} - {sample.name}:
+                places[name] = None if name in places else i
+        places |= {sample.name: i for i, sample in enumerate(dataset.samples)}
+        problems: list[str] = []
+        rows: dict[int, int] = {}
+        found: dict[int, Prediction] = {}
+        for n, row in self._rows:
+            name = PurePath(row[self._image]).as_posix()
+            index = places.get(name, places.get(PurePath(name).name))
+            if index is None:
+                problems.append(f"row {n}, column {self._image}: {row[self._image]!r} is no picture of {dataset.name}")
+            elif index in rows:
+                problems.append(f"row {n}, column {self._image}: {row[self._image]} is already in row {rows[index]}")
+            value = cell_number(row[self._value], f"row {n}, column {self._value}", problems)
+            low, high = (
+                cell_number(row[name], f"row {n}, column {name}", problems) if row.get(name) else None
+                for name in ("low", "high")
+            )
+            if low is not None and high is not None and low > high:
+                problems.append(f"row {n}, column low: {low:g} is above high, {high:g}")
+            if index is not None:
+                rows.setdefault(index, n)
+                found[index] = Prediction(value, low, high)
+        raise_problems(problems, self._path)
+        return found
+
+    def parts(self, dataset: Dataset, seeds: Sequence[int]) -> list[Part]:
+        """The test part of every seed, then all pictures where all have a prediction."""
+        found = self._predictions(dataset)
+        parts = test_parts(dataset, seeds, "all")
+        missing = sorted({i for part in parts for i in part.indices if i not in found})
+        if missing:
+            first = ", ".join(dataset.samples[i].name for i in missing[:5])
+            raise DatasetError(
+                f"no prediction for {len(missing)} pictures of the test parts asked for, such as {first}", self._path
+            )
+        if len(found) == len(dataset.samples):
+            parts.append(Part(None, tuple(range(len(dataset.samples))), "all"))
+        return parts
+
+    def protocol(self, dataset: Dataset) -> str:
+        return f"given predictions on the test parts of splits of {dataset.name}, and on all of it"
+
+    def warnings(self, dataset: Dataset, seeds: Sequence[int]) -> list[str]:
+        return ["whether the predictions were made without these pictures is not known here"]
+
+    def predict(self, dataset: Dataset, key: str, indices: Sequence[int]) -> Iterator[tuple[int, Prediction]]:
+        """Raises DatasetError for a picture without a row."""
+        found = self._predictions(dataset)
+        missing = [dataset.samples[i].name for i in indices if i not in found]
+        if missing:
+            raise DatasetError(f"no row for {missing[0]} and {len(missing) - 1} more", self._path)
+        yield from ((i, found[i]) for i in indices)

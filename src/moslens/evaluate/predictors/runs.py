@@ -1,0 +1,134 @@
+"""Finished training runs as a source."""
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path, PurePath
+from typing import Any
+
+from moslens.data.cards import find_card
+from moslens.data.records import Dataset
+from moslens.data.split import make_split, split_hash
+from moslens.errors import CheckpointError, DatasetError
+from moslens.evaluate.predictors.base import Part, Prediction
+from moslens.train.run_folder import _run_config, _stored
+
+
+class RunSource:
+    """Finished training runs: each measured on its own test part, or on all of another data set."""
+
+    def __init__(self, name: str, folders: Sequence[Path], reuse: bool = False) -> None:
+        self.model = name
+        self.made = "stored by the runs" if reuse else "recomputed"
+        self._reuse = reuse
+        self._runs: dict[str, tuple[Path, dict[str, Any]]] = {}
+        for folder in folders:
+            config = _run_config(folder)
+            key = f"split {config['data']['split']}"
+            if key in self._runs:
+                raise CheckpointError(f"is a second run of {key}", folder)
+            self._runs[key] = (folder, config)
+        first = next(iter(self._runs.values()))[1]
+        self.config: Mapping[str, Any] = first
+        self.identity = json.dumps([name, self.made, [c for _, c in self._runs.values()], _stamps(folders)])
+
+    @property
+    def keys(self) -> tuple[str, ...]:
+        """The runs, as :meth:`predict` tells them apart."""
+        return tuple(self._runs)
+
+    def _same_data(self, dataset: Dataset) -> bool:
+        trained = str(self.config["data"]["name"])
+        known = PurePath(trained).stem if trained.lower().endswith(".csv") else find_card(trained).name
+        return known == dataset.name
+
+    def parts(self, dataset: Dataset, seeds: Sequence[int]) -> list[Part]:
+        """One part a run of one of the seeds; a run without a test part (split -1) is always among them.
+
+        Raises CheckpointError where no run is of these seeds or one is not finished.
+        """
+        parts = []
+        for key, (folder, config) in self._runs.items():
+            data, epoch = config["data"], config["optim"]["epochs"]
+            seed = data["split"]
+            if seed >= 0 and seed not in seeds:
+                continue
+            if not any((folder / name).is_file() for name in ("model.safetensors", "predictions.csv")):
+                raise CheckpointError("the run is not finished", folder)
+            if seed < 0 or not self._same_data(dataset):
+                everything = tuple(range(len(dataset.samples)))
+                parts.append(Part(seed if seed >= 0 else None, everything, key, epoch))
+                continue
+            shares = {name: data[name] for name in ("validation", "fraction") if name in data}
+            split = make_split(dataset, seed, **shares)
+            parts.append(Part(seed, split.test, key, epoch, split_hash(split, dataset)))
+            self._check_split(folder, dataset, split.test)
+        if not parts:
+            raise CheckpointError(f"{self.model} has no run of split {', '.join(map(str, seeds))}")
+        return parts
+
+    def _check_split(self, folder: Path, dataset: Dataset, test: Sequence[int]) -> None:
+        stored = set(_stored(folder))
+        if stored and stored != {dataset.samples[i].name for i in test}:
+            raise DatasetError("the run was tested on other pictures than this split's test part", folder)
+
+    def protocol(self, dataset: Dataset) -> str:
+        epochs = "the last epoch of each run" + self._kept()
+        if not self._same_data(dataset):
+            return f"trained on a split of {self.config['data']['name']}, tested on all of {dataset.name}; {epochs}"
+        if any(config["data"]["split"] < 0 for _, config in self._runs.values()):
+            return f"trained on all of {dataset.name} and measured on the same pictures: no test"
+        return f"seeded 80/20 splits by group, each run measured on the test part of its own split; {epochs}"
+
+    def _kept(self) -> str:
+        """What the runs left out of the training part, since their figures are not those of whole training parts."""
+        data = self.config["data"]
+        held, fraction = data.get("validation", 0.0), data.get("fraction", 1.0)
+        words = f"; {100 * held:.0f} % of the training part held out for validation" if held > 0 else ""
+        return words + (f"; {100 * fraction:.0f} % of the training groups used" if fraction < 1 else "")
+
+    def warnings(self, dataset: Dataset, seeds: Sequence[int]) -> list[str]:
+        found = []
+        if self._same_data(dataset) and any(c["data"]["split"] < 0 for _, c in self._runs.values()):
+            found.append("the run was trained on the pictures it is measured on: these figures are not a test")
+        have = {config["data"]["split"] for _, config in self._runs.values()}
+        absent = [seed for seed in seeds if seed not in have]
+        if len(self._runs) > 1 and absent:
+            found.append(f"there is no run of split {', '.join(map(str, absent))}: not all that was asked for is here")
+        differing = sorted({name for _, config in self._runs.values() for name in _differing(self.config, config)})
+        if differing:
+            found.append(f"the runs were not trained alike, they differ in {', '.join(differing)}")
+        return found
+
+    def predict(self, dataset: Dataset, key: str, indices: Sequence[int]) -> Iterator[tuple[int, Prediction]]:
+        folder = self._runs[key][0]
+        if self._reuse:
+            stored = _stored(folder)
+            missing = [dataset.samples[i].name for i in indices if dataset.samples[i].name not in stored]
+            if missing:
+                raise CheckpointError(f"stored no prediction for {missing[0]} and {len(missing) - 1} more", folder)
+            yield from ((i, Prediction(stored[dataset.samples[i].name])) for i in indices)
+            return
+        from moslens.train.predict import predict_run
+
+        for i, value in zip(indices, predict_run(folder, dataset, indices), strict=True):
+            yield i, Prediction(float(value))
+
+
+def _differing(first: Mapping[str, Any], other: Mapping[str, Any]) -> set[str]:
+    """Settings of two runs that differ, apart from the split, the seed, and where and how files are read."""
+    one, two = _flat(first), _flat(other)
+    differing = {key for key in one.keys() | two.keys() if one.get(key) != two.get(key)}
+    free = ("seed", "split", "root", "bank", "workers", "checkpoint_every")
+    return {key for key in differing if key.rpartition(".")[2] not in free}
+
+
+def _flat(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for key, value in config.items():
+        found |= _flat(value, f"{prefix}{key}.") if isinstance(value, Mapping) else {f"{prefix}{key}": value}
+    return found
+
+
+def _stamps(folders: Sequence[Path]) -> list[list[float]]:
+    files = [folder / name for folder in folders for name in ("model.safetensors", "predictions.csv")]
+    return [[path.stat().st_size, path.stat().st_mtime] for path in files if path.is_file()]

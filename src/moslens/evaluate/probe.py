@@ -1,0 +1,244 @@
+"""The heterogeneity probe: what the blocks of a model know of local distortions, without opinion scores.
+
+On composites of held-out photos (method.md 9.8.7) it asks of the block tokens a~ of any model
+
+- how well a linear probe names the kind and the group of a block, and how far it is from the level;
+- how far their affinities are from those of a teacher, as L_AKD measures it.
+
+A probe is fitted on composites of some photos, its penalty chosen on those of others, and answers for composites of
+photos that had no part in either. Folds of photos take turns, so that every block is answered for once.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import ArrayLike, NDArray
+from torch import Tensor
+
+from moslens import metrics
+from moslens.distortions import KINDS
+from moslens.distortions.kinds import GROUP_OF
+from moslens.errors import ConfigError
+from moslens.evaluate.linear_probe import logistic_probe, ridge_probe
+from moslens.evaluate.significance import bootstrap_interval
+from moslens.losses import affinities, affinity_distillation
+from moslens.model.teacher import PRISTINE, Regions
+from moslens.picture.grid import grid_blocks
+from moslens.picture.windows import WINDOW
+from moslens.train.config import BdmSection
+from moslens.train.distill.composite_bank import Plan
+from moslens.train.distill.pool import Pool
+from moslens.train.distill.region_views import block_box, planes
+from moslens.train.distill.student_task import as_pictures
+from moslens.train.distill.targets import block_targets
+from moslens.train.networks import load_run, load_teacher
+from moslens.train.run_folder import run_config
+
+FIGURES = ("kind_accuracy", "group_accuracy", "pristine_recall", "level_error", "affinity_error", "affinity_srcc")
+FOLDS = 3
+_SEED = 9_003
+_BATCH = 16
+Ints = NDArray[np.int64]
+Describe = Callable[[Tensor, int], Tensor]
+"""Pictures (uint8 B x 3 x 224 x 224) and blocks a side g -> block tokens, B x g^2 x d."""
+
+
+@dataclass(frozen=True)
+class Composites:
+    """Composites of one grid: pictures uint8 n x 3 x 224 x 224, photo numbers n, kinds and levels n x K.
+
+    A pristine block has kind 26 and level 0. ``targets``: a teacher's block embeddings, n x K x D.
+    """
+
+    grid: int
+    pictures: Tensor
+    photos: Ints
+    kinds: Ints
+    levels: Ints
+    targets: Tensor | None = None
+
+
+@dataclass(frozen=True)
+class Blocks:
+    """All blocks, one a row: tokens N x d, photo, kind and level of each."""
+
+    tokens: Tensor
+    photos: Ints
+    kinds: Ints
+    levels: Ints
+
+
+def make_composites(
+    pool: Pool,
+    working_size: int,
+    count: int,
+    seed: int = 0,
+    teacher: Path | None = None,
+    on_each: Callable[[], None] = lambda: None,
+) -> list[Composites]:
+    """``count`` composites of the pool's held-out photos in grids of 2, 3 and 4 blocks a side, each grid by itself.
+
+    BDM with its defaults whatever a model was trained with, so that all are asked the same. With the run folder of a
+    ``teacher``, its block embeddings too, read in the view that it was trained on. ``on_each`` is called after every
+    composite. ConfigError for too few photos or composites.
+    """
+    bdm = BdmSection(root=str(pool.root))
+    plan = Plan(pool.root, pool.held_out, pool.hash_of(pool.held_out), bdm, working_size, count, _SEED + seed)
+    if min(count, len(pool.held_out)) < 2 * FOLDS or len(np.unique(plan.grids)) < len(bdm.grids):
+        raise ConfigError(
+            f"{count} composites of {len(pool.held_out)} held-out photos are too few for a probe", pool.root
+        )
+    numbers = {name: number for number, name in enumerate(pool.held_out)}
+    network, view = None, ""
+    if teacher is not None:
+        network, trained = load_teacher(teacher)
+        view = trained.teacher.view
+    found = []
+    for grid in bdm.grids:
+        members = [int(index) for index in np.flatnonzero(plan.grids == grid)]
+        pictures, kinds, levels, targets = [], [], [], []
+        for index in members:
+            one = plan.make(index)
+            pictures.append(planes(one.image))
+            kinds.append(np.where(one.kinds < 0, PRISTINE, one.kinds))
+            levels.append(one.levels)
+            if network is not None:
+                with torch.inference_mode():
+                    targets.append(torch.from_numpy(block_targets(network, one, view, "embedding")))
+            on_each()
+        photos = np.array([numbers[plan.photo(index)] for index in members])
+        embedded = torch.stack(targets) if targets else None
+        found.append(Composites(grid, torch.stack(pictures), photos, np.stack(kinds), np.stack(levels), embedded))
+    return found
+
+
+def describe_run(run: Path) -> Describe:
+    """Block tokens of a finished run: a~ of a student, mean tokens without BAF, the embedding e of a teacher.
+
+    CheckpointError for a run that is not finished, ConfigError for a teacher that needs to see the pristine picture.
+    """
+    if run_config(run).stage == "teacher":
+        teacher, config = load_teacher(run)
+        if teacher.config.reference:
+            raise ConfigError(f"{run}: a teacher of view {config.teacher.view!r} does not read a composite alone")
+
+        def embed(pictures: Tensor, grid: int) -> Tensor:
+            boxes = torch.from_numpy(np.stack([block_box(block) for block in grid_blocks(WINDOW, WINDOW, grid)]))
+            regions: Regions = teacher(as_pictures(pictures), boxes.expand(len(pictures), *boxes.shape))
+            return regions.embedding
+
+        return embed
+    model = load_run(run)[0].model
+    return lambda pictures, grid: model.parts(as_pictures(pictures), grid).blocks.gated
+
+
+@torch.inference_mode()
+def read_tokens(describe: Describe, composites: Sequence[Composites]) -> list[Tensor]:
+    """Block tokens of every grid, n x K x d."""
+    return [
+        torch.cat([describe(pictures, one.grid).float() for pictures in torch.split(one.pictures, _BATCH)])
+        for one in composites
+    ]
+
+
+def probe(tokens: Sequence[Tensor], composites: Sequence[Composites], seed: int = 0) -> dict[str, Any]:
+    """The figures of one model. ``tokens`` as :func:`read_tokens` gives them.
+
+    ``kind_accuracy``, ``group_accuracy`` and ``level_error`` (mean, in levels) over degraded blocks,
+    ``pristine_recall`` over pristine ones; ``affinity_error`` the mean squared gap to the teacher's affinities and
+    ``affinity_srcc`` how alike both rank pairs of blocks, nan without a teacher. ``kind_accuracy_interval``: 95 %,
+    bootstrap over photos. ``by_kind``: accuracy of each kind.
+    """
+    blocks = Blocks(
+        torch.cat([one.flatten(0, 1) for one in tokens]),
+        np.concatenate([np.repeat(one.photos, one.kinds.shape[1]) for one in composites]),
+        np.concatenate([one.kinds.ravel() for one in composites]),
+        np.concatenate([one.levels.ravel() for one in composites]),
+    )
+    named, guessed = _answer(blocks, seed)
+    degraded = blocks.kinds != PRISTINE
+    kinds, names = blocks.kinds[degraded], named[degraded]
+    interval = bootstrap_interval(
+        _agreement, names, kinds, np.random.default_rng(seed), groups=blocks.photos[degraded].tolist()
+    )
+    return {
+        "blocks": len(kinds),
+        "kind_accuracy": _agreement(names, kinds),
+        "kind_accuracy_interval": [interval.low, interval.high],
+        "group_accuracy": _agreement(GROUP_OF[names], GROUP_OF[kinds]),
+        "pristine_recall": _agreement(named[~degraded], blocks.kinds[~degraded]),
+        "level_error": float(np.abs(guessed - blocks.levels)[degraded].mean()),
+        **_affinity_figures(tokens, composites),
+        "by_kind": {KINDS[k].name: _agreement(names[kinds == k], kinds[kinds == k]) for k in np.unique(kinds)},
+    }
+
+
+def chance(composites: Sequence[Composites]) -> dict[str, float]:
+    """What the best constant answer reaches on the same blocks: one kind, one group, one level, one affinity."""
+    kinds = np.concatenate([one.kinds.ravel() for one in composites])
+    levels = np.concatenate([one.levels.ravel() for one in composites])[kinds != PRISTINE]
+    kinds = kinds[kinds != PRISTINE]
+    targets = [affinities(one.targets) for one in composites if one.targets is not None]
+    # every composite counts the same, as in affinity_error
+    means = torch.cat([one.flatten(1).mean(1) for one in targets]) if targets else torch.tensor([math.nan])
+    gaps = [(one - means.mean()).square().flatten(1).mean(1) for one in targets]
+    return {
+        "kind_accuracy": float(np.bincount(kinds).max() / len(kinds)),
+        "group_accuracy": float(np.bincount(GROUP_OF[kinds]).max() / len(kinds)),
+        "level_error": float(np.abs(levels - np.median(levels)).mean()),
+        "affinity_error": float(torch.cat(gaps).mean()) if gaps else math.nan,
+    }
+
+
+def _answer(blocks: Blocks, seed: int) -> tuple[Ints, NDArray[np.float64]]:
+    """Kind and level of every block, by probes that never saw its photo."""
+    rng = np.random.default_rng((_SEED, seed))
+    photos = rng.permutation(np.unique(blocks.photos))
+    named = np.empty(len(blocks.kinds), np.int64)
+    guessed = np.empty(len(blocks.kinds))
+    for test in np.array_split(photos, FOLDS):
+        others = photos[~np.isin(photos, test)]
+        asked = np.isin(blocks.photos, test)
+        chosen = np.isin(blocks.photos, others[: len(others) // 4])
+        learned = ~asked & ~chosen
+        x = blocks.tokens
+        kinds = torch.from_numpy(blocks.kinds)
+        tried = logistic_probe(x[learned], kinds[learned], PRISTINE + 1)
+        right = [_agreement(one(x[chosen]).argmax(1).numpy(), blocks.kinds[chosen]) for one in tried]
+        best = tried[int(np.argmax(right))]
+        named[asked] = best(x[asked]).argmax(1).numpy()
+        degraded = blocks.kinds != PRISTINE
+        levels = torch.from_numpy(blocks.levels).double()
+        lines = ridge_probe(x[learned & degraded], levels[learned & degraded])
+        wrong = [float((_level(one, x) - levels).abs()[chosen & degraded].mean()) for one in lines]
+        guessed[asked] = _level(lines[int(np.argmin(wrong))], x)[asked].numpy()
+    return named, guessed
+
+
+def _level(line: Callable[[Tensor], Tensor], tokens: Tensor) -> Tensor:
+    return line(tokens)[:, 0].clamp(1, 5)
+
+
+def _affinity_figures(tokens: Sequence[Tensor], composites: Sequence[Composites]) -> dict[str, float]:
+    pairs = [(mine, one.targets) for mine, one in zip(tokens, composites, strict=True) if one.targets is not None]
+    if not pairs:
+        return {"affinity_error": math.nan, "affinity_srcc": math.nan}
+    errors = [float(affinity_distillation(mine, theirs)) * len(mine) for mine, theirs in pairs]
+    ours = torch.cat([affinities(mine).flatten() for mine, _ in pairs])
+    targets = torch.cat([affinities(theirs).flatten() for _, theirs in pairs])
+    return {
+        "affinity_error": sum(errors) / sum(len(mine) for mine, _ in pairs),
+        "affinity_srcc": metrics.srcc(ours.numpy(), targets.numpy()),
+    }
+
+
+def _agreement(named: ArrayLike, true: ArrayLike) -> float:
+    same = np.asarray(named) == np.asarray(true)
+    return float(same.mean()) if same.size else math.nan

@@ -1,0 +1,164 @@
+"""The one format of measured figures: what a split yields, how splits are summed up, ``results/NAME.json``.
+
+    {"name", "command", "config", "dataset", "protocol", "model",
+     "splits": [{"seed", "srcc", "plcc", "plcc_raw", "krcc", "rmse", "epoch", ...}],
+     "median", "mean", "std", "seconds", "versions", "git", "data_hash", ...}
+
+``plcc`` and ``rmse`` are taken after a 4-parameter logistic fit on the same pictures, ``rmse`` in the unit
+of the scores. A figure that does not exist is null. ``std`` is the population standard deviation over splits.
+"""
+
+import json
+import math
+import os
+import platform
+import shlex
+import statistics
+import subprocess
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+from numpy.typing import ArrayLike
+
+from moslens import __version__, metrics
+from moslens.errors import OutputError
+from moslens.system.files import write_text
+
+FIGURES = ("srcc", "plcc", "plcc_raw", "krcc", "rmse")
+_PACKAGES = ("numpy", "scipy", "pillow", "onnxruntime", "torch", "timm")
+
+
+def split_figures(prediction: ArrayLike, target: ArrayLike) -> dict[str, float]:
+    """The five figures of one split: SRCC, PLCC after the logistic fit and raw, KRCC, RMSE after the fit.
+
+    Raises MetricError for inputs that cannot be compared, MissingExtra without scipy.
+    """
+    mapped = metrics.fit_logistic(prediction, target)(prediction)
+    return {
+        "srcc": metrics.srcc(prediction, target),
+        "plcc": metrics.plcc(mapped, target),
+        "plcc_raw": metrics.plcc(prediction, target),
+        "krcc": metrics.krcc(prediction, target),
+        "rmse": metrics.rmse(mapped, target),
+    }
+
+
+def summary(
+    splits: Sequence[Mapping[str, Any]], statistic: Callable[[list[float]], float], figures: Sequence[str] = FIGURES
+) -> dict[str, float]:
+    """``statistic`` of each figure over the splits that have it; nan where none has."""
+    values = {name: [float(s[name]) for s in splits if _is_number(s.get(name))] for name in figures}
+    return {name: statistic(found) if found else math.nan for name, found in values.items()}
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and math.isfinite(value)
+
+
+def split_name(seed: int | None) -> str:
+    """A split as people call it: None is the whole data set, -1 the split it was released with."""
+    return "all" if seed is None else "official" if seed < 0 else str(seed)
+
+
+def make_result(
+    *,
+    name: str,
+    config: Mapping[str, Any],
+    dataset: str,
+    protocol: str,
+    model: str,
+    splits: Sequence[Mapping[str, Any]],
+    seconds: float,
+    data_hash: str,
+    command: str | None = None,
+    figures: Sequence[str] = FIGURES,
+    **extra: Any,
+) -> dict[str, Any]:
+    """A result in the format above. ``command`` defaults to the one that started this process.
+
+    Each split holds at least ``seed`` and the ``figures``, by default the five; ``epoch`` is null where there is none.
+    Keyword arguments beyond those of the format are kept under their names.
+    """
+    return {
+        "name": name,
+        "command": command_line() if command is None else command,
+        "config": dict(config),
+        "dataset": dataset,
+        "protocol": protocol,
+        "model": model,
+        "splits": [{"epoch": None, **split} for split in splits],
+        "median": summary(splits, statistics.median, figures),
+        "mean": summary(splits, statistics.fmean, figures),
+        "std": summary(splits, statistics.pstdev, figures),
+        "seconds": round(seconds, 2),
+        "versions": versions(),
+        "git": git_revision(),
+        "data_hash": data_hash,
+        **extra,
+    }
+
+
+def write_result(path: Path, result: Mapping[str, Any]) -> None:
+    """Write a result as JSON, whole or not at all, figures to six digits, nan as null. Raises OutputError."""
+    write_text(path, json.dumps(_plain(result), indent=1, ensure_ascii=False, allow_nan=False) + "\n")
+
+
+def read_result(path: Path) -> dict[str, Any]:
+    """A result as written. Raises OutputError for a missing or broken file."""
+    try:
+        result: dict[str, Any] = json.loads(path.read_text("utf-8"))
+    except (OSError, ValueError) as error:
+        raise OutputError(f"cannot be read as a result ({error})", path) from error
+    return result
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {str(key): _plain(inner) for key, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(inner) for inner in value]
+    if isinstance(value, float):
+        return round(value, 6) if math.isfinite(value) else None
+    return value
+
+
+def command_line() -> str:
+    """The command that started this process, as one would type it."""
+    program = Path(sys.argv[0])
+    shown = "moslens" if program.name in ("moslens", "__main__.py") else f"python {program.name}"
+    return " ".join([shown, shlex.join(sys.argv[1:])]).strip()
+
+
+def versions() -> dict[str, str | None]:
+    """Versions of Python, moslens and what figures depend on; None where a package is not installed."""
+    found: dict[str, str | None] = {"python": platform.python_version(), "moslens": __version__}
+    for package in _PACKAGES:
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:
+            found[package] = None
+    return found
+
+
+def git_revision() -> str | None:
+    """The commit of the work tree this package lies in, ``+`` behind it where tracked files differ.
+
+    None where the package is installed outside its own repository.
+    """
+    root = Path(__file__).resolve().parents[2]
+    if not (root / ".git").exists():
+        return None
+
+    def git(*words: str) -> str:
+        environment = {**os.environ, "GIT_OPTIONAL_LOCKS": "0"}
+        done = subprocess.run(["git", *words], cwd=root, env=environment, check=True, capture_output=True, text=True)
+        return done.stdout.strip()
+
+    try:
+        changed = git("status", "--porcelain", "--untracked-files=no")
+        return git("rev-parse", "--short=12", "HEAD") + ("+" if changed else "")
+    except (OSError, subprocess.CalledProcessError):
+        return None

@@ -1,0 +1,146 @@
+"""What block tokens say: where a window is bad and what is wrong there, by the pass that scores it (method.md 12).
+
+quality of block k      mean_j h . Dec(panel_j + c + r, Z | tokens of block k)
+weight of block k       w_k of BAF: how much the block moved the total
+kind, level of block k  Heads(u_k) with u_k = P a~_k / |P a~_k|      distilled: the teacher's heads, in its space
+                        Head(a~_k)                                   supervised: the variant to compare against
+                        Head([a~_k, mean Z, std Z, c])               fitted after training, on frozen features; mean
+                                                                     and deviation over the tokens of block k
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from moslens.model.baf import mean_pool
+from moslens.model.decoder import PanelDecoder
+from moslens.model.shdiqa import SHDIQA, Parts, WindowScorer
+from moslens.model.teacher import EMBEDDING, PRISTINE, Heads
+from moslens.scoring.card import BLOCK_OUTPUTS
+
+OUTPUTS = ("score", *BLOCK_OUTPUTS)
+
+
+class DistilledHead(nn.Module):
+    """Kind logits (B x K x 27) and level (B x K, about 1 to 5) of block tokens a~ through the teacher's heads."""
+
+    def __init__(self, dim: int) -> None:
+        super().__init__()
+        self.projection = nn.Linear(dim, EMBEDDING)
+        self.heads = Heads()
+
+    def forward(self, gated: Tensor) -> tuple[Tensor, Tensor]:
+        answer: tuple[Tensor, Tensor] = self.heads(F.normalize(self.projection(gated), dim=-1))
+        return answer
+
+
+class SupervisedHead(nn.Module):
+    """The same answers from a head of its own on a~, taught with labels.
+
+    Every kind has a map of its own to the level, since levels of different kinds have nothing in common; the answer is
+    the mean over kinds, weighted with their probabilities.
+    """
+
+    def __init__(self, dim: int) -> None:
+        super().__init__()
+        self.norm = nn.LayerNorm(dim)
+        self.kind = nn.Linear(dim, PRISTINE + 1)
+        self.level = nn.Linear(dim, PRISTINE)
+
+    def forward(self, gated: Tensor) -> tuple[Tensor, Tensor]:
+        return _kinds_and_level(self.kind, self.level, self.norm(gated))
+
+    def loss(self, gated: Tensor, kinds: Tensor, levels: Tensor) -> Tensor:
+        """CE of kinds (-1 pristine) + SmoothL1 of levels over degraded blocks; labels B x K."""
+        return naming_loss(self(gated), kinds, levels)
+
+
+class FittedHead(nn.Module):
+    """The same answers from one hidden layer over :func:`block_features`, fitted when training is over.
+
+    Beside the block token it reads the deviation of the tokens inside the block and the global token, so that it can
+    tell what is wrong from what the whole picture is like.
+    """
+
+    def __init__(self, dim: int, hidden: int = 256) -> None:
+        super().__init__()
+        self.body = nn.Sequential(nn.LayerNorm(4 * dim), nn.Linear(4 * dim, hidden), nn.GELU(), nn.Dropout(0.2))
+        self.kind = nn.Linear(hidden, PRISTINE + 1)
+        self.level = nn.Linear(hidden, PRISTINE)
+
+    def forward(self, features: Tensor) -> tuple[Tensor, Tensor]:
+        return _kinds_and_level(self.kind, self.level, self.body(features))
+
+
+def _kinds_and_level(kind: nn.Module, level: nn.Module, hidden: Tensor) -> tuple[Tensor, Tensor]:
+    """Kind logits, and the mean of every kind's own level weighted with the probabilities of the kinds."""
+    logits: Tensor = kind(hidden)
+    shares = logits[..., :PRISTINE].detach().softmax(-1)
+    return logits, 3 + (shares * level(hidden)).sum(-1)
+
+
+def naming_loss(answers: tuple[Tensor, Tensor], kinds: Tensor, levels: Tensor) -> Tensor:
+    """CE of kinds (... x 27; label -1 pristine) + SmoothL1 of levels over degraded blocks."""
+    logits, strengths = answers
+    named = kinds.masked_fill(kinds < 0, PRISTINE)
+    kind_loss = F.cross_entropy(logits.float().flatten(0, -2), named.flatten())
+    degraded = (kinds >= 0).float()
+    gaps = F.smooth_l1_loss(strengths.float(), levels.float(), reduction="none")
+    return kind_loss + (gaps * degraded).sum() / degraded.sum().clamp_min(1)
+
+
+def block_features(parts: Parts, masks: Tensor) -> Tensor:
+    """[a~_k, mean and deviation of Z over the tokens of block k, c]: B x K x 4 d; masks: K x N bool."""
+    masks = masks.to(parts.tokens.device)
+    mean = mean_pool(parts.tokens, masks)
+    variance = mean_pool(parts.tokens.square(), masks) - mean.square()
+    whole = parts.whole[:, None].expand_as(mean)
+    return torch.cat([parts.blocks.gated, mean, (variance.clamp_min(0) + 1e-5).sqrt(), whole], dim=-1)
+
+
+class WindowDescriber(nn.Module):
+    """What is exported of a model that has maps.
+
+    forward: n x 224 x 224 x 3 uint8 RGB -> score (n) and block_score (n x K) in MOS units, block_weight (n x K),
+    kind_logits (n x K x 27: the kinds in their order, then pristine), level (n x K); blocks in reading order.
+    """
+
+    def __init__(self, scorer: WindowScorer, head: nn.Module) -> None:
+        super().__init__()
+        self.scorer = scorer
+        self.head = head
+
+    def forward(self, windows: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+        model, mean, std = self.scorer.model, self.scorer.mean, self.scorer.std
+        parts = model.parts(self.scorer.pictures(windows))
+        fitted = isinstance(self.head, FittedHead)
+        kinds, levels = self.head(block_features(parts, model.masks()) if fitted else parts.blocks.gated)
+        quality = block_quality(model, parts)
+        return parts.score * std + mean, quality * std + mean, parts.blocks.weights, kinds, levels
+
+
+def block_quality(model: SHDIQA, parts: Parts) -> Tensor:
+    """The panel's opinion of each block of the configured grid, B x K in units of the standardised label.
+
+    The same decoder and head as for the score; the cross-attention of block k reads the tokens of block k alone.
+    """
+    assert isinstance(model.decoder, PanelDecoder)
+    return model.decoder.inside(parts.whole + parts.blocks.summary, parts.tokens, model.members())
+
+
+def read_head(state: Mapping[str, Tensor], dim: int) -> DistilledHead | SupervisedHead | None:
+    """The head that a student's ``embedding.safetensors`` holds; None where it holds none that names kinds."""
+    supervised = {key.removeprefix("head."): value for key, value in state.items() if key.startswith("head.")}
+    if supervised:
+        own = SupervisedHead(dim)
+        own.load_state_dict(supervised)
+        return own.eval()
+    if not any(key.startswith("heads.") for key in state):
+        return None
+    head = DistilledHead(dim)
+    head.load_state_dict(dict(state))
+    return head.eval()

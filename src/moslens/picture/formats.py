@@ -1,0 +1,276 @@
+"""Which files are opened as pictures, and what is said of those that cannot be.
+
+Pillow's plugins are called directly instead of through ``Image.open``, for three reasons: only the formats
+below are ever tried (nothing that runs an interpreter or reads a document), Pillow's global pixel limit and
+its warnings stay out of the way of our own cap, and a known format with a broken header is told from a file
+that is no picture at all.
+"""
+
+import io
+import re
+import struct
+import threading
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from importlib import import_module
+from typing import IO, Any, cast
+
+from PIL import Image, ImageFile
+
+from moslens.errors import (
+    CorruptImage,
+    ImageError,
+    ImageTooLarge,
+    NotAnImage,
+    TruncatedImage,
+    UnreadableImage,
+    UnsupportedImage,
+)
+from moslens.picture.tiff_directory import refuse_endless_entries
+from moslens.picture.truncation import is_short, where_it_ends
+
+# An MPO file is read as JPEG: the first picture in it is the photo.
+_PLUGINS = {
+    "JPEG": ("PIL.JpegImagePlugin", "JpegImageFile"),
+    "PNG": ("PIL.PngImagePlugin", "PngImageFile"),
+    "WebP": ("PIL.WebPImagePlugin", "WebPImageFile"),
+    "TIFF": ("PIL.TiffImagePlugin", "TiffImageFile"),
+    "BMP": ("PIL.BmpImagePlugin", "BmpImageFile"),
+    "GIF": ("PIL.GifImagePlugin", "GifImageFile"),
+    "JPEG 2000": ("PIL.Jpeg2KImagePlugin", "Jpeg2KImageFile"),
+    "AVIF": ("PIL.AvifImagePlugin", "AvifImageFile"),
+    "HEIC": ("pillow_heif", "HeifImageFile"),
+    "PPM": ("PIL.PpmImagePlugin", "PpmImageFile"),
+    "ICO": ("PIL.IcoImagePlugin", "IcoImageFile"),
+    "PCX": ("PIL.PcxImagePlugin", "PcxImageFile"),
+    "SGI": ("PIL.SgiImagePlugin", "SgiImageFile"),
+    "QOI": ("PIL.QoiImagePlugin", "QoiImageFile"),
+    "DDS": ("PIL.DdsImagePlugin", "DdsImageFile"),
+    "TGA": ("PIL.TgaImagePlugin", "TgaImageFile"),
+}
+
+# How each format begins. Names without a plugin are pictures for other programs: better named than denied.
+_BEGINNINGS = tuple(
+    (re.compile(pattern, re.DOTALL), name)
+    for pattern, name in (
+        (rb"\xff\xd8\xff", "JPEG"),
+        (rb"\x89PNG\r\n\x1a\n", "PNG"),
+        (rb"RIFF....WEBP", "WebP"),
+        (rb"II[*+]\0|MM\0[*+]", "TIFF"),
+        (rb"BM.{12}[\x0c\x10\x28\x34\x38\x40\x6c\x7c]\0\0\0", "BMP"),
+        (rb"GIF8[79]a", "GIF"),
+        (rb"\xff\x4f\xff\x51|\0\0\0\x0cjP  \r\n\x87\n", "JPEG 2000"),
+        (rb"P[1-6fF]\s+[#\d]", "PPM"),
+        (rb"\0\0\x01\0(?!\0\0).{5}\0", "ICO"),
+        (rb"\n[\0\x02-\x05]\x01[\x01\x02\x04\x08]", "PCX"),
+        (rb"\x01\xda[\0\x01][\x01\x02]", "SGI"),
+        (rb"qoif", "QOI"),
+        (rb"DDS \x7c\0\0\0", "DDS"),
+        (rb"8BPS", "Photoshop"),
+        (rb"%!PS|\xc5\xd0\xd3\xc6", "PostScript"),
+        (rb"SIMPLE  =", "FITS"),
+        (rb"\x89HDF\r\n\x1a\n", "HDF5"),
+        (rb"GRIB|BUFR", "weather data"),
+        (rb"\xd7\xcd\xc6\x9a", "Windows metafile"),
+        (rb"icns", "Apple icon"),
+        (rb"\0\0\x02\0[^\0]", "Windows cursor"),
+        (rb"gimp xcf", "GIMP"),
+        (rb"v/1\x01", "OpenEXR"),
+        (rb"#\?RADIANCE", "Radiance HDR"),
+        (rb"\xff\x0a|\0\0\0\x0cJXL \r\n\x87\n", "JPEG XL"),
+        (rb"II\xbc\x01", "JPEG XR"),
+        (rb"FUJIFILMCCD-RAW|IIRO|IIU\0|....ftypcrx ", "camera raw"),
+    )
+)
+_TGA_END = b"TRUEVISION-XFILE.\0"
+_HEIF_BRANDS = {b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"hevm", b"hevs", b"mif1", b"msf1"}
+
+MOST_EXTRA_BYTES = 1 << 29
+_MOST_WORDS = 300
+
+_RAN_OUT = re.compile(
+    r"truncated|\bEOF\b|end of (file|data)|not enough|too short|not large enough|incomplete|"
+    r"requires a buffer|index out of range",
+    re.IGNORECASE,
+)
+# Some programs store more than the 256 x 256 that the format has room for; the height of a bitmap counts its mask too.
+_LARGEST_ICON = 2 * 1024 * 1024
+_CANNOT = re.compile(
+    r"unsupported|not (yet )?supported|not available|not installed|cannot handle|unimplemented|"
+    r"unknown (pixel mode|data organi[sz]ation|compression)",
+    re.IGNORECASE,
+)
+
+
+def identify(stream: IO[bytes]) -> str:
+    """Name the format of ``stream`` by how it begins (TGA: by how it ends).
+
+    Raises NotAnImage, or UnsupportedImage for a picture format that is not opened here.
+    """
+    stream.seek(0)
+    head = stream.read(512)
+    name = next((name for pattern, name in _BEGINNINGS if pattern.match(head)), None)
+    if name is None and head[4:8] == b"ftyp":
+        name = _by_brand(head)
+    if name is None:
+        stream.seek(max(0, stream.seek(0, 2) - len(_TGA_END)))
+        if stream.read() != _TGA_END:
+            raise NotAnImage("not a picture in any format that moslens knows")
+        name = "TGA"
+    if name not in _PLUGINS:
+        raise UnsupportedImage(f"moslens does not open {name} files")
+    return name
+
+
+def _by_brand(head: bytes) -> str | None:
+    """AVIF, HEIC or neither, by the brands in the first box of an ISO base media file."""
+    end = min(struct.unpack_from(">I", head)[0], len(head))
+    brands = {head[8:12], *(head[at : at + 4] for at in range(16, end - 3, 4))}
+    if brands & {b"avif", b"avis"}:
+        return "AVIF"
+    return "HEIC" if brands & _HEIF_BRANDS else None
+
+
+def read_header(stream: IO[bytes], name: str) -> ImageFile.ImageFile:
+    """Open ``stream`` as format ``name``: size, mode and metadata are known, pixels are not decoded yet.
+
+    Raises UnsupportedImage where the codec is missing, and whatever Pillow raises on a broken header.
+    """
+    module, plugin = _PLUGINS[name]
+    try:
+        opener: Callable[[IO[bytes]], ImageFile.ImageFile] = getattr(import_module(module), plugin)
+    except ImportError as error:
+        extra = "needs pillow-heif: pip install 'moslens[formats]'"
+        raise UnsupportedImage(f"{name} {extra if name == 'HEIC' else 'is not in this Pillow'}") from error
+    if name == "TIFF":
+        refuse_endless_entries(stream)
+    elif name == "ICO":
+        _refuse_large_icons(stream)
+    stream.seek(0)
+    image = opener(stream)
+    if name == "TIFF":
+        _refuse_camera_raw(cast(Any, image).tag_v2)
+    return image
+
+
+def keeps_everything(image: Image.Image, stream: IO[bytes]) -> bool:
+    """Whether the decoder of a JPEG just opened by ``read_header`` keeps all its coefficients, whatever is wanted.
+
+    That is so where its components come in several scans: the header of the first one, behind which ``stream`` stands,
+    does not name them all.
+    """
+    at, components = stream.tell(), len(image.getbands())
+    length = 6 + 2 * components
+    stream.seek(max(0, at - length - 2))
+    header = stream.read(5)
+    stream.seek(at)
+    return "progressive" in image.info or header != b"\xff\xda" + struct.pack(">HB", length, components)
+
+
+def _refuse_large_icons(stream: IO[bytes]) -> None:
+    """Pillow decodes an icon where it should only read its header, so the headers inside are looked at before."""
+    stream.seek(4)
+    (count,) = struct.unpack("<H", stream.read(2))
+    entries = stream.read(16 * count)
+    for at in range(12, len(entries) - 3, 16):
+        stream.seek(struct.unpack_from("<I", entries, at)[0])
+        head = stream.read(24)
+        if len(head) == 24:
+            png = head.startswith(b"\x89PNG")
+            width, height = struct.unpack_from(">II", head, 16) if png else struct.unpack_from("<ii", head, 4)
+            if abs(width) * abs(height) > _LARGEST_ICON:
+                raise UnsupportedImage(f"an icon that holds {abs(width)} x {abs(height)} pixels; 256 x 256 is the most")
+
+
+def _refuse_camera_raw(tags: Any) -> None:
+    """Many raw formats are TIFF files that begin with a thumbnail, which must not stand in for the photo."""
+    reduced_resolution, dng_version = 254, 50706
+    if dng_version in tags or int(tags.get(reduced_resolution, 0)) & 1:
+        raise UnsupportedImage("moslens does not open camera raw files, and only a preview comes first in this one")
+
+
+def read_pixels(image: Image.Image) -> None:
+    """Decode an opened picture in place. The caller has checked its size."""
+    limit = Image.MAX_IMAGE_PIXELS
+    if image.format == "TIFF" and limit is not None and image.width * image.height > 2 * limit:
+        # This plugin applies Pillow's limit once more when it allocates, unless there is memory already.
+        tiff = cast(Any, image)
+        tiff.im = Image.new(tiff.mode, getattr(tiff, "_tile_size", tiff.size), None).im
+    image.load()
+
+
+def explain_failure(error: Exception, stream: IO[bytes], name: str | None) -> ImageError:
+    """Turn what a decoder raised into the error the user sees.
+
+    ``stream`` is the file, still open, and ``name`` its format; without one only the decoder's words count.
+    """
+    if isinstance(error, OSError) and error.errno is not None:
+        return UnreadableImage(error.strerror or str(error))
+    words = str(error)[:_MOST_WORDS] or type(error).__name__  # some repeat what they read
+    if isinstance(error, Image.DecompressionBombError):
+        return ImageTooLarge("larger than PIL.Image.MAX_IMAGE_PIXELS lets Pillow decode in this format")
+    if isinstance(error, MemoryError):
+        return CorruptImage("decoding it takes more memory than there is")
+    short = None if name is None else is_short(stream, name)
+    if short is None:
+        short = isinstance(error, EOFError) or _RAN_OUT.search(words) is not None
+    if short:
+        return TruncatedImage(where_it_ends(stream, name) if name else "the data ends before the picture does")
+    if isinstance(error, NotImplementedError) or _CANNOT.search(words):
+        return UnsupportedImage(f"this kind of {name or 'picture'} cannot be decoded here ({words})")
+    return CorruptImage(f"the {name or 'picture'} data is broken ({words})")
+
+
+class Metered(io.BufferedReader):
+    """A file that gives so many bytes and no more, so that none can fill the memory with what is no pixel.
+
+    ``left`` begins with room for metadata, profiles and previews, and for whole files of the formats that are
+    read at once; the caller adds what the pixels may need. Up to the pixels every call counts as ``least`` bytes or
+    more, so that none can go on for hours byte by byte either. ImageTooLarge when it is used up.
+    """
+
+    left = MOST_EXTRA_BYTES
+    least = 1024
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        if size is None or not 0 <= size <= self.left:
+            at = self.tell()
+            there = self.seek(0, io.SEEK_END) - at
+            self.seek(at)
+            size = there if size is None or size < 0 else min(size, there)
+            if size > self.left:
+                raise ImageTooLarge(f"goes on for more than {MOST_EXTRA_BYTES:,} bytes without its pixels")
+        data = super().read(size)
+        self.left -= max(len(data), self.least)
+        return data
+
+
+class _InThisThread(threading.local):
+    """Takes the place of the module pattern in a warning filter: matches in threads that are decoding."""
+
+    decoding = False
+
+    def match(self, module: str) -> bool:
+        return self.decoding
+
+
+_HERE = _InThisThread()
+_MUTED = ("ignore", None, Warning, _HERE, 0)
+
+
+@contextmanager
+def muted_decoders() -> Iterator[None]:
+    """Drop Python warnings raised in this thread meanwhile.
+
+    ``warnings.catch_warnings`` swaps the filters of the whole process and is not safe with threads. A filter
+    that matches only in a decoding thread can stay for good; it moves to the front where others came later.
+    """
+    filters = cast(list[Any], warnings.filters)
+    if not filters or filters[0] is not _MUTED:
+        filters[:] = [_MUTED, *(entry for entry in filters if entry is not _MUTED)]
+    before, _HERE.decoding = _HERE.decoding, True
+    try:
+        yield
+    finally:
+        _HERE.decoding = before

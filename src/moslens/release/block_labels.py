@@ -1,0 +1,161 @@
+"""What a model says of blocks, made honest on photos it never saw: temperature, penalty, threshold of "nothing wrong".
+
+All are fitted on the first half of the pristine pool's held-out photos (:func:`halves`); the second half is left for
+measuring (benchmarks/quality/explain.py).
+"""
+
+import hashlib
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from moslens.errors import DatasetError
+from moslens.picture.load import load
+from moslens.release.planted_crops import MIXED, samples
+from moslens.scoring.quality_map import read_windows
+from moslens.scoring.session import Model
+from moslens.scoring.stitch import softmax
+from moslens.train.distill.pool import Pool
+
+FALSE_ALARMS = 0.05
+"""Share of clean photos that may get a name: half of what is tolerated, since a threshold fitted on a hundred photos
+is itself uncertain by some percent."""
+
+PICTURES = 400
+PENALTIES = tuple(range(0, 121, 4))
+SLACK = 0.002
+TOP_LEVEL = 5
+NOTHING = 2.0
+"""A threshold that no probability reaches: too few clean photos to allow any name."""
+
+_SEED = 9_003
+
+Floats = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Answers:
+    """What the model says of N blocks of made pictures, and the truth: kind (the last: clean) and level (0 clean)."""
+
+    logits: Floats
+    scores: Floats
+    levels: Floats
+    true_kinds: NDArray[np.int64]
+    true_levels: NDArray[np.int64]
+
+
+def halves(pool: Pool) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """The held-out photos by name: a half to calibrate on and a half to examine, by a hash of each name alone."""
+    first = tuple(name for name in pool.held_out if _odd(name))
+    return first, tuple(name for name in pool.held_out if not _odd(name))
+
+
+def calibrate_blocks(model: Model, pool: Pool) -> dict[str, Any]:
+    """Temperature, penalty and threshold for the card's ``explain`` record, with the data they come from.
+
+    DatasetError where the pool holds no photo out for it.
+    """
+    names, _ = halves(pool)
+    if not names:
+        raise DatasetError("holds out no photo to calibrate block labels on", pool.root)
+    found = ask(model, pool, names, PICTURES)
+    temperature = fit_temperature(found.logits, found.true_kinds)
+    fault = 1 - softmax(found.logits / temperature)[:, -1]
+    penalty = fit_penalty(found.scores, fault * found.levels / TOP_LEVEL, found.true_levels > 0)
+    peaks = []
+    for name in names:
+        pixels = load(pool.root / name, working_size=model.card.working_size).pixels
+        peaks.append(float(read_windows(model, pixels, temperature)[1].fault.max()))
+    return {
+        "temperature": temperature,
+        "penalty": penalty,
+        "threshold": fit_threshold(peaks, FALSE_ALARMS),
+        "false_alarms_allowed": FALSE_ALARMS,
+        "loss": {
+            "before": nll(found.logits, found.true_kinds),
+            "after": nll(found.logits / temperature, found.true_kinds),
+        },
+        "fitted_on": f"{len(fault)} blocks of {PICTURES} degraded and clean crops and {len(names)} clean photos of the "
+        "pristine pool, none of which any training used",
+        "data_hash": pool.hash_of(names),
+    }
+
+
+def ask(model: Model, pool: Pool, names: Sequence[str], count: int) -> Answers:
+    """The model's answers for the blocks of ``count`` made pictures (:mod:`moslens.release.planted_crops`)."""
+    labels = model.card.explain
+    assert labels is not None
+    rows = []
+    for sample in samples(pool, names, model.card.working_size, labels.grid, count, _SEED):
+        scores, logits, levels = model.run(sample.picture, ("block_score", "kind_logits", "level"))
+        told = sample.kinds > MIXED
+        kinds = np.where(sample.kinds < 0, len(labels.kinds), sample.kinds)
+        rows.append((logits[told], scores[told], levels[told].clip(1, TOP_LEVEL), kinds[told], sample.levels[told]))
+    return Answers(*(np.concatenate(column) for column in zip(*rows, strict=True)))
+
+
+def fit_penalty(scores: Floats, damage: Floats, degraded: NDArray[np.bool_]) -> float:
+    """MOS units that a certain fault of the highest level takes off the quality of its block.
+
+    scores, damage (probability of a fault times level / 5) and truth of N blocks. The least penalty whose AUC of
+    "score - penalty * damage", degraded against clean blocks, is within ``SLACK`` of the best in ``PENALTIES``.
+    """
+    areas = [auc(penalty * damage - scores, degraded) for penalty in PENALTIES]
+    best = max(areas)
+    return float(next(p for p, area in zip(PENALTIES, areas, strict=True) if area >= best - SLACK))
+
+
+def auc(values: Floats, positive: NDArray[np.bool_]) -> float:
+    """Chance that a positive has the greater value, ties counting half; 0.5 where either is missing."""
+    ones = int(positive.sum())
+    zeros = len(positive) - ones
+    if not ones or not zeros:
+        return 0.5
+    _, place, counts = np.unique(values, return_inverse=True, return_counts=True)
+    ranks = (np.cumsum(counts) - (counts - 1) / 2)[place]
+    return float((ranks[positive].sum() - ones * (ones + 1) / 2) / (ones * zeros))
+
+
+def fit_temperature(logits: NDArray[np.floating], kinds: NDArray[np.int64]) -> float:
+    """The T that makes softmax(logits / T) most likely to give the answers, between 1/10 and 10.
+
+    Guo et al., "On Calibration of Modern Neural Networks", ICML 2017. The loss has one minimum in 1 / T, so a golden
+    section search on log T finds it.
+    """
+    golden = (math.sqrt(5) - 1) / 2
+    low, high = math.log(0.1), math.log(10)
+    for _ in range(40):
+        span = golden * (high - low)
+        left, right = high - span, low + span
+        if nll(logits / math.exp(left), kinds) < nll(logits / math.exp(right), kinds):
+            high = right
+        else:
+            low = left
+    return math.exp((low + high) / 2)
+
+
+def nll(logits: NDArray[np.floating], kinds: NDArray[np.int64]) -> float:
+    """Mean negative log probability of the right answers."""
+    shares = softmax(logits)[np.arange(len(kinds)), kinds]
+    return float(-np.log(np.maximum(shares, 1e-12)).mean())
+
+
+def fit_threshold(peaks: Sequence[float], allowed: float) -> float:
+    """The least threshold that a share ``allowed`` of new clean photos is expected to reach at most.
+
+    peaks: of each clean photo the greatest probability of a fault over its whole map, since one named block is enough
+    for a false alarm. Split conformal: beyond the ceil((n + 1)(1 - allowed))-th smallest peak; ``NOTHING`` where there
+    are too few photos for that.
+    """
+    rank = math.ceil((len(peaks) + 1) * (1 - allowed) - 1e-9)
+    if rank > len(peaks):
+        return NOTHING
+    return float(np.nextafter(sorted(peaks)[rank - 1], 2.0))
+
+
+def _odd(name: str) -> bool:
+    return bool(hashlib.sha256(f"calibrate/{name}".encode("utf-8", "surrogateescape")).digest()[0] & 1)

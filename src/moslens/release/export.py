@@ -1,0 +1,287 @@
+"""A trained run becomes a model folder: ``model.onnx``, ``card.json``, ``test_vector.png`` (see runtime.py).
+
+Nothing is written until torch and ONNX agree on real photos to 1e-3 of the public scale.
+"""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+import tomllib
+import warnings
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+
+from moslens.data.sets import load_dataset
+from moslens.distortions import KINDS
+from moslens.errors import ConfigError, ModelError
+from moslens.model.block_heads import OUTPUTS, SupervisedHead, WindowDescriber, read_head
+from moslens.model.shdiqa import WindowScorer
+from moslens.picture.load import load
+from moslens.picture.windows import WINDOW, cover
+from moslens.release import block_head, score_scale
+from moslens.release.block_labels import NOTHING, calibrate_blocks
+from moslens.scoring.card import ID_DIGITS, PREPROCESSING, Calibration, Card
+from moslens.scoring.session import Model
+from moslens.scoring.stitch import softmax
+from moslens.system.files import file_sha256, read_json, write_json
+from moslens.train.checkpoint import load_tensors
+from moslens.train.config import TrainConfig
+from moslens.train.distill.pool import Pool, open_pool
+from moslens.train.networks import EMBEDDING_FILE, load_run
+from moslens.train.predict import predict_windows
+
+PARITY = 1e-3
+PARITY_PHOTOS = 24
+HEADS = ("fitted", "trained", "none")
+
+
+@dataclass(frozen=True)
+class CardText:
+    """What only a person can say of a model: the words of its card."""
+
+    name: str
+    licence: str
+    trained_on: str
+    limits: tuple[str, ...]
+
+
+def read_card_text(path: Path) -> CardText:
+    """Name, licence, training data and limits from a TOML file; ConfigError where one is missing."""
+    try:
+        tree = tomllib.loads(path.read_text("utf-8"))
+        return CardText(tree["name"], tree["licence"], tree["trained_on"], tuple(tree["limits"]))
+    except OSError as error:
+        raise ConfigError(f"cannot be read ({error.strerror})", path) from error
+    except (tomllib.TOMLDecodeError, KeyError) as error:
+        raise ConfigError(f"the card text lacks or breaks {error}", path) from error
+
+
+def export(
+    run: Path,
+    output: Path,
+    text: CardText,
+    *,
+    folds: Path | None = None,
+    results: Sequence[Path] = (),
+    pool: Path | None = None,
+    head: str = "fitted",
+) -> Card:
+    """Export a finished run with its calibration and card, and check the result against torch.
+
+    folds: a folder of ``split-N`` runs whose test predictions calibrate the model, needed where the run itself held
+    nothing out; the first half of them fits, the other half measures the coverage. results: committed result files
+    whose medians go on the card.
+    A student with BAF also gets the outputs for blocks. ``head``, what names kinds and levels there: "fitted" on its
+    frozen block features (:mod:`moslens.release.block_head`); "trained", the one that the run holds (distilled, or
+    supervised), where it holds one; "none" for scores alone. Labels are calibrated on what the run's pristine pool
+    held out (``pool``: where that lies, if no longer where the run's configuration says).
+    Raises ModelError where ONNX and torch disagree, DatasetError or CheckpointError where something to read is
+    missing, ConfigError for another head.
+    """
+    scorer, config = load_run(run)
+    if head not in HEADS:
+        raise ConfigError(f"head is one of {', '.join(HEADS)}, not {head!r}")
+    calibration, fitted = _calibration(run, folds)
+    describer, pristine = None, None
+    if head != "none" and config.stage == "student" and scorer.model.baf is not None:
+        pristine = open_pool(pool or config.bdm.root, held_out=config.bdm.held_out)
+        describer = _describer(run, scorer, config, pristine, head)
+    output.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=output.parent) as scratch:
+        folder = Path(scratch)
+        write_onnx(describer or scorer, folder / "model.onnx", OUTPUTS if describer else ("score",))
+        digest = file_sha256(folder / "model.onnx")
+        record: dict[str, Any] = {
+            "name": text.name,
+            "id": f"{text.name}@{digest[:ID_DIGITS]}",
+            "sha256": digest,
+            "file": "model.onnx",
+            "preprocessing": {"working_size": config.data.working_size, **PREPROCESSING},
+            "range": [0, 100],
+            "direction": "higher is better",
+            "calibration": fitted,
+            "trained_on": text.trained_on,
+            "licence": text.licence,
+            "limits": list(text.limits),
+            "metrics": _metrics(results),
+            "training": config.to_dict(),
+        }
+        if describer is not None:
+            record["explain"] = _explain_record(describer, head)
+        photos = _photos(config)
+        record["test_vector"] = _test_vector(scorer, calibration, photos[0], folder / "test_vector.png", config)
+        write_json(folder / "card.json", record)
+        worst = parity(scorer, Model(folder), photos)
+        if worst > PARITY:
+            raise ModelError(f"ONNX and torch differ by {worst:.2g} on the public scale, {PARITY} is allowed", run)
+        record["parity"] = {"photos": len(photos), "worst": worst, "allowed": PARITY}
+        if describer is not None and pristine is not None:
+            blocks = block_parity(describer, Model(folder), photos)
+            if blocks > PARITY:
+                raise ModelError(f"ONNX and torch differ by {blocks:.2g} in a block, {PARITY} is allowed", run)
+            record["parity"]["worst_block"] = blocks
+            record["explain"] |= calibrate_blocks(Model(folder), pristine)
+        write_json(folder / "card.json", record)
+        for name in ("model.onnx", "test_vector.png", "card.json"):
+            shutil.move(folder / name, output / name)
+    return Card.read(output)
+
+
+def _describer(run: Path, scorer: WindowScorer, config: TrainConfig, pool: Pool, head: str) -> WindowDescriber | None:
+    """The scorer with the outputs for blocks; None where the run's own head is wanted and it holds none."""
+    if head == "fitted":
+        material = block_head.block_material(
+            scorer.model, pool, pool.train, config.data.working_size, block_head.PICTURES
+        )
+        return WindowDescriber(scorer, block_head.fit_head(*material)).eval()
+    own = read_head(load_tensors(run / EMBEDDING_FILE), scorer.model.dim)
+    return None if own is None else WindowDescriber(scorer, own).eval()
+
+
+def _explain_record(describer: WindowDescriber, head: str) -> dict[str, Any]:
+    """How the outputs for blocks are read, before calibration."""
+    trained = "supervised" if isinstance(describer.head, SupervisedHead) else "distilled"
+    return {
+        "grid": describer.scorer.model.config.grid,
+        "head": "fitted" if head == "fitted" else trained,
+        "kinds": [kind.name for kind in KINDS],
+        "groups": [kind.group for kind in KINDS],
+        "temperature": 1.0,
+        "threshold": NOTHING,
+        "penalty": 0.0,
+    }
+
+
+def write_onnx(scorer: torch.nn.Module, path: Path, outputs: Sequence[str] = ("score",)) -> None:
+    """Write the graph: ``windows`` uint8 [n, 224, 224, 3] -> ``outputs``, n x ... float32, n free."""
+    scorer = scorer.eval().to(memory_format=torch.contiguous_format)
+    example = torch.zeros(2, WINDOW, WINDOW, 3, dtype=torch.uint8)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        program = torch.onnx.export(
+            scorer,
+            (example,),
+            dynamo=True,
+            input_names=["windows"],
+            output_names=list(outputs),
+            dynamic_shapes={"windows": {0: torch.export.Dim("n", min=1, max=4096)}},
+            verbose=False,
+        )
+    assert program is not None
+    path.write_bytes(_without_traces(program.model_proto).SerializeToString())
+
+
+def _without_traces(model: Any) -> Any:
+    """Drop what the exporter notes of its source code, file names of this machine among it."""
+    graph = model.graph
+    for part in (model, graph, *graph.node, *graph.value_info, *graph.input, *graph.output, *graph.initializer):
+        part.doc_string = ""
+        if hasattr(part, "metadata_props"):
+            del part.metadata_props[:]
+    del model.functions[:]
+    return model
+
+
+def parity(scorer: WindowScorer, model: Model, photos: Sequence[Path]) -> float:
+    """Largest difference on the public scale between torch and the exported model over real photos."""
+    card = model.card
+    worst = 0.0
+    for path in photos:
+        windows = cover(load(path, working_size=card.working_size).pixels)
+        ours = card.calibration.score(float(predict_windows(scorer, windows).mean()))
+        theirs = card.calibration.score(float(np.mean([model.run(window)[0] for window in windows])))
+        worst = max(worst, abs(ours - theirs))
+    return worst
+
+
+def block_parity(describer: WindowDescriber, model: Model, photos: Sequence[Path]) -> float:
+    """Largest difference in any output for a block: scores on the public scale, the rest as it is read."""
+    calibration = model.card.calibration
+    read: dict[str, Callable[[Any], Any]] = {
+        "block_score": np.vectorize(calibration.score, otypes=[np.float64]),
+        "kind_logits": softmax,
+    }
+    worst = 0.0
+    for path in photos:
+        windows = cover(load(path, working_size=model.card.working_size).pixels)
+        with torch.inference_mode():
+            ours = [output.numpy() for output in describer(torch.from_numpy(windows))[1:]]
+        theirs = [np.stack(output) for output in zip(*(model.run(w, OUTPUTS[1:]) for w in windows), strict=True)]
+        for name, a, b in zip(OUTPUTS[1:], ours, theirs, strict=True):
+            shown = read.get(name, np.asarray)
+            worst = max(worst, float(np.abs(shown(a) - shown(b)).max()))
+    return worst
+
+
+def _photos(config: TrainConfig) -> list[Path]:
+    samples = load_dataset(config.data.name, Path(config.data.root)).samples
+    step = max(1, len(samples) // PARITY_PHOTOS)
+    return [sample.path for sample in samples[::step][:PARITY_PHOTOS]]
+
+
+def _test_vector(
+    scorer: WindowScorer, calibration: Calibration, photo: Path, target: Path, config: TrainConfig
+) -> dict[str, Any]:
+    """Store a lossless patch of a photo, so that no decoder but PNG's is between the file and its score."""
+    pixels = load(photo, working_size=config.data.working_size).pixels[:300, :260]
+    Image.fromarray(pixels).save(target, optimize=True)
+    raw = float(predict_windows(scorer, cover(pixels)).mean())
+    return {"file": target.name, "raw": raw, "score": calibration.score(raw)}
+
+
+def _calibration(run: Path, folds: Path | None) -> tuple[Calibration, dict[str, Any]]:
+    if folds is None:
+        files = [run / "predictions.csv"]
+        fit, check = files, []
+        if not files[0].is_file():
+            raise ConfigError("held nothing out to calibrate on: name a folder of split runs with --folds", run)
+    else:
+        runs = sorted((path for path in folds.glob("split-*") if path.is_dir()), key=_number)
+        files = [path / "predictions.csv" for path in runs]
+        if len(files) < 2:
+            raise ConfigError("needs at least two split-N runs", folds)
+        fit, check = files[: len(files) // 2], files[len(files) // 2 :]
+    held = score_scale.read_held_out(fit)
+    calibration = score_scale.fit_calibration(held)
+    record: dict[str, Any] = {
+        "kind": "logistic",
+        "scale": calibration.scale,
+        "shift": calibration.shift,
+        "radius": calibration.radius,
+        "coverage": score_scale.COVERAGE,
+        "fitted_on": f"{len(held.raw)} pictures held out from training in {_names(fit)}",
+    }
+    if check:
+        others = score_scale.read_held_out(check, exclude=frozenset(held.names))
+        record["measured_coverage"] = round(score_scale.coverage(calibration, others), 4)
+        record["measured_on"] = f"{len(others.raw)} other pictures held out in {_names(check)}"
+    return calibration, record
+
+
+def _number(path: Path) -> tuple[int, str]:
+    digits = path.name.rpartition("-")[2]
+    return (int(digits) if digits.isdigit() else -1, path.name)
+
+
+def _names(files: Sequence[Path]) -> str:
+    names = [path.parent.name for path in files]
+    return names[0] if len(names) == 1 else f"{names[0]} to {names[-1]}"
+
+
+def _metrics(results: Sequence[Path]) -> dict[str, Any]:
+    metrics: dict[str, Any] = {}
+    for path in results:
+        content = read_json(path)
+        metrics[content["name"]] = {
+            "source": f"results/{path.name}",
+            "protocol": content["protocol"],
+            "median": content["median"],
+        }
+    return metrics

@@ -1,0 +1,90 @@
+"""From raw predictions to the public 0-100 scale with a 90 % interval, fitted on held-out predictions.
+
+score  = 100 / (1 + exp(-(scale * raw + shift)))      strictly monotone, so no rank changes and nothing is clipped
+low/high = score -/+ radius, inside 0 to 100          split conformal (Lei et al., JASA 2018)
+"""
+
+from __future__ import annotations
+
+import csv
+import math
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from moslens.errors import DatasetError
+from moslens.scoring.card import Calibration
+
+Vector = NDArray[np.float64]
+COVERAGE = 0.9
+
+
+@dataclass(frozen=True)
+class HeldOut:
+    """Predictions for pictures that their model was not trained on; one per picture."""
+
+    names: tuple[str, ...]
+    raw: Vector
+    mos: Vector
+
+
+def read_held_out(files: list[Path], exclude: frozenset[str] = frozenset()) -> HeldOut:
+    """The test rows of runs' ``predictions.csv``, each picture once (its first), without the names in ``exclude``.
+
+    Raises DatasetError naming the file that is missing or malformed, or if nothing is left.
+    """
+    rows: dict[str, tuple[float, float]] = {}
+    for path in files:
+        try:
+            with path.open(newline="", encoding="utf-8") as file:
+                for row in csv.DictReader(file):
+                    if row["part"] == "test" and row["image"] not in exclude:
+                        rows.setdefault(row["image"], (float(row["prediction"]), float(row["mos"])))
+        except OSError as error:
+            raise DatasetError(f"no held-out predictions ({error.strerror})", path) from error
+        except (KeyError, ValueError) as error:
+            raise DatasetError(f"malformed predictions ({error!r})", path) from error
+    if not rows:
+        raise DatasetError("no held-out predictions", files[0] if files else None)
+    raw, mos = np.array(list(rows.values())).T
+    return HeldOut(tuple(rows), raw, mos)
+
+
+def fit_calibration(held: HeldOut) -> Calibration:
+    """Least-squares logistic from raw to MOS (0-100) and the conformal radius of its absolute residuals.
+
+    The radius is the ceil((n + 1) * 0.9)-th smallest residual, which covers a new picture with probability 0.9
+    or more if it is exchangeable with these.
+    """
+    from scipy.optimize import least_squares
+
+    target = np.clip(held.mos, 1, 99)
+    slope, intercept = np.polyfit(held.raw, np.log(target / (100 - target)), 1)
+    centre, spread = held.raw.mean(), held.raw.std() or 1.0
+
+    def residuals(p: Vector) -> Vector:
+        return _curve(p[0] / spread, p[1] - p[0] * centre / spread, held.raw) - held.mos
+
+    start = [slope * spread, intercept + slope * centre]
+    a, b = least_squares(residuals, start).x
+    scale, shift = float(a / spread), float(b - a * centre / spread)
+    if scale <= 0:
+        raise DatasetError("held-out predictions do not rise with the opinion scores: nothing to calibrate")
+    errors = np.sort(np.abs(_curve(scale, shift, held.raw) - held.mos))
+    rank = math.ceil((len(errors) + 1) * COVERAGE)
+    if rank > len(errors):
+        raise DatasetError(f"{len(errors)} held-out predictions are too few for {COVERAGE:.0%} coverage")
+    return Calibration(scale, shift, float(errors[rank - 1]))
+
+
+def coverage(calibration: Calibration, held: HeldOut) -> float:
+    """Share of pictures whose opinion score lies inside the interval."""
+    score = _curve(calibration.scale, calibration.shift, held.raw)
+    inside = np.abs(score - held.mos) <= calibration.radius
+    return float(inside.mean())
+
+
+def _curve(scale: float, shift: float, raw: Vector) -> Vector:
+    return 50.0 * (1.0 + np.tanh(0.5 * (scale * raw + shift)))

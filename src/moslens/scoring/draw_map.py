@@ -1,0 +1,154 @@
+"""Drawing a quality map: colours for quality, hatching and words for what is wrong, and a legend that says so.
+
+The colours are cividis, which people with and without colour vision deficiency see alike: dark blue is bad, yellow is
+good, lightness alone tells them apart. The picture below is grey, so that every colour belongs to the map.
+"""
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+from PIL import Image, ImageDraw, ImageFont
+
+if TYPE_CHECKING:
+    from moslens.scoring.quality_map import QualityMap
+
+CIVIDIS = "00224e 123570 3b496c 575d6d 707173 8a8678 a59c74 c3b369 e1cc55 fee838"
+_COLOURS = np.array([[int(code[at : at + 2], 16) for at in (0, 2, 4)] for code in CIVIDIS.split()])
+
+LEAST_WIDTH = 560
+_STRENGTH = 0.5
+_MARGIN = 12
+_LINE = 20
+_FONT = 14
+_SMALLEST_FONT = 8
+_HATCH = 12
+
+Box = tuple[float, float, float, float]
+
+
+def colour(score: float) -> tuple[int, int, int]:
+    """The colour of a score from 0 to 100."""
+    place = np.clip(score, 0, 100) / 100 * (len(_COLOURS) - 1)
+    red, green, blue = (round(float(np.interp(place, range(len(_COLOURS)), plane))) for plane in _COLOURS.T)
+    return red, green, blue
+
+
+def draw(found: "QualityMap", size: int = 1024, *, legend: bool = True) -> Image.Image:
+    """The map over its picture, the longer side ``size`` px, with the legend below; see ``QualityMap.overlay``."""
+    height, width = found.pixels.shape[:2]
+    scale = size / max(height, width)
+    shown = max(1, round(width * scale)), max(1, round(height * scale))
+    picture = Image.fromarray(found.pixels).convert("L").resize(shown, Image.Resampling.BICUBIC).convert("RGB")
+    across, down = shown[0] / found.width, shown[1] / found.height
+    boxes = [(b.x * across, b.y * down, (b.x + b.width) * across, (b.y + b.height) * down) for b in found.blocks]
+    tint = Image.new("RGB", shown)
+    brush = ImageDraw.Draw(tint)
+    for block, box in zip(found.blocks, boxes, strict=True):
+        brush.rectangle(box, fill=colour(block.score))
+    picture = Image.blend(picture, tint, _STRENGTH)
+    pen = ImageDraw.Draw(picture, "RGBA")
+    for block, box in zip(found.blocks, boxes, strict=True):
+        if block.kind is not None:
+            _hatch(picture, box)
+    _outline_kinds(pen, found, boxes)
+    for block, box in zip(found.blocks, boxes, strict=True):
+        if block.kind is not None:
+            _label(pen, f"{block.kind.replace('_', ' ')} {block.severity:.1f}", box)
+    lowest = min(range(len(boxes)), key=lambda number: found.blocks[number].score)
+    _frame(pen, boxes[lowest])
+    return _with_legend(picture, found) if legend else picture
+
+
+def _hatch(picture: Image.Image, box: Box) -> None:
+    """Diagonal lines, black beside white, so that they show on any ground."""
+    left, top, right, bottom = (round(edge) for edge in box)
+    if right - left < 2 or bottom - top < 2:
+        return
+    part = picture.crop((left, top, right, bottom))
+    pen = ImageDraw.Draw(part, "RGBA")
+    for start in range(-part.height, part.width, _HATCH):
+        for shift, ink in ((0, (0, 0, 0, 130)), (1, (255, 255, 255, 130))):
+            pen.line((start + shift, part.height, start + shift + part.height, 0), fill=ink)
+    picture.paste(part, (left, top))
+
+
+def _outline_kinds(pen: ImageDraw.ImageDraw, found: "QualityMap", boxes: Sequence[Box]) -> None:
+    """A line wherever the named kind changes from a block to the next."""
+    kinds = [block.kind for block in found.blocks]
+    for number, (left, top, right, bottom) in enumerate(boxes):
+        row, column = divmod(number, found.columns)
+        if column and kinds[number] != kinds[number - 1]:
+            pen.line((left, top, left, bottom), fill="white", width=3)
+        if row and kinds[number] != kinds[number - found.columns]:
+            pen.line((left, top, right, top), fill="white", width=3)
+
+
+def _frame(pen: ImageDraw.ImageDraw, box: Box) -> None:
+    """The mark of the worst block: white, black, white."""
+    for inset, ink in ((0, "white"), (3, "black"), (6, "white")):
+        left, top, right, bottom = box
+        if right - left > 2 * inset + 3 and bottom - top > 2 * inset + 3:
+            pen.rectangle((left + inset, top + inset, right - inset, bottom - inset), outline=ink, width=3)
+
+
+def _label(pen: ImageDraw.ImageDraw, text: str, box: Box) -> None:
+    """Words in the middle of a block, one a line, as large as they fit; none where they do not."""
+    left, top, right, bottom = box
+    lines = "\n".join(text.split())
+    for size in range(_FONT, _SMALLEST_FONT - 1, -1):
+        font = ImageFont.load_default(size)
+        x0, y0, x1, y1 = pen.multiline_textbbox((0, 0), lines, font=font, align="center", spacing=2)
+        if x1 - x0 <= right - left - 4 and y1 - y0 <= bottom - top - 4:
+            at = (left + right - x1 - x0) / 2, (top + bottom - y1 - y0) / 2
+            pen.rectangle((at[0] + x0 - 2, at[1] + y0 - 2, at[0] + x1 + 2, at[1] + y1 + 2), fill=(0, 0, 0, 170))
+            pen.multiline_text(at, lines, fill="white", font=font, align="center", spacing=2)
+            return
+
+
+def _with_legend(picture: Image.Image, found: "QualityMap") -> Image.Image:
+    width = max(LEAST_WIDTH, picture.width)
+    lines = _words(found, width - 2 * _MARGIN)
+    height = picture.height + 3 * _MARGIN + 2 * _LINE + 8 + _LINE * len(lines)
+    canvas = Image.new("RGB", (width, height), "white")
+    canvas.paste(picture, ((width - picture.width) // 2, 0))
+    pen = ImageDraw.Draw(canvas, "RGBA")
+    font = ImageFont.load_default(_FONT)
+    top = picture.height + _MARGIN
+    bar = min(300, width - 2 * _MARGIN)
+    for place in range(bar):
+        x = _MARGIN + place
+        pen.line((x, top, x, top + 14), fill=colour(100 * place / (bar - 1)))
+    pen.text((_MARGIN, top + 17), "0 bad", fill="black", font=font)
+    pen.text((_MARGIN + bar, top + 17), "100 good", fill="black", font=font, anchor="ra")
+    mark = _MARGIN + found.score / 100 * (bar - 1)
+    pen.polygon((mark - 6, top - 9, mark + 6, top - 9, mark, top + 3), fill="black")
+    sample = _MARGIN + bar + 24
+    # beside the bar where there is room, which LEAST_WIDTH makes sure of
+    _hatch(canvas, (sample, top - 3, sample + 24, top + 14))
+    pen.rectangle((sample, top - 3, sample + 24, top + 14), outline="black")
+    pen.text((sample + 30, top - 2), "something is wrong", fill="black", font=font)
+    _frame(pen, (sample, top + 18, sample + 24, top + 36))
+    pen.text((sample + 30, top + 19), "worst block", fill="black", font=font)
+    for number, line in enumerate(lines):
+        pen.text((_MARGIN, top + 2 * _LINE + 8 + _LINE * number), line, fill="black", font=font)
+    return canvas
+
+
+def _words(found: "QualityMap", width: int) -> list[str]:
+    """What the map says, in lines that fit."""
+    font = ImageFont.load_default(_FONT)
+    parts = [f"score {found.score:.1f} ({found.low:.1f} to {found.high:.1f} in 9 of 10)"]
+    for row in found.distortions:
+        name = str(row["kind"]).replace("_", " ")
+        parts.append(f"{name} ({row['group']}): severity {row['severity']:.1f} of 5 on {row['share']:.0%}")
+    if len(parts) == 1:
+        parts.append("no fault named")
+    lines = [parts[0]]
+    for part in parts[1:]:
+        longer = f"{lines[-1]};  {part}"
+        if font.getlength(longer) <= width:
+            lines[-1] = longer
+        else:
+            lines.append(part)
+    return lines

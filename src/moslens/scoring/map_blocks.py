@@ -1,0 +1,69 @@
+"""One block of a quality map, and what a list of them amounts to."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+
+@dataclass(frozen=True, slots=True)
+class QualityBlock:
+    """A rectangle of the upright picture, in its pixels, and what is known of it.
+
+    ``score``: 0 to 100, the panel's opinion of this part alone, lowered as far as something is likely to be wrong in it
+    (by the card's ``penalty``). ``weight``: its share in the picture's score, all
+    weights sum to 1. ``kind`` and ``group``: None where nothing is wrong. ``severity``: 1 to 5 as in
+    ``moslens distortions``, None where nothing is wrong. ``confidence``: the calibrated probability of what is said,
+    of the kind where one is named, else that nothing is wrong.
+    """
+
+    x: int
+    y: int
+    width: int
+    height: int
+    score: float
+    weight: float
+    kind: str | None
+    group: str | None
+    severity: float | None
+    confidence: float
+
+    def to_dict(self) -> dict[str, Any]:
+        return {
+            "x": self.x,
+            "y": self.y,
+            "width": self.width,
+            "height": self.height,
+            "score": round(self.score, 4),
+            "weight": round(self.weight, 6),
+            "kind": self.kind,
+            "group": self.group,
+            "severity": None if self.severity is None else round(self.severity, 2),
+            "confidence": round(self.confidence, 4),
+        }
+
+
+def named_kinds(blocks: Iterable[QualityBlock]) -> tuple[dict[str, Any], ...]:
+    """See :attr:`QualityMap.distortions`."""
+    blocks = tuple(blocks)
+    total = sum(block.width * block.height for block in blocks)
+    found: dict[str, list[QualityBlock]] = {}
+    for block in blocks:
+        if block.kind is not None:
+            found.setdefault(block.kind, []).append(block)
+    rows = []
+    for kind, members in found.items():
+        areas = [block.width * block.height for block in members]
+        severity = math.fsum(a * (b.severity or 0.0) for a, b in zip(areas, members, strict=True)) / sum(areas)
+        share = sum(areas) / total
+        rows.append({"kind": kind, "group": members[0].group, "severity": round(severity, 2), "share": round(share, 4)})
+    return tuple(sorted(rows, key=lambda row: (-float(str(row["share"])), str(row["kind"]))))
+
+
+def worst(blocks: Iterable[QualityBlock]) -> dict[str, Any]:
+    """See :attr:`QualityMap.worst_block`."""
+    block = min(blocks, key=lambda one: one.score)
+    row: Mapping[str, Any] = block.to_dict()
+    return {key: row[key] for key in ("x", "y", "width", "height", "score")}

@@ -1,0 +1,73 @@
+"""What scoring a picture gives: a score or a failure, and the row that either becomes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from moslens import __version__
+from moslens.errors import ImageError
+
+DECIMALS = 6
+
+
+@dataclass(frozen=True)
+class Score:
+    """One scored picture. ``score`` is 0 to 100, higher is better; ``low`` and ``high`` bound it at 90 %.
+
+    ``width`` and ``height`` are those of the upright picture; ``path`` is None where it came from memory.
+    """
+
+    path: str | None
+    score: float
+    low: float
+    high: float
+    width: int
+    height: int
+    model: str
+    distortions: tuple[Mapping[str, Any], ...] = ()
+    worst_block: Mapping[str, Any] | None = None
+    version: str = __version__
+
+    def to_row(self) -> dict[str, Any]:
+        """The row of the public contract, ready for JSON; scores to six decimals."""
+        return {
+            "path": self.path,
+            "status": "ok",
+            "score": round(self.score, DECIMALS),
+            "low": round(self.low, DECIMALS),
+            "high": round(self.high, DECIMALS),
+            "width": self.width,
+            "height": self.height,
+            "distortions": [dict(distortion) for distortion in self.distortions],
+            "worst_block": None if self.worst_block is None else dict(self.worst_block),
+            "model": self.model,
+            "version": self.version,
+            "error": None,
+        }
+
+
+@dataclass(frozen=True)
+class Failure:
+    """One picture that could not be scored, and why."""
+
+    path: str | None
+    error: ImageError
+    model: str
+    version: str = __version__
+
+    def to_row(self) -> dict[str, Any]:
+        """The row of the public contract: the same names as a score's, ``error`` filled."""
+        row = dict.fromkeys(COLUMNS)
+        return row | {
+            "path": self.path,
+            "status": "error",
+            "distortions": [],
+            "model": self.model,
+            "version": self.version,
+            "error": {"code": self.error.code, "message": self.error.message},
+        }
+
+
+COLUMNS = tuple(Score(None, 0.0, 0.0, 0.0, 0, 0, "").to_row())

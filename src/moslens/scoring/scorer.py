@@ -1,0 +1,239 @@
+"""The product: a picture in, a calibrated score with its interval out.
+
+picture -> working size -> full-coverage windows -> raw score of each -> mean -> calibration -> Score
+                                                 '-> blocks of each  -> one map -> QualityMap (quality_map.py)
+"""
+
+import math
+import os
+from collections.abc import Callable, Generator, Iterable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from moslens.errors import ImageError, InternalError, ModelError, NoMapsError
+from moslens.picture.limits import MAX_PIXELS
+from moslens.scoring.card import BlockLabels, find_model
+from moslens.scoring.result import Failure, Score
+from moslens.scoring.session import Model
+from moslens.system.cores import available_cores
+from moslens.system.ordered_pool import ordered
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from moslens.picture.load import Picture
+    from moslens.scoring.quality_map import QualityMap
+
+Result = TypeVar("Result")
+
+
+class Scorer:
+    """Scores pictures with one model. Picklable, safe to share between threads, callable on a batch of rows.
+
+    ``model`` is a shipped name, a model folder or None for the released model; ``threads`` (None: the cores
+    at hand) is how many windows of one picture run at once in :meth:`score`. With ``maps`` False a model that
+    can say where and what is wrong is not asked, which saves its extra time; scores are the same. Raises
+    ModelError where the model is missing, broken or altered.
+    """
+
+    def __init__(
+        self, model: str | os.PathLike[str] | None = None, threads: int | None = None, *, maps: bool = True
+    ) -> None:
+        self._model_name = model if model is None else os.fspath(model)
+        self._threads = threads
+        self._maps = maps
+        self._open()
+
+    def _open(self) -> None:
+        if self._threads is not None and self._threads < 1:
+            raise ValueError(f"threads must be at least 1, not {self._threads}")
+        self.model = Model(find_model(self._model_name))
+        self.threads = self._threads or available_cores()
+        self._own_pool: tuple[int, ThreadPoolExecutor] | None = None
+
+    @property
+    def _pool(self) -> ThreadPoolExecutor | None:
+        """Threads for the windows of one picture; a forked child has none of its parent's and makes its own."""
+        if self.threads == 1:
+            return None
+        if self._own_pool is None or self._own_pool[0] != os.getpid():
+            self._own_pool = os.getpid(), ThreadPoolExecutor(self.threads, "moslens-window")
+        return self._own_pool[1]
+
+    @property
+    def model_id(self) -> str:
+        """``name@`` and the first twelve hex digits of the SHA-256 of the weights."""
+        return self.model.card.id
+
+    @property
+    def has_maps(self) -> bool:
+        """Whether the model can also say where a picture is bad and what is wrong there."""
+        return self.model.has_maps
+
+    def need_maps(self) -> BlockLabels:
+        """How the model's maps are read. Raises NoMapsError where it has none."""
+        labels = self.model.card.explain
+        if labels is None or not self.has_maps:
+            raise NoMapsError(f"{self.model_id} gives scores alone: it cannot say where or what")
+        return labels
+
+    def explain(self, source: Any, *, max_pixels: int = MAX_PIXELS) -> "QualityMap":
+        """Where a picture is bad and what is wrong there. Raises ImageError; NoMapsError if the model cannot say."""
+        return self._explain(source, max_pixels, self._pool)
+
+    def explain_many(
+        self,
+        sources: Iterable[Any],
+        *,
+        workers: int | None = None,
+        max_pixels: int = MAX_PIXELS,
+        ahead: int | None = None,
+    ) -> Generator["QualityMap | Failure"]:
+        """:meth:`explain` of pictures as they come, in order, as :meth:`score_many` does it."""
+        self.need_maps()
+        return self._many(self._explain, sources, workers, max_pixels, ahead)
+
+    def explain_or_failure(self, source: Any, *, max_pixels: int = MAX_PIXELS) -> "QualityMap | Failure":
+        """:meth:`explain` in the calling thread alone; a picture that fails gives a Failure."""
+        return self._attempt(self._explain, source, max_pixels)
+
+    def score(self, source: Any, *, max_pixels: int = MAX_PIXELS) -> Score:
+        """Score one picture: a path, bytes, ``PIL.Image`` or uint8 array [H, W, 3]. Raises ImageError."""
+        return self._score(source, max_pixels, self._pool)
+
+    def score_many(
+        self,
+        sources: Iterable[Any],
+        *,
+        workers: int | None = None,
+        max_pixels: int = MAX_PIXELS,
+        ahead: int | None = None,
+    ) -> Generator[Score | Failure]:
+        """Score pictures as they come, in order, one result each; a picture that fails gives a Failure.
+
+        ``workers`` (None: as many as threads) pictures are in work at once, each decoded and run by one
+        thread; only those hold pixels. At most ``ahead`` (None: 8 a worker) sources are taken before the
+        oldest result is. A thread of their own takes the sources, so that a slow source holds no result back.
+        """
+        return self._many(self._score, sources, workers, max_pixels, ahead)
+
+    def __call__(self, batch: Any) -> Any:
+        """Add score columns to a batch of rows: a dict of columns, or a pandas DataFrame.
+
+        Pictures are taken from the column ``path``, ``image`` or ``bytes``, the first there is. Columns
+        added: score, low, high (float64, NaN where it failed), width, height (0 where it failed), status,
+        error (message, empty where it worked), model, version.
+        """
+        column = next((name for name in ("path", "image", "bytes") if name in batch), None)
+        if column is None:
+            raise KeyError("a batch needs a column 'path', 'image' or 'bytes'")
+        import numpy as np
+
+        results = list(self.score_many(_cell(value) for value in batch[column]))
+        good = [result if isinstance(result, Score) else None for result in results]
+        columns: dict[str, Any] = {
+            name: np.array([getattr(one, name) if one else math.nan for one in good], np.float64)
+            for name in ("score", "low", "high")
+        }
+        for name in ("width", "height"):
+            columns[name] = np.array([getattr(one, name) if one else 0 for one in good], np.int64)
+        columns["status"] = ["ok" if one else "error" for one in good]
+        columns["error"] = [one.error.message if isinstance(one, Failure) else "" for one in results]
+        columns["model"] = [one.model for one in results]
+        columns["version"] = [one.version for one in results]
+        return batch.assign(**columns) if hasattr(batch, "assign") else {**batch, **columns}
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {"model": self._model_name, "threads": self._threads, "maps": self._maps, "id": self.model_id}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self._model_name, self._threads, self._maps = state["model"], state["threads"], state["maps"]
+        self._open()
+        if self.model_id != state["id"]:
+            raise ModelError(f"pickled with {state['id']}, here the same name is {self.model_id}")
+
+    def _score(self, source: Any, max_pixels: int, pool: ThreadPoolExecutor | None) -> Score:
+        from moslens.picture.windows import iter_cover
+
+        if self._maps and self.has_maps:
+            return self._explain(source, max_pixels, pool).to_score()
+        picture = self._load(source, max_pixels)
+        run = pool.map if pool else map
+        raws = [raw for windows in iter_cover(picture.pixels) for raw in run(self._raw, windows)]
+        value, low, high = self._calibrated(raws, source)
+        return Score(_path(source), value, low, high, picture.width, picture.height, self.model_id)
+
+    def _explain(self, source: Any, max_pixels: int, pool: ThreadPoolExecutor | None) -> "QualityMap":
+        from moslens.scoring.quality_map import QualityMap, label_blocks, read_windows
+
+        labels = self.need_maps()
+        picture = self._load(source, max_pixels)
+        run = pool.map if pool else map
+        raws, stitched = read_windows(self.model, picture.pixels, labels.temperature, run, _path(source))
+        value, low, high = self._calibrated(raws, source)
+        rows, columns = stitched.score.shape
+        return QualityMap(
+            path=_path(source),
+            score=value,
+            low=low,
+            high=high,
+            model=self.model_id,
+            width=picture.width,
+            height=picture.height,
+            rows=rows,
+            columns=columns,
+            blocks=label_blocks(stitched, labels, self.model.card.calibration, picture.width, picture.height),
+            pixels=picture.pixels,
+        )
+
+    def _load(self, source: Any, max_pixels: int) -> "Picture":
+        from moslens.picture import load
+
+        return load.load(source, working_size=self.model.card.working_size, max_pixels=max_pixels)
+
+    def _calibrated(self, raws: list[float], source: Any) -> tuple[float, float, float]:
+        calibration = self.model.card.calibration
+        value = calibration.score(math.fsum(raws) / len(raws))
+        if not math.isfinite(value):
+            raise InternalError("the model gave no finite score", _path(source))
+        return value, *calibration.interval(value)
+
+    def _raw(self, window: "NDArray[np.uint8]") -> float:
+        return float(self.model.run(window)[0])
+
+    def _many(
+        self,
+        work: Callable[[Any, int, ThreadPoolExecutor | None], Result],
+        sources: Iterable[Any],
+        workers: int | None,
+        max_pixels: int,
+        ahead: int | None,
+    ) -> Generator[Result | Failure]:
+        workers = self.threads if workers is None else workers
+        if workers < 1:
+            raise ValueError(f"workers must be at least 1, not {workers}")
+        ahead = max(workers, 8 * workers if ahead is None else ahead)
+        return ordered(lambda source: self._attempt(work, source, max_pixels), sources, workers, ahead)
+
+    def _attempt(
+        self, work: Callable[[Any, int, ThreadPoolExecutor | None], Result], source: Any, max_pixels: int
+    ) -> Result | Failure:
+        try:
+            return work(source, max_pixels, None)
+        except ImageError as error:
+            return Failure(_path(source), error, self.model_id)
+        except Exception as error:  # one odd picture must not end the run: its row says what happened
+            fault = InternalError(f"{type(error).__name__}: {error}", _path(source))
+            return Failure(_path(source), fault, self.model_id)
+
+
+def _path(source: Any) -> str | None:
+    return os.fspath(source) if isinstance(source, str | os.PathLike) else None
+
+
+def _cell(value: Any) -> Any:
+    """A picture out of a table cell: Hugging Face and Arrow keep undecoded ones as {"bytes", "path"}."""
+    if isinstance(value, Mapping):
+        return value.get("path") if value.get("bytes") is None else value["bytes"]
+    return value

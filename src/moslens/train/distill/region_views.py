@@ -1,0 +1,169 @@
+"""Training and test pictures of the teacher: crops of pristine photos, degraded, with labelled regions.
+
+Every item is a pure function of the seed and its address (epoch, index): no generator runs through a stream,
+so workers, processes and resumed runs make the same pictures.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.utils.data import DataLoader
+from torch.utils.data import Dataset as TorchDataset
+
+from moslens.blocks import BlockDegradation
+from moslens.distortions import KINDS, distort
+from moslens.model.teacher import PRISTINE
+from moslens.picture.grid import CELL, Block, grid_blocks
+from moslens.train.config import BdmSection, TeacherSection
+from moslens.train.distill.pool import pristine_crop
+
+IGNORE = -100
+LEAST_CHANGE = 1 / 255
+"""BDM's rule: a region that changed less, on average, must not be called degraded."""
+
+TOKENS = 14
+Item = dict[str, Tensor]
+Pixels = NDArray[np.uint8]
+Ints = NDArray[np.int64]
+Labelled = tuple[Pixels, Ints, Ints, Ints]
+"""Picture, boxes (R x 4), kinds (R), levels (R)."""
+
+
+class DegradedViews(TorchDataset[Item]):
+    """``section.siblings`` neighbours are one crop under different kinds, so that its content tells nothing.
+
+    Items: ``picture`` (and ``pristine``, where asked) uint8 3 x 224 x 224, ``boxes`` R x 4 in tokens, ``kinds`` R
+    (class ids, 26 for pristine, -100 where too little changed to say), ``levels`` R (0 for pristine).
+
+    ``view`` uniform and reference: one kind over the whole crop, drawn evenly as is its level; composite: a mosaic of
+    BDM and R of its blocks; isolated: a uniform view of which one region is left and the rest is grey.
+    """
+
+    def __init__(
+        self,
+        root: Path,
+        names: Sequence[str],
+        section: TeacherSection,
+        bdm: BdmSection,
+        working_size: int,
+        seed: int,
+    ) -> None:
+        self.root = root
+        self.names = names
+        self.section = section
+        self.bdm = bdm
+        self.working_size = working_size
+        self.seed = seed
+
+    def __len__(self) -> int:
+        return self.section.views
+
+    def __getitem__(self, key: tuple[int, int]) -> Item:
+        epoch, index = key
+        rng = np.random.default_rng((self.seed, 1, epoch, index))
+        content, place = divmod(index, self.section.siblings)
+        shared = np.random.default_rng((self.seed, 2, epoch, content))
+        # every picture comes once before any comes again
+        lap, turn = divmod(content, len(self.names))
+        order = np.random.default_rng((self.seed, 3, epoch, lap)).permutation(len(self.names))
+        crop = pristine_crop(self.root, self.names[order[turn]], self.working_size, shared)
+        kind = int(shared.permutation(PRISTINE)[place % PRISTINE])
+        if self.section.view == "composite":
+            picture, boxes, kinds, levels = self._composite(crop, rng)
+        else:
+            picture, boxes, kinds, levels = self._uniform(crop, kind, rng)
+        if self.section.view == "isolated":
+            picture, boxes = isolate(picture, boxes[0]), boxes[:1]
+            kinds, levels = kinds[:1], levels[:1]
+        item = {
+            "picture": planes(picture),
+            "boxes": torch.from_numpy(boxes),
+            "kinds": torch.from_numpy(kinds),
+            "levels": torch.from_numpy(levels),
+        }
+        if self.section.view == "reference":
+            item["pristine"] = planes(crop)
+        return item
+
+    def _uniform(self, crop: Pixels, number: int, rng: np.random.Generator) -> Labelled:
+        boxes = np.stack([_box(rng, self.section.smallest) for _ in range(self.section.regions)])
+        count = len(boxes)
+        if rng.random() < self.section.pristine:
+            return crop, boxes, np.full(count, PRISTINE), np.zeros(count, np.int64)
+        level = int(rng.choice(KINDS[number].active_levels))
+        grid = int(rng.choice([2, 3, 4]))
+        regions = [(b.x, b.y, b.width, b.height) for b in grid_blocks(TOKENS * CELL, TOKENS * CELL, grid)]
+        picture = distort(crop, KINDS[number], level, rng, regions=regions)
+        kinds = np.array([number if changed(picture, crop, box) else IGNORE for box in boxes])
+        return picture, boxes, kinds, np.full(count, level)
+
+    def _composite(self, crop: Pixels, rng: np.random.Generator) -> Labelled:
+        grid = int(rng.choice([2, 3, 4]))
+        composite = BlockDegradation(
+            grid=grid,
+            types=self.bdm.types or None,
+            p_clean=self.bdm.p_clean,
+            levels="uniform",
+            feather=self.bdm.feather,
+        )(crop, rng)
+        chosen = rng.integers(0, len(composite.blocks), self.section.regions)
+        boxes = np.array([block_box(composite.blocks[k]) for k in chosen])
+        kinds = np.where(composite.kinds < 0, PRISTINE, composite.kinds)[chosen]
+        return composite.image, boxes, kinds, composite.levels[chosen]
+
+
+def block_box(block: Block) -> Ints:
+    """A block of a 224 window as a box in tokens."""
+    return np.array([block.y, block.x, block.y + block.height, block.x + block.width]) // CELL
+
+
+def planes(picture: Pixels) -> Tensor:
+    """H x W x 3 -> 3 x H x W."""
+    return torch.from_numpy(np.ascontiguousarray(picture.transpose(2, 0, 1)))
+
+
+def _box(rng: np.random.Generator, smallest: int) -> Ints:
+    height, width = rng.integers(smallest, TOKENS + 1, 2)
+    top, left = rng.integers(0, TOKENS + 1 - height), rng.integers(0, TOKENS + 1 - width)
+    return np.array([top, left, top + height, left + width])
+
+
+def changed(picture: Pixels, crop: Pixels, box: Ints) -> bool:
+    """Whether a region (in tokens) changed by at least ``LEAST_CHANGE`` on average."""
+    top, left, bottom, right = box * CELL
+    part = np.s_[top:bottom, left:right]
+    return float(np.abs(np.subtract(picture[part], crop[part], dtype=np.int16)).mean()) / 255 >= LEAST_CHANGE
+
+
+def isolate(picture: Pixels, box: Ints) -> Pixels:
+    """Nothing but one region (in tokens); the rest is mid-grey."""
+    top, left, bottom, right = box * CELL
+    alone = np.full_like(picture, 128)
+    alone[top:bottom, left:right] = picture[top:bottom, left:right]
+    return alone
+
+
+class ViewBatches:
+    """Batches of :class:`DegradedViews`, a global batch cut into equal parts for ``world`` processes."""
+
+    def __init__(self, views: DegradedViews, batch: int, workers: int = 0) -> None:
+        self.views = views
+        self.batch = batch
+        self.workers = workers
+        self.steps = len(views) // batch
+
+    def epoch(self, epoch: int, start: int = 0, rank: int = 0, world: int = 1) -> Iterator[Item]:
+        """The batches of an epoch from step ``start`` on, for process ``rank`` of ``world``."""
+        keys = [
+            [(epoch, i) for i in range(step * self.batch, (step + 1) * self.batch)][rank::world]
+            for step in range(start, self.steps)
+        ]
+        yield from DataLoader(
+            self.views, batch_sampler=keys, num_workers=self.workers, pin_memory=torch.cuda.is_available()
+        )

@@ -1,0 +1,260 @@
+"""Where teacher and student meet: one batch in, a dict of losses out (method.md 9.1, 9.6).
+
+    Q stream   labelled crops  -> student -> score            -> L_Q
+    D stream   composites      -> student -> block tokens a~ -> u = projection(a~) -> L_CKD against the teacher's e
+                                                             -> affinities of a~   -> L_AKD against those of e
+    R stream   ladders         -> student -> scores           -> L_R, the severity ranking of method.md 13 (extension)
+    L = L_Q + ramp (lambda_c L_CKD + lambda_a L_AKD [+ weight L_R]),  ramp rising from 0 to 1 over the first epoch
+
+The baseline ``kd = "mse"`` imitates instead: L = L_Q + ramp lambda_m mean |u - e|^2. With ``head = "supervised"`` a
+head on a~ learns the labels of the composites beside it: + ramp lambda_h L_H (model/describe.py).
+"""
+
+from __future__ import annotations
+
+import copy
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from moslens.errors import ConfigError
+from moslens.losses import (
+    Candidates,
+    affinity_distillation,
+    batch_candidates,
+    block_ranking_loss,
+    contrast,
+    imitation_loss,
+    quality_loss,
+    ranking_loss,
+)
+from moslens.model import SHDIQA
+from moslens.model.baf import mean_pool
+from moslens.model.block_heads import SupervisedHead, block_quality
+from moslens.train.config import DistillSection, RankSection
+
+KD = ("none", "mse", "ckd", "akd", "ckd+akd")
+HEADS = ("distilled", "supervised")
+EMPTY = -1
+
+
+class StudentTask(nn.Module):
+    """forward: {"q": (crops, labels), "d": {composites, targets, kinds, levels, grid}, "r": {pictures, places, dead}}.
+
+    Any of the streams may be missing. Crops and composites are uint8 B x 3 x 224 x 224. Returned are ``loss`` and every
+    term by itself: ``quality``, ``mse``, ``ckd``, ``akd``, ``head``, ``rank``, ``dead``, ``rank_blocks``, the ``ramp``,
+    and how often a block's embedding is nearer to its own target than to those of its picture (``in_image``, beside
+    ``in_image_chance``) and of other pictures (``cross_image``).
+
+    The step count, the queue and the moving average are part of the state, so that a resumed run goes on exactly.
+    Every process fills the same queue: targets are gathered, students are not.
+    """
+
+    step: Tensor
+    queue: Tensor
+    queue_kinds: Tensor
+    queue_levels: Tensor
+
+    def __init__(
+        self,
+        model: SHDIQA,
+        distill: DistillSection,
+        steps_an_epoch: int,
+        *,
+        width: int = 128,
+        rank: RankSection | None = None,
+        correlation: float = 0.0,
+    ) -> None:
+        super().__init__()
+        if distill.kd not in KD:
+            raise ConfigError(f"distill.kd is one of {', '.join(KD)}, not {distill.kd!r}")
+        if distill.head not in HEADS:
+            raise ConfigError(f"distill.head is one of {', '.join(HEADS)}, not {distill.head!r}")
+        if distill.head == "supervised" and distill.kd == "none":
+            raise ConfigError('distill.head "supervised" learns from the composites: it needs a distill.kd')
+        self.model = model
+        self.distill = distill
+        self.rank = rank or RankSection()
+        self.correlation = correlation
+        if self.rank.blocks and model.baf is None:
+            raise ConfigError("rank.blocks ranks the blocks of BAF: it needs a model with it")
+        self.ramp_steps = distill.ramp * steps_an_epoch
+        self.register_buffer("step", torch.zeros((), dtype=torch.int64))
+        projects = distill.kd in ("mse", "ckd", "ckd+akd") or distill.projected
+        self.projection = nn.Linear(model.dim, width) if projects and distill.kd != "none" else None
+        self.head = SupervisedHead(model.dim) if distill.head == "supervised" else None
+        if "ckd" in distill.kd and distill.negatives == "queue":
+            self.register_buffer("queue", torch.zeros(distill.queue, width))
+            self.register_buffer("queue_kinds", torch.zeros(distill.queue, dtype=torch.int64))
+            self.register_buffer("queue_levels", torch.full((distill.queue,), EMPTY))
+        self.average = _Average(self.model, self.projection) if distill.view == "ema" and distill.kd != "none" else None
+
+    def forward(self, batch: dict[str, Any]) -> dict[str, Tensor]:
+        losses: dict[str, Tensor] = {}
+        total = torch.zeros((), device=self.step.device)
+        if "q" in batch:
+            crops, labels = batch["q"]
+            losses["quality"] = quality_loss(self.model(as_pictures(crops)), labels, self.correlation)
+            total = total + losses["quality"]
+        ramp = self._ramp()
+        if "r" in batch:
+            terms = self._rank(batch["r"])
+            whole = terms["rank"] + terms["dead"] + self.rank.blocks * terms.get("rank_blocks", 0.0)
+            total = total + ramp * self.rank.weight * whole
+            losses |= terms
+        if "d" in batch:
+            terms = self._distil(batch["d"], scored="q" in batch)
+            weights = {
+                "mse": self.distill.lambda_m,
+                "ckd": self.distill.lambda_c,
+                "akd": self.distill.lambda_a,
+                "head": self.distill.lambda_h,
+            }
+            for name, weight in weights.items():
+                if name in terms:
+                    total = total + ramp * weight * terms[name]
+            losses |= terms | {"ramp": torch.tensor(ramp)}
+        if self.training:
+            self.step += 1
+        shown = {name: value.detach() for name, value in losses.items() if bool(value.isfinite())}
+        return {"loss": total, **shown}
+
+    def _ramp(self) -> float:
+        """0 at the first step, 1 from the end of the ramp on."""
+        return min(1.0, float(self.step) / self.ramp_steps) if self.ramp_steps else 1.0
+
+    def _rank(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
+        places, rank = batch["places"], self.rank
+        pictures = as_pictures(torch.cat([batch["pictures"].flatten(0, 1), batch["dead"]]))
+        parts = self.model.parts(pictures)
+        count = places.numel()
+        terms = {
+            "rank": ranking_loss(parts.score[:count].view(places.shape), places, rank.margin),
+            "dead": (parts.score[count:].float() - rank.floor).clamp_min(0).mean(),
+        }
+        if rank.blocks:
+            quality = block_quality(self.model, parts)[:count].view(*places.shape, -1)
+            changed = changed_blocks(pictures[:count].view(*places.shape, *pictures.shape[1:]), self.model.masks())
+            terms["rank_blocks"] = block_ranking_loss(quality, places, changed, rank.margin)
+        return terms
+
+    def _distil(self, batch: dict[str, Any], *, scored: bool) -> dict[str, Tensor]:
+        pictures = as_pictures(batch["composites"])
+        parts = self.model.parts(pictures, batch["grid"])
+        tokens = parts.blocks.gated
+        embedding = None if self.projection is None else self.projection(tokens)
+        if self.average is None:
+            targets = batch["targets"]
+        else:
+            targets = self.average.targets(self.model, self.projection, pictures, batch["grid"], self.distill.decay)
+        terms: dict[str, Tensor] = {}
+        if self.distill.kd == "mse" and embedding is not None:
+            terms["mse"] = imitation_loss(embedding, targets)
+        if embedding is not None:
+            terms |= self._contrast(embedding, targets, batch["kinds"], batch["levels"])
+        if "akd" in self.distill.kd:
+            features = embedding if self.distill.projected and embedding is not None else tokens
+            terms["akd"] = affinity_distillation(features, targets, mode=self.distill.akd)
+        if self.head is not None:
+            terms["head"] = self.head.loss(tokens, batch["kinds"], batch["levels"])
+        if not scored:
+            # Processes in step need a gradient, be it zero, for what only the score uses.
+            terms["akd" if "akd" in terms else self.distill.kd] += 0.0 * parts.score.sum()
+        return terms
+
+    def _contrast(self, embedding: Tensor, targets: Tensor, kinds: Tensor, levels: Tensor) -> dict[str, Tensor]:
+        everyone = batch_candidates(_gather(targets), _gather(kinds), _gather(levels))
+        rank, world = _place()
+        count = embedding.shape[1]
+        blocks = torch.arange(count, device=kinds.device)
+        rows = torch.arange(len(kinds), device=kinds.device) * world + rank
+        own = (rows[:, None] * count + blocks).flatten()
+        contrastive = "ckd" in self.distill.kd
+        queued = contrastive and self.distill.negatives == "queue"
+        view = contrast(
+            embedding.flatten(0, 1),
+            own,
+            everyone + self._queue() if queued else everyone,
+            tau=self.distill.tau,
+            negatives=self.distill.negatives if contrastive else "in-batch",
+            exclude=self.distill.exclude,
+        )
+        terms = {
+            "in_image": view.accuracy(in_image=True),
+            "in_image_chance": view.chance(in_image=True),
+            "cross_image": view.accuracy(in_image=False),
+        }
+        if contrastive:
+            terms["ckd"] = view.loss()
+        if queued and self.training:
+            self._enqueue(everyone)
+        return terms
+
+    def _queue(self) -> Candidates:
+        earlier = torch.full_like(self.queue_kinds, -1)
+        return Candidates(self.queue, self.queue_kinds, self.queue_levels, earlier)
+
+    def _enqueue(self, fresh: Candidates) -> None:
+        """First in, first out: the newest stand first."""
+        length = len(self.queue)
+        for buffer, values in (
+            (self.queue, F.normalize(fresh.embeddings.float(), dim=1)),
+            (self.queue_kinds, fresh.kinds),
+            (self.queue_levels, fresh.levels),
+        ):
+            buffer.copy_(torch.cat([values, buffer])[:length])
+
+
+class _Average(nn.Module):
+    """The student's own moving average as teacher (R-D): it sees the composite and embeds its own block tokens."""
+
+    def __init__(self, model: SHDIQA, projection: nn.Module | None) -> None:
+        super().__init__()
+        self.model = copy.deepcopy(model).requires_grad_(False)
+        self.projection = None if projection is None else copy.deepcopy(projection).requires_grad_(False)
+
+    @torch.no_grad()
+    def targets(self, model: SHDIQA, projection: nn.Module | None, pictures: Tensor, grid: int, decay: float) -> Tensor:
+        """Follow the student by ``1 - decay``, then read the pictures: B x K x D."""
+        self.eval()
+        for own, current in ((self.model, model), (self.projection, projection)):
+            if own is not None and current is not None and model.training:
+                torch._foreach_lerp_(list(own.parameters()), list(current.parameters()), 1 - decay)
+        tokens: Tensor = self.model.parts(pictures, grid).blocks.gated
+        return tokens if self.projection is None else self.projection(tokens)
+
+
+def changed_blocks(pictures: Tensor, masks: Tensor) -> Tensor:
+    """Which blocks differ between two rungs of a ladder by 1/255 or more on average, the rule of BDM.
+
+    pictures: B x R x 3 x H x W in [0, 1]; masks: K x N tokens of each block -> B x R x R x K bool.
+    """
+    side = round(masks.shape[1] ** 0.5)
+    difference = (pictures[:, :, None] - pictures[:, None]).abs().mean(dim=3)
+    tokens = F.adaptive_avg_pool2d(difference.flatten(0, 2), side).flatten(1)
+    blocks = mean_pool(tokens[..., None], masks.to(tokens.device))
+    return (blocks >= 1 / 255).view(*difference.shape[:3], len(masks))
+
+
+def as_pictures(pixels: Tensor) -> Tensor:
+    """uint8 B x 3 x H x W -> float in [0, 1], channels last."""
+    return pixels.to(memory_format=torch.channels_last).float() / 255.0
+
+
+def _place() -> tuple[int, int]:
+    """(rank, processes) of this process."""
+    if torch.distributed.is_available() and torch.distributed.is_initialized():
+        return torch.distributed.get_rank(), torch.distributed.get_world_size()
+    return 0, 1
+
+
+def _gather(values: Tensor) -> Tensor:
+    """The whole batch of which every process holds every ``world``-th row; no gradient passes."""
+    _, world = _place()
+    if world == 1:
+        return values
+    parts = [torch.empty_like(values) for _ in range(world)]
+    torch.distributed.all_gather(parts, values.detach().contiguous())
+    return torch.stack(parts, dim=1).flatten(0, 1)

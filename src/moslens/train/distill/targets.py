@@ -1,0 +1,106 @@
+"""What a teacher says of the blocks of a composite: the targets of distillation."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from moslens.blocks import Composite
+from moslens.errors import CheckpointError, ConfigError
+from moslens.model.teacher import VIEWS, Teacher
+from moslens.system.files import file_sha256
+from moslens.train.distill.chunks import Part, build_parts, merge_parts
+from moslens.train.distill.composite_bank import Bank, Plan
+from moslens.train.distill.region_views import block_box, isolate, planes
+from moslens.train.distill.teacher_task import as_float
+from moslens.train.networks import load_teacher
+
+log = logging.getLogger(__name__)
+
+TARGETS = ("embedding", "roi", "residual")
+
+
+@torch.inference_mode()
+def block_targets(teacher: Teacher, composite: Composite, view: str, target: str) -> NDArray[np.float32]:
+    """What the student is taught of every block of a composite: K x D.
+
+    view: ``uniform`` (R-A) region k of the view that block k is cut from; ``reference`` (R-B) region k of the
+    composite against the pristine crop; ``composite`` (R-C) region k of the composite; ``isolated`` the same with
+    the rest in grey. target: ``embedding`` e, ``roi`` p, or ``residual``, p minus p of the pristine crop.
+    ConfigError for another view or target.
+    """
+    if view not in VIEWS[:-1]:
+        raise ConfigError(f"teacher blocks are read from {', '.join(VIEWS[:-1])}, not {view!r}")
+    if (view == "reference") != teacher.config.reference:
+        trained = "with" if teacher.config.reference else "without"
+        raise ConfigError(f"view {view!r} does not fit a teacher that was trained {trained} a reference")
+    if target not in TARGETS:
+        raise ConfigError(f"target is one of {', '.join(TARGETS)}, not {target!r}")
+    boxes = torch.from_numpy(np.stack([block_box(block) for block in composite.blocks]))
+    count = len(boxes)
+    if view == "uniform":
+        used, place = np.unique(composite.assignment, return_inverse=True)
+        pictures, asked = [composite.views[j] for j in used], boxes.expand(len(used), count, 4)
+        pick = (torch.from_numpy(place.reshape(-1)), torch.arange(count))
+    elif view == "isolated":
+        pictures, asked = [isolate(composite.image, box.numpy()) for box in boxes], boxes[:, None]
+        pick = (torch.arange(count), torch.zeros(count, dtype=torch.int64))
+    else:
+        pictures, asked = [composite.image], boxes[None]
+        pick = (torch.zeros(count, dtype=torch.int64), torch.arange(count))
+    device = next(teacher.parameters()).device
+    seen = as_float(torch.stack([planes(p) for p in pictures]).to(device))
+    clean = as_float(planes(composite.views[0])[None].to(device))
+    asked = asked.to(device)
+    if target == "embedding":
+        values = teacher(seen, asked, clean.expand_as(seen)).embedding[pick]
+    else:
+        values = teacher.pool(seen, asked)[pick]
+        if target == "residual" or teacher.config.reference:
+            values = values - teacher.pool(clean, boxes[None].to(device))[0]
+    targets: NDArray[np.float32] = values.float().cpu().numpy()
+    return targets
+
+
+def bank_targets(
+    bank: Bank, teacher: Path, view: str, target: str, *, processes: int | None = None
+) -> NDArray[np.float32]:
+    """Targets of every block of a bank by the teacher of a run folder, n x 16 x D; made at the first call."""
+    digest = file_sha256(teacher / "model.safetensors")
+    path = bank.folder / "targets" / f"{view}-{target}-{digest[:12]}.npy"
+    if not path.is_file():
+        log.info("%s: asking the teacher about %d composites", bank.folder, bank.plan.entries)
+        scratch = path.with_suffix(".parts")
+        job = _TargetJob(bank.plan, bank.folder, teacher, view, target)
+        build_parts(scratch, bank.plan.entries, job, processes)
+        merge_parts(scratch, bank.plan.entries, {"targets": path})
+    targets: NDArray[np.float32] = np.load(path)
+    return targets
+
+
+@dataclass(frozen=True)
+class _TargetJob:
+    plan: Plan
+    folder: Path
+    teacher: Path
+    view: str
+    target: str
+
+    def __call__(self, indices: range) -> Part:
+        teacher, _ = load_teacher(self.teacher)
+        stored = np.load(self.folder / "composites.npy", mmap_mode="r")
+        rows = []
+        for index in indices:
+            composite = self.plan.make(index)
+            if not np.array_equal(composite.image.transpose(2, 0, 1), stored[index]):
+                raise CheckpointError(f"entry {index} cannot be made again here: build the bank anew", self.folder)
+            rows.append(block_targets(teacher, composite, self.view, self.target))
+        targets = np.zeros((len(indices), self.plan.width, rows[0].shape[1]), np.float32)
+        for place, row in enumerate(rows):
+            targets[place, : len(row)] = row
+        return {"targets": targets}

@@ -1,0 +1,109 @@
+"""The teacher measured on photos it never saw (method.md 9.4)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from moslens.blocks import BlockDegradation
+from moslens.distortions import KINDS, distort
+from moslens.distortions.kinds import GROUP_OF
+from moslens.model.teacher import PRISTINE, Regions, Teacher
+from moslens.picture.grid import CELL, grid_blocks
+from moslens.train.distill.pool import Pool, pristine_crop
+from moslens.train.distill.region_views import LEAST_CHANGE, TOKENS, block_box, changed, isolate, planes
+from moslens.train.distill.teacher_task import as_float
+
+
+class Tally:
+    """Right and wrong of regions with known kind and level."""
+
+    def __init__(self) -> None:
+        self.rows: list[tuple[int, int, int, int, float]] = []
+
+    def add(self, kinds: Tensor, levels: Tensor, answer: Regions) -> None:
+        """True kinds and levels (R), and what was answered for them (1 x R)."""
+        top = answer.kinds[0].topk(3, dim=1).indices
+        for kind, level, guesses, guess in zip(kinds, levels, top, answer.levels[0], strict=True):
+            rank = (guesses == kind).nonzero().flatten().tolist()
+            self.rows.append((int(kind), int(level), int(guesses[0]), rank[0] if rank else 3, float(guess)))
+
+    def figures(self) -> dict[str, Any]:
+        """Accuracies over degraded regions, share of pristine regions called so, level error in levels."""
+        rows = np.array(self.rows)
+        degraded = rows[rows[:, 0] != PRISTINE]
+        clean = rows[rows[:, 0] == PRISTINE]
+        kinds, guesses = degraded[:, 0].astype(int), degraded[:, 2].astype(int)
+        figures: dict[str, Any] = {
+            "regions": len(degraded),
+            "kind_accuracy": round(float((kinds == guesses).mean()), 4),
+            "kind_top3": round(float((degraded[:, 3] < 3).mean()), 4),
+            "group_accuracy": round(float((GROUP_OF[kinds] == GROUP_OF[guesses]).mean()), 4),
+            "level_error": round(float(np.abs(degraded[:, 4].clip(1, 5) - degraded[:, 1]).mean()), 4),
+        }
+        if len(clean):
+            figures["pristine_recall"] = round(float((clean[:, 2] == PRISTINE).mean()), 4)
+        figures["by_kind"] = {
+            KINDS[number].name: round(float((guesses[kinds == number] == number).mean()), 3)
+            for number in sorted(set(kinds.tolist()))
+        }
+        return figures
+
+
+@torch.inference_mode()
+def measure_views(teacher: Teacher, pool: Pool, working_size: int, view: str, repeats: int) -> dict[str, Any]:
+    """Accuracies on held-out photos: every kind at every level that changes a picture, ``repeats`` photos each.
+
+    One random block of a random grid is asked for in each picture. Kinds and levels are thus balanced; pristine crops
+    are a further 1 in 20.
+    """
+    tally = Tally()
+    wanted = [(kind, level) for kind in range(PRISTINE) for level in KINDS[kind].active_levels] * repeats
+    wanted += [(PRISTINE, 0)] * (len(wanted) // 20)
+    for index, (kind, level) in enumerate(wanted):
+        rng = np.random.default_rng((9_001, index))
+        name = pool.held_out[int(rng.integers(len(pool.held_out)))]
+        crop = pristine_crop(pool.root, name, working_size, rng)
+        blocks = grid_blocks(TOKENS * CELL, TOKENS * CELL, int(rng.choice([2, 3, 4])))
+        box = block_box(blocks[int(rng.integers(len(blocks)))])
+        picture = crop
+        if kind != PRISTINE:
+            regions = [(b.x, b.y, b.width, b.height) for b in blocks]
+            picture = distort(crop, KINDS[kind], level, rng, regions=regions)
+            if not changed(picture, crop, box):
+                continue
+        if view == "isolated":
+            picture = isolate(picture, box)
+        answer = teacher(
+            as_float(planes(picture)[None]), torch.from_numpy(box)[None, None], as_float(planes(crop)[None])
+        )
+        tally.add(torch.tensor([kind]), torch.tensor([level]), answer)
+    return tally.figures()
+
+
+@torch.inference_mode()
+def measure_composites(teacher: Teacher, pool: Pool, working_size: int, count: int) -> dict[str, Any]:
+    """The same blocks of held-out composites asked for twice: in the composite, and in the uniform view (R-A).
+
+    Levels are drawn half-Gaussian, as in distillation. The gap is what reading R-A saves the student from.
+    """
+    mixed, uniform = Tally(), Tally()
+    for index in range(count):
+        rng = np.random.default_rng((9_002, index))
+        name = pool.held_out[int(rng.integers(len(pool.held_out)))]
+        crop = pristine_crop(pool.root, name, working_size, rng)
+        composite = BlockDegradation(grid=int(rng.choice([2, 3, 4])), min_change=LEAST_CHANGE)(crop, rng)
+        boxes = torch.from_numpy(np.stack([block_box(b) for b in composite.blocks]))[None]
+        kinds = torch.from_numpy(np.where(composite.kinds < 0, PRISTINE, composite.kinds))
+        levels = torch.from_numpy(composite.levels)
+        clean = as_float(planes(crop)[None])
+        mixed.add(kinds, levels, teacher(as_float(planes(composite.image)[None]), boxes, clean))
+        for number, view in enumerate(composite.views):
+            mine = torch.from_numpy(composite.assignment == number)
+            if mine.any():
+                answer = teacher(as_float(planes(view)[None]), boxes[:, mine], clean)
+                uniform.add(kinds[mine], levels[mine], answer)
+    return {"composite": mixed.figures(), "uniform_view": uniform.figures()}

@@ -1,0 +1,206 @@
+"""``moslens explain``: maps, JSON, rows, the page over them, exit codes."""
+
+import json
+import re
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import pytest
+from PIL import Image
+
+from helpers.hostile import make_odd_files
+from helpers.map_model import BLUE, GREEN, RED, make_map_model, plain
+from moslens import Scorer
+from moslens.bulk.map_page import Entry, write_index
+from moslens.cli.app import main
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_map_model(tmp_path_factory.mktemp("maps") / "colours")
+
+
+@pytest.fixture
+def photos(tmp_path: Path) -> Path:
+    folder = tmp_path / "photos"
+    (folder / "below").mkdir(parents=True)
+    for name, colours in {"fine.png": GREEN, "red.png": RED, "below/blue.png": BLUE, "below/red.png": RED}.items():
+        pixels = plain(260, 240)
+        pixels[:, : 250 if name == "red.png" else 130] = colours
+        Image.fromarray(pixels).save(folder / name)
+    return folder
+
+
+class Page(HTMLParser):
+    """What a page shows: list items with their groups, links, pictures, cells of the table of errors."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.groups: list[str] = []
+        self.links: list[str] = []
+        self.pictures: list[str] = []
+        self.options: list[str] = []
+        self.cells: list[str] = []
+        self.tags: list[str] = []
+        self.feed(text)
+
+    def handle_starttag(self, tag: str, attributes: list[tuple[str, str | None]]) -> None:
+        values: dict[str, Any] = dict(attributes)
+        self.tags.append(tag)
+        if tag == "li":
+            self.groups.append(values["data-groups"])
+        elif tag == "a":
+            self.links.append(values["href"])
+        elif tag == "img":
+            self.pictures.append(values["src"])
+        elif tag == "option":
+            self.options.append(values["value"])
+
+    def handle_data(self, data: str) -> None:
+        if self.tags and self.tags[-1] == "td" and data.strip():
+            self.cells.append(data)
+
+
+def call(*words: str | Path) -> int:
+    with pytest.raises(SystemExit) as left:
+        main([str(word) for word in words])
+    return int(left.value.code or 0)
+
+
+def rows_of(output: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in (output / "rows.jsonl").read_text().splitlines()]
+
+
+def test_a_map_and_json_for_each_picture_and_a_page_worst_first(photos: Path, model: Path, tmp_path: Path) -> None:
+    output = tmp_path / "out"
+    assert call("explain", photos, "--output", output, "--model", model, "--workers", "2") == 0
+    assert {path.name for path in output.iterdir()} == {
+        "index.html", "rows.jsonl",
+        *(f"{name}.{suffix}" for name in ("fine", "red", "red-2", "blue") for suffix in ("png", "json")),
+    }  # fmt: skip
+    rows = rows_of(output)
+    assert [Path(row["path"]).name for row in rows] == ["blue.png", "red.png", "fine.png", "red.png"]
+    scorer = Scorer(model)
+    for row in rows:
+        assert row == scorer.score(row["path"]).to_row()
+    assert json.loads((output / "blue.json").read_text()) == scorer.explain(rows[0]["path"]).to_dict()
+    with Image.open(output / "red-2.png") as overlay:
+        overlay.load()
+        assert overlay.format == "PNG"
+    page = Page((output / "index.html").read_text())
+    order = [link.removesuffix(".png") for link in page.links if link.endswith(".png")]
+    by_score = sorted(zip((row["score"] for row in rows), ("blue", "red", "fine", "red-2"), strict=True))
+    assert order == [name for _, name in by_score]
+    assert order[-1] == "fine"
+    assert page.groups[-1] == "none"
+    assert set(page.groups) == {"compression", "noise", "none"}
+    assert page.options == ["", "compression", "noise", "none"]
+
+
+def test_the_page_needs_nothing_from_outside(photos: Path, model: Path, tmp_path: Path) -> None:
+    output = tmp_path / "out"
+    call("explain", photos, "--output", output, "--model", model)
+    text = (output / "index.html").read_text()
+    assert not re.search(r"https?:|//[a-z]|@import|url\(|<link|<script src", re.sub(r"base64,[^\"]+", "", text))
+    page = Page(text)
+    assert all(source.startswith("data:image/jpeg;base64,") for source in page.pictures)
+    assert all((output / link).is_file() for link in page.links)
+
+
+def test_only_the_worst_pictures_are_inside_the_page(photos: Path, model: Path, tmp_path: Path) -> None:
+    output = tmp_path / "out"
+    call("explain", photos, "--output", output, "--model", model)
+    entries = [Entry(row, name) for row, name in zip(rows_of(output), ("blue", "red", "fine", "red-2"), strict=True)]
+    page = Page(write_index(output, entries, embedded=1).read_text())
+    assert page.pictures[0].startswith("data:")
+    assert page.pictures[1:] == [link for link in page.links if link.endswith(".png")][1:]
+
+
+def test_hostile_files_cost_a_row_each_and_nothing_else(model: Path, tmp_path: Path) -> None:
+    photos, output = tmp_path / "photos", tmp_path / "out"
+    photos.mkdir()
+    expected = make_odd_files(photos)
+    # slow, and two suffixes that a walk leaves out
+    for name in ("one_colour_100_megapixels.png", "layers.psd", "figure.eps"):
+        (photos / name).unlink()
+        del expected[name]
+    evil = "<script>alert('x')</script>\"&.png"
+    Image.fromarray(plain(64, 64)).save(photos / evil.replace("/", "_"))
+    expected[evil.replace("/", "_")] = None
+    assert call("explain", photos, "--output", output, "--model", model) == 1
+    rows = rows_of(output)
+    found = {Path(row["path"]).name: row["error"] and row["error"]["code"] for row in rows}
+    # a walk goes through folders, whatever they are called
+    expected.pop("folder.jpg")
+    assert found == expected
+    text = (output / "index.html").read_text()
+    assert "<script>alert" not in text
+    page = Page(text)
+    assert page.tags.count("script") == 1
+    assert len(page.groups) == sum(code is None for code in expected.values())
+    assert len(page.cells) == 3 * sum(code is not None for code in expected.values())
+    assert len(list(output.glob("*.json"))) == len(page.groups)
+    assert not list(output.glob("*.part"))
+
+
+def test_wrong_use_is_one_line_and_writes_nothing(
+    photos: Path, model: Path, tiny_model: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    full, file = tmp_path / "full", tmp_path / "file"
+    full.mkdir()
+    (full / "kept.txt").write_text("mine")
+    file.write_text("mine")
+    empty = tmp_path / "empty"
+    empty.mkdir()
+    cases = {
+        "scores alone": (photos, "--output", tmp_path / "a", "--model", tiny_model),
+        "has content": (photos, "--output", full, "--model", model),
+        "file": (photos, "--output", file, "--model", model),
+        "no picture": (empty, "--output", tmp_path / "b", "--model", model),
+        "no such file": (tmp_path / "nowhere", "--output", tmp_path / "c", "--model", model),
+    }
+    for word, words in cases.items():
+        assert call("explain", *words) == 2
+        lines = capfd.readouterr().err.splitlines()
+        assert len(lines) == 1
+        assert word in lines[0]
+    assert [path.name for path in full.iterdir()] == ["kept.txt"]
+    assert file.read_text() == "mine"
+    assert not any((tmp_path / name).exists() for name in "abc")
+
+
+def test_an_interrupt_keeps_what_was_finished(
+    photos: Path, model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    genuine = Scorer.explain_or_failure
+
+    def interrupted(self: Scorer, source: Any, **options: Any) -> Any:
+        if Path(source).name == "fine.png":
+            raise KeyboardInterrupt
+        return genuine(self, source, **options)
+
+    monkeypatch.setattr(Scorer, "explain_or_failure", interrupted)
+    output = tmp_path / "out"
+    assert call("explain", photos, "--output", output, "--model", model, "--workers", "1") == 130
+    rows = rows_of(output)
+    names = [Path(row["path"]).name for row in rows]
+    assert names[:2] == ["blue.png", "red.png"]
+    assert "fine.png" not in names
+    # a picture behind the interrupt may have been finished before its turn: it has its row too
+    assert len(list(output.glob("*.png"))) == len(rows) in (2, 3)
+    page = Page((output / "index.html").read_text())
+    assert len(page.groups) == len(rows)
+    assert (output / "blue.png").is_file()
+
+
+def test_score_rows_carry_the_map_in_every_format(photos: Path, model: Path, tmp_path: Path) -> None:
+    target = tmp_path / "rows.jsonl"
+    assert call("score", photos, "--model", model, "--output", target) == 0
+    rows = [json.loads(line) for line in target.read_text().splitlines()]
+    assert [row["distortions"][0]["kind"] if row["distortions"] else None for row in rows] == [
+        "white_noise", "jpeg", None, "jpeg",
+    ]  # fmt: skip
+    assert all(set(row["worst_block"]) == {"x", "y", "width", "height", "score"} for row in rows)
+    assert call("score", photos, "--model", model, "--output", tmp_path / "rows.csv") == 0
+    assert "white_noise" in (tmp_path / "rows.csv").read_text()

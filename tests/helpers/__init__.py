@@ -1,0 +1,1 @@
+"""What tests share; benchmarks of faults use it too."""

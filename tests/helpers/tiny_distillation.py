@@ -1,0 +1,69 @@
+"""A pristine pool of made pictures, a teacher with random weights and a student configuration, all tiny."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+from PIL import Image
+
+from helpers.pictures import picture
+from helpers.tiny_training import TINY_MODEL
+from moslens.system.files import write_json
+from moslens.train import checkpoint
+from moslens.train.config import TrainConfig, from_dict
+from moslens.train.teacher import build_task
+
+
+def make_pool(folder: Path, count: int = 12) -> Path:
+    """``count`` textured pictures, a quarter of them held out (whichever their names say)."""
+    folder.mkdir(parents=True)
+    for number in range(count):
+        Image.fromarray(picture(240, 250 + number, seed=number)).save(folder / f"{number:02d}.png")
+    return folder
+
+
+def teacher_settings(pool: Path, **teacher: Any) -> TrainConfig:
+    """Two epochs of three batches of four views."""
+    return from_dict(
+        {
+            "stage": "teacher",
+            "checkpoint_every": 2,
+            "model": TINY_MODEL,
+            "bdm": {"root": str(pool), "held_out": 0.25},
+            "teacher": {"views": 12, **teacher},
+            "optim": {"epochs": 2, "batch": 4},
+        }
+    )
+
+
+def make_teacher(pool: Path, run: Path, *, seed: int = 0, view: str = "uniform") -> Path:
+    """The run folder of a finished teacher that never learned anything."""
+    config = dataclasses.replace(teacher_settings(pool, view=view), seed=seed)
+    run.mkdir(parents=True)
+    write_json(run / "config.json", {"config": config.to_dict()})
+    checkpoint.save_tensors(run / "model.safetensors", dict(build_task(config).model.state_dict()))
+    return run
+
+
+def student_config(table: Path, pool: Path, teacher: Path, bank: Path, **distill: Any) -> TrainConfig:
+    """Two epochs of four labelled batches of four, each beside two of twelve composites."""
+    return from_dict(
+        {
+            "stage": "student",
+            "checkpoint_every": 2,
+            "model": TINY_MODEL | {"changes": TINY_MODEL["changes"] | {"baf": "full"}},
+            "data": {"name": str(table), "root": str(table.parent), "split": 0},
+            "optim": {"epochs": 2, "batch": 4},
+            "bdm": {"root": str(pool), "held_out": 0.25},
+            "distill": {
+                "teacher": str(teacher),
+                "bank": str(bank),
+                "entries": 12,
+                "batch": 2,
+                "queue": 20,
+                **distill,
+            },
+        }
+    )

@@ -1,0 +1,194 @@
+"""The severity ranking: ladders get worse rung by rung, the loss asks for their order, training runs and resumes."""
+
+from __future__ import annotations
+
+import dataclasses
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from helpers.tiny_distillation import make_pool, student_config
+from helpers.tiny_training import make_labelled
+from moslens.distortions import KINDS
+from moslens.errors import CheckpointError, ConfigError
+from moslens.losses import block_ranking_loss, ranking_loss
+from moslens.model import build
+from moslens.model.baf import block_masks
+from moslens.train.config import DistillSection, RankSection
+from moslens.train.distill.ladder_bank import RUNGS, LadderBatches, LadderPlan, dead_frame, open_ladders, plan_ladders
+from moslens.train.distill.pool import open_pool
+from moslens.train.distill.student_task import StudentTask, changed_blocks
+from moslens.train.student import train_student
+
+
+@pytest.fixture(scope="module")
+def pool_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_pool(tmp_path_factory.mktemp("pristine") / "pool")
+
+
+def make_plan(folder: Path, entries: int = 2 * len(KINDS), seed: int = 0) -> LadderPlan:
+    return plan_ladders(open_pool(folder, held_out=0.25), 512, entries, seed)
+
+
+@pytest.fixture(scope="module")
+def bank(pool_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return open_ladders(tmp_path_factory.mktemp("ladders"), make_plan(pool_folder), processes=1)
+
+
+def test_rungs_leave_the_clean_crop_further_and_further(pool_folder: Path) -> None:
+    plan = make_plan(pool_folder)
+    rises = []
+    for index in range(plan.entries):
+        ladder = plan.make(index)
+        assert 2 <= len(ladder) <= RUNGS
+        errors = [float(((rung.astype(float) - ladder[0]) ** 2).mean()) for rung in ladder]
+        assert errors[0] == 0
+        assert errors[1] > 0
+        rises += [low < high for low, high in pairwise(errors)]
+    # a kind that is monotone on photos may not be on every made-up texture
+    assert np.mean(rises) > 0.95
+
+
+def test_ladders_by_area_add_a_quarter_a_rung(pool_folder: Path) -> None:
+    plan = make_plan(pool_folder, entries=200)
+    seen = 0
+    for index in range(0, 200, 3):
+        ladder = plan.make(index)
+        changed = [(rung != ladder[0]).any(axis=-1) for rung in ladder]
+        half = changed[1][:112, :112], changed[1][:112, 112:], changed[1][112:, :112], changed[1][112:, 112:]
+        if len(ladder) == 5 and sum(quarter.any() for quarter in half) == 1:
+            seen += 1
+            shares = [float(mask.mean()) for mask in changed]
+            assert all(a < b for a, b in pairwise(shares))
+            assert shares[1] <= 0.25
+    assert seen >= 5
+
+
+def test_a_bank_is_its_plan_and_refuses_another(pool_folder: Path, bank: Path) -> None:
+    plan = make_plan(pool_folder)
+    pictures, rungs = np.load(bank / "pictures.npy"), np.load(bank / "rungs.npy")
+    assert pictures.shape == (plan.entries, RUNGS, 3, 224, 224)
+    for index in (0, 17, 51):
+        ladder = plan.make(index)
+        assert rungs[index] == len(ladder)
+        np.testing.assert_array_equal(pictures[index, : len(ladder)], np.stack(ladder).transpose(0, 3, 1, 2))
+    with pytest.raises(CheckpointError, match="other settings"):
+        open_ladders(bank, make_plan(pool_folder, seed=1), processes=1)
+    with pytest.raises(ConfigError, match="at least one"):
+        make_plan(pool_folder, entries=0)
+
+
+def test_a_step_is_a_function_of_its_address_and_processes_share_it(bank: Path) -> None:
+    stream = LadderBatches(bank, batch=4, rungs=3, seed=3)
+    whole = stream.draw(1, 5)
+    again = LadderBatches(bank, batch=4, rungs=3, seed=3).draw(1, 5)
+    assert all(torch.equal(whole[key], again[key]) for key in whole)
+    assert not torch.equal(whole["pictures"], stream.draw(1, 6)["pictures"])
+    parts = [stream.draw(1, 5, rank, 2) for rank in (0, 1)]
+    for rank, part in enumerate(parts):
+        assert torch.equal(part["pictures"], whole["pictures"][rank::2])
+        assert torch.equal(part["places"], whole["places"][rank::2])
+    assert whole["places"].diff(dim=1).min() >= 0
+    with pytest.raises(ConfigError, match=r"rank\.rungs"):
+        LadderBatches(bank, batch=4, rungs=1, seed=0)
+    with pytest.raises(ConfigError, match=r"rank\.batch"):
+        LadderBatches(bank, batch=1000, rungs=3, seed=0)
+
+
+def test_dead_frames_show_nothing() -> None:
+    frames = [dead_frame(np.random.default_rng(seed)) for seed in range(40)]
+    assert all(frame.shape == (3, 224, 224) and frame.dtype == np.uint8 for frame in frames)
+    assert any(frame.max() < 10 for frame in frames)
+    assert any(frame.std() > 40 for frame in frames)
+    # no content: what is left after the mean over 16 x 16 px patches is flat
+    for frame in frames:
+        coarse = frame.reshape(3, 14, 16, 14, 16).mean(axis=(2, 4))
+        assert coarse.std(axis=(1, 2)).max() < 10
+
+
+def test_the_loss_by_hand() -> None:
+    places = torch.tensor([[0, 1, 3]])
+    # pairs: gap 1 lead 0.1, gap 3 lead 1.0, gap 2 lead 0.9; margin 0.25 wants 0.25, 0.75, 0.5
+    loss = ranking_loss(torch.tensor([[1.0, 0.9, 0.0]]), places, 0.25)
+    assert loss.item() == pytest.approx(0.15 / 3, abs=1e-6)
+    assert ranking_loss(torch.tensor([[3.0, 2.0, 0.0]]), places, 0.25).item() == 0
+    # upside down: every pair falls short by its margin and its lead
+    assert ranking_loss(torch.tensor([[0.0, 0.5, 1.0]]), places, 0.25).item() == pytest.approx(
+        (0.75 + 1.75 + 1.0) / 3, abs=1e-6
+    )
+
+
+def test_equal_places_do_not_count_and_the_gradient_points_down_the_ladder() -> None:
+    scores = torch.zeros(1, 3, requires_grad=True)
+    ranking_loss(scores, torch.tensor([[0, 2, 2]]), 0.25).backward()
+    assert scores.grad is not None
+    assert scores.grad[0, 0] < 0 < scores.grad[0, 1]
+    assert ranking_loss(torch.randn(2, 3), torch.ones(2, 3, dtype=torch.int64), 0.25).item() == 0
+
+
+def test_blocks_fall_where_they_changed_and_stay_where_they_did_not() -> None:
+    places = torch.tensor([[0, 1]])
+    changed = torch.zeros(1, 2, 2, 3, dtype=torch.bool)
+    changed[0, 0, 1] = torch.tensor([True, True, False])
+    # block 0 falls by enough, block 1 by 0.1 of 0.25, block 2 moves by 0.3 though nothing changed
+    quality = torch.tensor([[[1.0, 0.5, 0.2], [0.5, 0.4, 0.5]]], requires_grad=True)
+    loss = block_ranking_loss(quality, places, changed, 0.25)
+    assert loss.item() == pytest.approx((0 + 0.15 + 0.3) / 3, abs=1e-6)
+    loss.backward()
+    assert quality.grad is not None
+    assert quality.grad[0, :, 0].abs().sum() == 0
+    assert quality.grad[0, 0, 1] < 0 < quality.grad[0, 1, 1]
+    assert quality.grad[0, 0, 2] < 0 < quality.grad[0, 1, 2]
+
+
+def test_changed_blocks_are_those_of_the_quarter_that_was_degraded() -> None:
+    pictures = torch.full((1, 2, 3, 224, 224), 0.5)
+    pictures[0, 1, :, :112, 112:] = 0.6
+    changed = changed_blocks(pictures, block_masks(14, 14, 4))
+    expected = torch.zeros(4, 4, dtype=torch.bool)
+    expected[:2, 2:] = True
+    assert torch.equal(changed[0, 0, 1].view(4, 4), expected)
+    assert torch.equal(changed[0, 1, 0], changed[0, 0, 1])
+    assert not changed[0, 0, 0].any()
+
+
+def test_block_ranking_needs_blocks() -> None:
+    model = build("lite", backbone="test_efficientnet", dim=24, heads=2)
+    with pytest.raises(ConfigError, match="needs a model with it"):
+        StudentTask(model, DistillSection(kd="none"), 1, rank=RankSection(weight=1.0, blocks=0.5))
+
+
+def test_steps_on_ladders_put_them_in_order(bank: Path) -> None:
+    torch.manual_seed(0)
+    model = build("lite", backbone="test_efficientnet", dim=24, heads=2)
+    section = RankSection(weight=1.0, margin=0.25, batch=4)
+    task = StudentTask(model, DistillSection(kd="none", ramp=0.0), 1, rank=section)
+    stream = LadderBatches(bank, section.batch, section.rungs, 0)
+    optimiser = torch.optim.AdamW(task.parameters(), 2e-3)
+    batch = {"r": stream.draw(0, 0)}
+    first = task(batch)
+    for _ in range(15):
+        losses = task(batch)
+        optimiser.zero_grad()
+        losses["loss"].backward()
+        optimiser.step()
+    assert losses["rank"] < 0.6 * first["rank"]
+    assert losses["dead"] < first["dead"]
+
+
+def test_a_student_trains_with_ladders_and_its_config_says_so(pool_folder: Path, tmp_path: Path) -> None:
+    table = make_labelled(tmp_path / "set")
+    config = student_config(table, pool_folder, tmp_path / "no-teacher", tmp_path / "no-bank", kd="none")
+    rank = RankSection(weight=0.5, blocks=0.5, bank=str(tmp_path / "ladders"), entries=8)
+    config = dataclasses.replace(config, rank=rank)
+    train_student(config, tmp_path / "run")
+    log = (tmp_path / "run" / "log.jsonl").read_text()
+    assert '"rank"' in log
+    assert '"dead"' in log
+    assert '"rank_blocks"' in log
+    assert (tmp_path / "run" / "predictions.csv").is_file()
+    assert config.to_dict()["rank"]["weight"] == 0.5
+    assert "rank" not in dataclasses.replace(config, rank=RankSection()).to_dict()

@@ -1,0 +1,76 @@
+"""The tables about recipes, from what ablation, data efficiency and residuals wrote: empty where nothing was."""
+
+from collections.abc import Callable
+from statistics import fmean
+from typing import Any
+
+from tools.docs.cost_tables import read_record
+
+
+def ablation() -> str:
+    """Every row of the ablation: median and spread over its splits, each split, and how far it is from SHDIQA."""
+    record = read_record("ablation-livec-lite")
+    if not record:
+        return ""
+    seeds = [split["seed"] for split in record["splits"]]
+    lines = [
+        "| row | SRCC | PLCC | " + " | ".join(f"split {seed}" for seed in seeds) + " | mean SRCC to SHDIQA |",
+        "|---" * (len(seeds) + 4) + "|",
+    ]
+    for row in record["rows"]:
+        by_seed = {split["seed"]: f"{split['srcc']:.3f}" for split in row["splits"]}
+        gaps = row["srcc_against_main"].values()
+        gap = f"{fmean(gaps):+.3f}" if gaps and row["name"] != record["model"] else "–"
+        lines.append(
+            f"| {row['title']} | {_spread(row, 'srcc')} | {_spread(row, 'plcc')} | "
+            + " | ".join(by_seed.get(seed, "–") for seed in seeds)
+            + f" | {gap} |"
+        )
+    return "\n".join([*lines, "", "Median ± standard deviation over the splits; `results/ablation-livec-lite.json`."])
+
+
+def efficiency() -> str:
+    """SRCC of both sides with a share of the labels, split by split."""
+    record = read_record("data-efficiency-livec-lite")
+    if not record:
+        return ""
+    lines = ["| share of the labels | quality-only, SRCC | SHDIQA, SRCC | difference | mean |", "|---|---|---|---|---|"]
+    for gain in record["gain"]:
+        sides = [
+            " ".join(f"{split['srcc']:.3f}" for row in _of(record, side, gain["fraction"]) for split in row["splits"])
+            for side in ("quality", "shdiqa")
+        ]
+        gaps = " ".join(f"{value:+.3f}" for value in gain["srcc"].values())
+        lines.append(f"| {gain['fraction']:.0%} | {sides[0]} | {sides[1]} | {gaps} | {gain['mean']:+.3f} |")
+    seeds = ", ".join(str(split["seed"]) for split in record["splits"])
+    return "\n".join([*lines, "", f"Splits {seeds} in this order; `results/data-efficiency-livec-lite.json`."])
+
+
+def residuals() -> str:
+    """What the teacher's description of a photo tells of the residuals of the quality-only model."""
+    record = read_record("residuals")
+    if not record:
+        return ""
+    mean = record["mean"]
+    lines = ["| mean over the test parts | |", "|---|---|"]
+    lines += [
+        f"| opinion scores from the teacher's description alone, SRCC | {mean['scores_srcc']:.3f} |",
+        f"| residuals from it: share of their variance explained | {mean['residual_r2']:.1%} |",
+        f"| quality-only model, SRCC | {mean['srcc']:.4f} |",
+        f"| quality-only model plus what the description adds, SRCC | {mean['srcc_corrected']:.4f} |",
+    ]
+    return "\n".join(lines)
+
+
+def _of(record: dict[str, Any], side: str, fraction: float) -> list[dict[str, Any]]:
+    return [row for row in record["rows"] if (row["model"], row["fraction"]) == (side, fraction)]
+
+
+def _spread(row: dict[str, Any], figure: str) -> str:
+    if not row["splits"]:
+        return "–"
+    return f"{row['median'][figure]:.3f} ± {row['std'][figure]:.3f}"
+
+
+TABLES: dict[str, Callable[[], str]] = {"ablation": ablation, "efficiency": efficiency}
+EXPERIMENTS: dict[str, Callable[[], str]] = {"residuals": residuals}
