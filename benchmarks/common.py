@@ -1,18 +1,25 @@
 """What every benchmark needs: machine, versions, git revision, interleaved timing, the JSON file."""
 
 import json
+import math
 import os
 import platform
 import shlex
 import statistics
-import subprocess
 import sys
 import time
 import tomllib
 from collections.abc import Callable, Mapping, Sequence
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
+
+from moslens.evaluate.record import git_revision, versions
+from moslens.system import files
+
+__all__ = [
+    "ROOT", "command_line", "git_revision", "interleaved", "kept_layers", "machine", "spread", "update_record",
+    "versions", "write_json",
+]  # fmt: skip
 
 ROOT = next(folder for folder in Path(__file__).resolve().parents if (folder / "pyproject.toml").is_file())
 
@@ -29,37 +36,10 @@ def machine() -> dict[str, Any]:
     }
 
 
-def versions(
-    packages: Sequence[str] = ("moslens", "numpy", "pillow", "onnxruntime"),
-) -> dict[str, str | None]:
-    """Installed version of each distribution; None where it is not installed."""
-    found: dict[str, str | None] = {}
-    for package in packages:
-        try:
-            found[package] = version(package)
-        except PackageNotFoundError:
-            found[package] = None
-    if found.get("moslens", "") is None:
-        from moslens import __version__
-
-        found["moslens"] = __version__
-    return found
-
-
-def git_revision() -> str | None:
-    """The commit of the work tree, ``+`` behind it where tracked files differ; None outside git."""
-    try:
-        revision = _git("rev-parse", "--short=12", "HEAD")
-        return revision + ("+" if _git("status", "--porcelain", "--untracked-files=no") else "")
-    except (OSError, subprocess.CalledProcessError):
-        return None
-
-
 def command_line() -> str:
     """The command that started this script, relative to the project root, as one would type it."""
-    script = Path(sys.argv[0]).resolve()
-    shown = script.relative_to(ROOT) if script.is_relative_to(ROOT) else script.name
-    return shlex.join(["python", str(shown), *sys.argv[1:]])
+    script = Path(sys.argv[0]).resolve().relative_to(ROOT).with_suffix("")
+    return shlex.join(["python", "-m", ".".join(script.parts), *sys.argv[1:]])
 
 
 def kept_layers() -> tuple[str, ...]:
@@ -87,10 +67,7 @@ def spread(values: Sequence[float]) -> dict[str, float]:
 def write_json(path: str | os.PathLike[str], record: Mapping[str, Any]) -> Path:
     """Write the record, floats to five digits, in one step, so that a kill leaves no half file."""
     target = Path(path)
-    target.parent.mkdir(parents=True, exist_ok=True)
-    scratch = target.with_name(target.name + ".part")
-    scratch.write_text(json.dumps(_rounded(record), indent=1) + "\n", encoding="utf-8")
-    scratch.replace(target)
+    files.write_json(target, _rounded(record), indent=1)
     return target
 
 
@@ -105,16 +82,12 @@ def update_record(path: str | os.PathLike[str], section: str, entries: Mapping[s
 
 def _rounded(value: Any) -> Any:
     if isinstance(value, float):
-        return float(f"{value:.5g}")
+        return float(f"{value:.5g}") if math.isfinite(value) else None
     if isinstance(value, Mapping):
         return {key: _rounded(inner) for key, inner in value.items()}
     if isinstance(value, list | tuple):
         return [_rounded(inner) for inner in value]
     return value
-
-
-def _git(*words: str) -> str:
-    return subprocess.run(["git", *words], cwd=ROOT, check=True, capture_output=True, text=True).stdout.strip()
 
 
 def _processor() -> str:

@@ -44,7 +44,7 @@ def main() -> None:
         "kinds": kinds,
         "not_monotone": odd,
         "seconds": time.perf_counter() - start,
-        "versions": versions(("moslens", "numpy", "pillow", "scikit-image")),
+        "versions": versions(("numpy", "pillow", "scikit-image")),
         "git": git_revision(),
     }
     print(write_json(options.output, record))

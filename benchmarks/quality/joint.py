@@ -53,7 +53,7 @@ def main() -> None:
                 "joint": read_json(options.joint / "metrics.json"),
                 "quality-only": read_json(options.quality / "metrics.json"),
             },
-            "versions": versions(("moslens", "torch", "timm", "numpy")),
+            "versions": versions(("torch", "timm", "numpy")),
             "git": git_revision(),
         },
     )

@@ -69,7 +69,7 @@ def main() -> None:
             "seconds": round(time.time() - started, 1),
             "data_hash": dataset.data_hash(),
             "machine": state,
-            "versions": versions(("moslens", "torch", "timm", "numpy")),
+            "versions": versions(("torch", "timm", "numpy")),
             "git": git_revision(),
         },
     )

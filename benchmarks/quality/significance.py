@@ -58,7 +58,7 @@ def main() -> None:
             "size": sizes,
             "seconds": round(time.time() - started, 1),
             "machine": machine(),
-            "versions": versions(("moslens", "numpy", "scipy")),
+            "versions": versions(("numpy", "scipy")),
             "git": git_revision(),
         },
     )

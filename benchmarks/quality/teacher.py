@@ -47,7 +47,7 @@ def main() -> None:
             "loss": {"first": mean_loss(steps[:50]), "last": mean_loss(steps[-50:])},
             "seconds": steps[-1]["step"] * steps[-1]["seconds_a_step"],
             "sha256": card["sha256"],
-            "versions": versions(("moslens", "torch", "timm", "numpy")),
+            "versions": versions(("torch", "timm", "numpy")),
             "git": git_revision(),
         },
     )

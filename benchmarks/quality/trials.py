@@ -30,7 +30,7 @@ def main() -> None:
             "name": options.output.stem,
             "command": command_line(),
             "trials": trials,
-            "versions": versions(("moslens", "torch", "timm", "numpy")),
+            "versions": versions(("torch", "timm", "numpy")),
             "git": git_revision(),
         },
     )

@@ -97,7 +97,7 @@ def main() -> None:
                 "size": megabytes <= MOST_MB,
             },
             "machine": machine(),
-            "versions": versions(("moslens", "torch", "timm", "onnxruntime")),
+            "versions": versions(("torch", "timm", "onnxruntime")),
             "git": git_revision(),
         },
     )

@@ -79,7 +79,7 @@ def main() -> None:
             "kinds_above": slow,
         },
         "seconds": time.perf_counter() - start,
-        "versions": versions(("moslens", "numpy", "pillow", "scipy", "scikit-image", "opencv-python-headless")),
+        "versions": versions(("numpy", "pillow", "scipy", "scikit-image", "opencv-python-headless")),
         "git": git_revision(),
     }
     print(write_json(options.output, record))

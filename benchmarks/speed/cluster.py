@@ -73,7 +73,7 @@ def main() -> None:
             "ray_seconds_with_kills": ray_seconds,
             "workers": available_cores(),
             "machine": state,
-            "versions": versions(("moslens", "onnxruntime", "ray", "pyarrow")),
+            "versions": versions(("onnxruntime", "ray", "pyarrow")),
             "git": git_revision(),
         },
     )

@@ -59,7 +59,7 @@ def main() -> None:
         "protocol": f"paper configuration, random weights, {options.batch} labelled crops and as many composites on "
         f"{GRID} x {GRID} blocks; fastest of {options.steps} steps; peak resident memory of the process",
         "machine": where,
-        "versions": versions(("moslens", "torch", "timm")),
+        "versions": versions(("torch", "timm")),
         "git": git_revision(),
         "rows": rows,
     }

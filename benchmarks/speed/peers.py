@@ -74,7 +74,7 @@ def main() -> None:
             "threads": scorer.threads,
             "seconds": round(time.time() - started, 1),
             "machine": state,
-            "versions": versions(("moslens", "onnxruntime", "pyiqa", "torch", "timm")),
+            "versions": versions(("onnxruntime", "pyiqa", "torch", "timm")),
             "git": git_revision(),
         },
     )

@@ -375,7 +375,7 @@ def main() -> None:
         "sigterm": ended,
         "batching": batching(scorer),
         "machine": state,
-        "versions": versions(("moslens", "fastapi", "starlette", "uvicorn", "onnxruntime", "pillow")),
+        "versions": versions(("fastapi", "starlette", "uvicorn", "onnxruntime", "pillow")),
         "git": git_revision(),
     }
     print(json.dumps(record, indent=1, default=str))

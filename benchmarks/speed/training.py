@@ -112,7 +112,7 @@ def main() -> None:
             "once_an_entry": once,
             "seconds": round(time.time() - started, 1),
             "machine": state,
-            "versions": versions(("moslens", "torch", "timm", "accelerate")),
+            "versions": versions(("torch", "timm", "accelerate")),
             "git": git_revision(),
         },
     )

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
+from helpers.paths import ROOT
 from moslens.errors import OutputError
 from moslens.evaluate import record
 
@@ -80,14 +81,24 @@ def test_unwritable_and_unreadable_results(tmp_path):
     with pytest.raises(OutputError, match="cannot be read"):
         record.read_result(tmp_path / "none.json")
     (tmp_path / "half.json").write_text('{"name": ')
-    with pytest.raises(OutputError, match="cannot be read"):
+    with pytest.raises(OutputError, match="not valid JSON"):
         record.read_result(tmp_path / "half.json")
 
 
-def test_git_revision_is_that_of_the_packages_own_tree():
-    root = record.Path(record.__file__).resolve().parents[2]
-    if not (root / ".git").exists():
-        assert record.git_revision() is None
-        return
-    head = subprocess.run(["git", "rev-parse", "HEAD"], cwd=root, capture_output=True, text=True, check=True).stdout
-    assert head.startswith(str(record.git_revision()).rstrip("+"))
+def test_a_result_from_a_checkout_names_its_commit():
+    if not (ROOT / ".git").exists():
+        pytest.skip("not a checkout of the repository: there is no commit to name")
+    head = subprocess.run(["git", "rev-parse", "HEAD"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    revision = record.git_revision()
+    assert revision is not None
+    assert len(revision.rstrip("+")) == 12
+    assert head.startswith(revision.rstrip("+"))
+
+
+def test_a_package_that_its_surrounding_repository_does_not_track_names_none(tmp_path, monkeypatch):
+    subprocess.run(["git", "init", "--quiet", str(tmp_path)], check=True)
+    copy = tmp_path / "site-packages" / "moslens"
+    copy.mkdir(parents=True)
+    (copy / "__init__.py").touch()
+    monkeypatch.setattr(record.moslens, "__file__", str(copy / "__init__.py"))
+    assert record.git_revision() is None

@@ -34,10 +34,11 @@ def explain_all(
 
     Pictures that were finished before it was their turn have their row then, too.
     """
-    from moslens.bulk.map_page import Entry, write_whole
+    from moslens.bulk.map_page import Entry
     from moslens.bulk.writers import FileWriter
     from moslens.scoring.result import Failure, Score
     from moslens.system.cores import available_cores
+    from moslens.system.files import write_bytes
     from moslens.system.interrupts import Interrupts
     from moslens.system.ordered_pool import ordered
 
@@ -51,7 +52,7 @@ def explain_all(
         picture = io.BytesIO()
         found.overlay().save(picture, "PNG")
         for suffix, data in ((".png", picture.getvalue()), (".json", found.to_json().encode() + b"\n")):
-            write_whole(folder / f"{name}{suffix}", data)
+            write_bytes(folder / f"{name}{suffix}", data, durable=False)
         finished[name] = found.to_score()
         return finished[name], name
 

@@ -12,7 +12,7 @@ from urllib.parse import quote
 
 from PIL import Image
 
-from moslens.errors import OutputError
+from moslens.system.files import write_text
 from moslens.system.text import printable
 
 EMBEDDED = 500
@@ -84,18 +84,8 @@ def write_index(folder: Path, entries: Sequence[Entry], *, embedded: int = EMBED
         parts.append("</table>\n")
     parts.append(_SCRIPT + "</body></html>\n")
     target = folder / "index.html"
-    write_whole(target, "".join(parts).encode())
+    write_text(target, "".join(parts))
     return target
-
-
-def write_whole(target: Path, data: bytes) -> None:
-    """Write all of a file or nothing of it. OutputError where it cannot be written."""
-    scratch = target.with_name(f"{target.name}.part")
-    try:
-        scratch.write_bytes(data)
-        scratch.replace(target)
-    except OSError as error:
-        raise OutputError(f"cannot be written: {error.strerror}", target) from error
 
 
 def _item(folder: Path, entry: Entry, *, inside: bool) -> str:

@@ -8,7 +8,6 @@
 of the scores. A figure that does not exist is null. ``std`` is the population standard deviation over splits.
 """
 
-import json
 import math
 import os
 import platform
@@ -23,9 +22,10 @@ from typing import Any
 
 from numpy.typing import ArrayLike
 
+import moslens
 from moslens import __version__, metrics
 from moslens.errors import OutputError
-from moslens.system.files import write_text
+from moslens.system.files import read_json, write_json
 
 FIGURES = ("srcc", "plcc", "plcc_raw", "krcc", "rmse")
 _PACKAGES = ("numpy", "scipy", "pillow", "onnxruntime", "torch", "timm")
@@ -103,15 +103,12 @@ def make_result(
 
 def write_result(path: Path, result: Mapping[str, Any]) -> None:
     """Write a result as JSON, whole or not at all, figures to six digits, nan as null. Raises OutputError."""
-    write_text(path, json.dumps(_plain(result), indent=1, ensure_ascii=False, allow_nan=False) + "\n")
+    write_json(path, _plain(result), indent=1)
 
 
 def read_result(path: Path) -> dict[str, Any]:
     """A result as written. Raises OutputError for a missing or broken file."""
-    try:
-        result: dict[str, Any] = json.loads(path.read_text("utf-8"))
-    except (OSError, ValueError) as error:
-        raise OutputError(f"cannot be read as a result ({error})", path) from error
+    result: dict[str, Any] = read_json(path, OutputError)
     return result
 
 
@@ -132,10 +129,10 @@ def command_line() -> str:
     return " ".join([shown, shlex.join(sys.argv[1:])]).strip()
 
 
-def versions() -> dict[str, str | None]:
-    """Versions of Python, moslens and what figures depend on; None where a package is not installed."""
+def versions(packages: Sequence[str] = _PACKAGES) -> dict[str, str | None]:
+    """Versions of Python, moslens and ``packages``; None where a package is not installed."""
     found: dict[str, str | None] = {"python": platform.python_version(), "moslens": __version__}
-    for package in _PACKAGES:
+    for package in packages:
         try:
             found[package] = version(package)
         except PackageNotFoundError:
@@ -144,20 +141,19 @@ def versions() -> dict[str, str | None]:
 
 
 def git_revision() -> str | None:
-    """The commit of the work tree this package lies in, ``+`` behind it where tracked files differ.
+    """The commit of the checkout that holds this package, ``+`` behind it where tracked files differ.
 
-    None where the package is installed outside its own repository.
+    None where the package was installed, even if below the folder of some other repository.
     """
-    root = Path(__file__).resolve().parents[2]
-    if not (root / ".git").exists():
-        return None
+    folder = Path(moslens.__file__).parent
 
     def git(*words: str) -> str:
         environment = {**os.environ, "GIT_OPTIONAL_LOCKS": "0"}
-        done = subprocess.run(["git", *words], cwd=root, env=environment, check=True, capture_output=True, text=True)
+        done = subprocess.run(["git", *words], cwd=folder, env=environment, check=True, capture_output=True, text=True)
         return done.stdout.strip()
 
     try:
+        git("ls-files", "--error-unmatch", "__init__.py")
         changed = git("status", "--porcelain", "--untracked-files=no")
         return git("rev-parse", "--short=12", "HEAD") + ("+" if changed else "")
     except (OSError, subprocess.CalledProcessError):

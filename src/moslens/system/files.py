@@ -1,53 +1,67 @@
 """Files that are written whole or not at all, JSON, and hashes."""
 
-from __future__ import annotations
-
 import hashlib
 import json
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from moslens.errors import CheckpointError, OutputError
+from moslens.errors import CheckpointError, MoslensError, OutputError
 
 
-def write_atomic(path: Path, data: bytes) -> None:
-    """Write all of a file or nothing of it."""
-    partial = path.with_name(path.name + ".partial")
-    with partial.open("wb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
-    partial.replace(path)
+@contextmanager
+def whole_file(path: Path, *, durable: bool = True) -> Iterator[Path]:
+    """Yield a scratch path beside ``path``; what the block writes there takes the name ``path`` when the block ends.
+
+    The folder is made if it is missing. Until then, and after an exception, ``path`` is what it was before, and no
+    scratch file stays. ``durable`` waits until the data are on the disk, so that a power cut leaves one or the other.
+    Raises OutputError for an OSError, in the block or here.
+    """
+    scratch = path.with_name(f"{path.name}.partial")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        yield scratch
+        if durable:
+            with scratch.open("rb+") as file:
+                os.fsync(file.fileno())
+        scratch.replace(path)
+    except BaseException as error:
+        with suppress(OSError):
+            scratch.unlink()
+        if isinstance(error, OSError):
+            raise OutputError(f"cannot be written: {error.strerror or error}", path) from error
+        raise
 
 
-def write_json(path: Path, value: Any) -> None:
-    """JSON with a final newline, atomically."""
-    write_atomic(path, (json.dumps(value, indent=2, ensure_ascii=False) + "\n").encode())
+def write_bytes(path: Path, data: bytes, *, durable: bool = True) -> None:
+    """Write a file by :func:`whole_file`. Raises OutputError."""
+    with whole_file(path, durable=durable) as scratch:
+        scratch.write_bytes(data)
 
 
-def read_json(path: Path) -> Any:
-    """The value in a JSON file; CheckpointError where it is missing or broken."""
+def write_text(path: Path, text: str) -> None:
+    """Write a file by :func:`whole_file`, as UTF-8; bytes of file names that are not UTF-8 stay as they are."""
+    write_bytes(path, text.encode("utf-8", "surrogateescape"))
+
+
+def write_json(path: Path, value: Any, *, indent: int = 2) -> None:
+    """Write JSON with a final newline by :func:`whole_file`. Raises ValueError for a number that JSON has not."""
+    write_text(path, json.dumps(value, indent=indent, ensure_ascii=False, allow_nan=False) + "\n")
+
+
+def read_json(path: Path, error: type[MoslensError] = CheckpointError) -> Any:
+    """The value in a JSON file. Raises ``error`` where it is missing or broken."""
     try:
         return json.loads(path.read_text("utf-8"))
-    except FileNotFoundError as error:
-        raise CheckpointError("no such file", path) from error
-    except (OSError, ValueError) as error:
-        raise CheckpointError(f"cannot be read ({error})", path) from error
+    except OSError as cause:
+        raise error(f"cannot be read: {cause.strerror or cause}", path) from cause
+    except ValueError as cause:
+        raise error(f"not valid JSON ({cause})", path) from cause
 
 
 def file_sha256(path: Path) -> str:
     """Hex SHA-256 of a file."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def write_text(path: Path, text: str) -> None:
-    """Write a text file whole or not at all, making its folder. Raises OutputError."""
-    scratch = path.with_name(f"{path.name}.part")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        scratch.write_text(text, encoding="utf-8", errors="surrogateescape")
-        scratch.replace(path)
-    except OSError as error:
-        raise OutputError(f"cannot be written ({error.strerror})", path) from error

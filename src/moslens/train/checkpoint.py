@@ -14,20 +14,18 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from moslens.errors import CheckpointError
-from moslens.system.files import file_sha256, read_json, write_json
+from moslens.errors import CheckpointError, OutputError
+from moslens.system.files import file_sha256, read_json, whole_file, write_json
 
 
 def save_tensors(path: Path, tensors: dict[str, Tensor]) -> str:
-    """Write tensors atomically and return the SHA-256 of the file; CheckpointError where they cannot be written."""
-    partial = path.with_name(path.name + ".partial")
-    try:
-        save_file({k: v.detach().cpu().contiguous() for k, v in tensors.items()}, partial)
-    except SafetensorError as error:  # what it says of a full disk
-        raise CheckpointError(f"cannot be written ({error})", path) from error
-    digest = file_sha256(partial)
-    partial.replace(path)
-    return digest
+    """Write tensors whole or not at all and return the SHA-256 of the file. Raises OutputError."""
+    with whole_file(path) as scratch:
+        try:
+            save_file({k: v.detach().cpu().contiguous() for k, v in tensors.items()}, scratch)
+        except SafetensorError as error:  # what it says of a full disk
+            raise OutputError(f"cannot be written: {error}", path) from error
+        return file_sha256(scratch)
 
 
 def load_tensors(path: Path) -> dict[str, Tensor]:

@@ -18,7 +18,7 @@ from accelerate.utils import DistributedDataParallelKwargs
 from torch import Tensor, nn
 
 from moslens.errors import CheckpointError, ConfigError
-from moslens.system.files import read_json, write_atomic, write_json
+from moslens.system.files import read_json, write_json, write_text
 from moslens.system.lock import locked_folder
 from moslens.system.malloc import keep_freed_memory
 from moslens.train import checkpoint
@@ -298,4 +298,4 @@ def _trim_log(path: Path, step: int) -> None:
             continue
         if row["step"] <= step:
             kept.append(line)
-    write_atomic(path, "".join(line + "\n" for line in kept).encode())
+    write_text(path, "".join(line + "\n" for line in kept))

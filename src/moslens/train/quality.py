@@ -20,7 +20,7 @@ from moslens.data.sets import load_dataset
 from moslens.data.split import Split, make_split
 from moslens.losses import quality_loss
 from moslens.model import SHDIQA
-from moslens.system.files import write_atomic, write_json
+from moslens.system.files import write_json, write_text
 from moslens.train.config import DataSection, TrainConfig
 from moslens.train.networks import build_model
 from moslens.train.predict import predict_run
@@ -101,6 +101,6 @@ def finish_quality_run(run: Path, dataset: Dataset, split: Split) -> None:
     writer.writerow(["image", "mos", "prediction", "part"])
     for i, value in zip(indices, prediction, strict=True):
         writer.writerow([dataset.samples[i].name, dataset.samples[i].mos, f"{value:.6f}", part])
-    write_atomic(run / "predictions.csv", text.getvalue().encode())
+    write_text(run / "predictions.csv", text.getvalue())
     result = {"part": part, "srcc": metrics.srcc(prediction, mos), "plcc_raw": metrics.plcc(prediction, mos)}
     write_json(run / "metrics.json", result)

@@ -15,6 +15,8 @@ import torch
 from numpy.lib.format import open_memmap
 from numpy.typing import NDArray
 
+from moslens.system.files import whole_file
+
 Part = Mapping[str, "NDArray[np.generic]"]
 CHUNK = 64
 
@@ -40,18 +42,16 @@ def build_parts(folder: Path, count: int, job: Callable[[range], Part], processe
 def merge_parts(folder: Path, count: int, targets: Mapping[str, Path]) -> None:
     """Join the arrays of all chunks into one ``.npy`` each, in the order of ``targets``, and drop the chunks."""
     for name, target in targets.items():
-        target.parent.mkdir(parents=True, exist_ok=True)
-        partial = target.with_name(target.name + ".partial")
-        merged = None
-        for chunk in _chunks(count):
-            with np.load(_path(folder, chunk)) as part:
-                values = part[name]
-            if merged is None:
-                merged = open_memmap(partial, mode="w+", dtype=values.dtype, shape=(count, *values.shape[1:]))
-            merged[chunk.start : chunk.stop] = values
-        assert merged is not None
-        merged.flush()
-        partial.replace(target)
+        with whole_file(target) as scratch:
+            merged = None
+            for chunk in _chunks(count):
+                with np.load(_path(folder, chunk)) as part:
+                    values = part[name]
+                if merged is None:
+                    merged = open_memmap(scratch, mode="w+", dtype=values.dtype, shape=(count, *values.shape[1:]))
+                merged[chunk.start : chunk.stop] = values
+            assert merged is not None
+            merged.flush()
     shutil.rmtree(folder)
 
 
@@ -61,13 +61,9 @@ class _Work:
     job: Callable[[range], Part]
 
     def __call__(self, chunk: range) -> None:
-        path = _path(self.folder, chunk)
-        partial = path.with_suffix(".partial")
-        with partial.open("wb") as file:
-            np.savez(file, **self.job(chunk))  # type: ignore[arg-type]
-            file.flush()
-            os.fsync(file.fileno())
-        partial.replace(path)
+        arrays = self.job(chunk)
+        with whole_file(_path(self.folder, chunk)) as scratch, scratch.open("wb") as file:
+            np.savez(file, **arrays)  # type: ignore[arg-type]
 
 
 def _chunks(count: int) -> list[range]:
