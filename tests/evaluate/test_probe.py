@@ -24,7 +24,7 @@ from moslens.train import checkpoint
 from moslens.train.config import TrainConfig
 from moslens.train.distill.pool import open_pool
 from moslens.train.networks import build_model
-from moslens.train.run_folder import run_config
+from moslens.train.run_folder import Run
 
 
 def finished(config: TrainConfig, run: Path) -> Path:
@@ -194,7 +194,7 @@ def test_an_unfinished_run_is_named(world: Path, tmp_path: Path) -> None:
     run = tmp_path / "run"
     run.mkdir()
     (run / "config.json").write_bytes((world / "quality" / "config.json").read_bytes())
-    assert run_config(run).stage == "quality"
+    assert Run(run).config.stage == "quality"
     with pytest.raises(CheckpointError, match=r"model\.safetensors: no such file"):
         describe_run(run)
 

@@ -240,6 +240,7 @@ class TestModels:
         from moslens.train import train
         from moslens.train.networks import load_run
         from moslens.train.predict import predict
+        from moslens.train.run_folder import Run
 
         table = make_labelled(tmp_path / "data")
         run = tmp_path / "run"
@@ -252,7 +253,7 @@ class TestModels:
         assert QualityNetwork(run).calibration is None
         (run / "predictions.csv").write_text("\n".join(["image,mos,prediction,part", *rows]) + "\n")
         raw = float(next(iter(predict(scorer, [photo], config.data.working_size))))
-        held = score_scale.fit_calibration(score_scale.read_held_out([run / "predictions.csv"]))
+        held = score_scale.fit_calibration(score_scale.read_held_out([Run(run)]))
         network = QualityNetwork(run)
         assert float(network.score_file(photo)) == pytest.approx(held.score(raw), abs=1e-3)
         (run / "predictions.csv").write_text(few)

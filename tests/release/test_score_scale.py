@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from moslens.errors import DatasetError
 from moslens.release.score_scale import HeldOut, coverage, fit_calibration, read_held_out
+from moslens.train.run_folder import Run
 
 
 def held_out(seed: int, count: int, noise: float = 8.0) -> HeldOut:
@@ -60,17 +61,20 @@ def test_predictions_that_do_not_rise_cannot_be_calibrated() -> None:
 
 
 def test_held_out_rows_are_test_rows_once_each(tmp_path: Path) -> None:
-    first, second = tmp_path / "a.csv", tmp_path / "b.csv"
-    first.write_text("image,mos,prediction,part\nx,50,51,test\ny,60,61,validation\nz,70,71,test\n")
-    second.write_text("image,mos,prediction,part\nx,50,99,test\nw,10,12,test\n")
+    first, second = Run(tmp_path / "a"), Run(tmp_path / "b")
+    for run in (first, second):
+        run.folder.mkdir()
+    first.predictions_file.write_text("image,mos,prediction,part\nx,50,51,test\ny,60,61,validation\nz,70,71,test\n")
+    second.predictions_file.write_text("image,mos,prediction,part\nx,50,99,test\nw,10,12,test\n")
     held = read_held_out([first, second])
     assert held.names == ("x", "z", "w")
     assert held.raw.tolist() == [51, 71, 12]
+    assert held.mos.tolist() == [50, 70, 10]
     assert read_held_out([first, second], exclude=frozenset({"x", "z"})).names == ("w",)
-    with pytest.raises(DatasetError, match=r"no\.csv"):
-        read_held_out([tmp_path / "no.csv"])
-    second.write_text("image,mos,prediction,part\nx,50,much,test\n")
-    with pytest.raises(DatasetError, match=r"b\.csv.*malformed"):
+    with pytest.raises(DatasetError, match=r"no/predictions\.csv"):
+        read_held_out([Run(tmp_path / "no")])
+    second.predictions_file.write_text("image,mos,prediction,part\nx,50,much,test\n")
+    with pytest.raises(DatasetError, match=r"b/predictions\.csv.*\n.*row 2, column prediction: 'much' is not a number"):
         read_held_out([second])
     with pytest.raises(DatasetError, match="no held-out"):
         read_held_out([first], exclude=frozenset({"x", "z"}))

@@ -52,7 +52,7 @@ def run(
     first = next(iter(configs.values()))
     # A file is held out below a threshold: what the smallest share holds out, every run held out.
     learned = [config for config in configs.values() if config.stage != "quality"]
-    learned += [] if teacher is None else [run_folder.run_config(teacher)]
+    learned += [] if teacher is None else [run_folder.Run(teacher).config]
     share = min((config.bdm.held_out for config in learned), default=first.bdm.held_out)
     photos = open_pool(pool or first.bdm.root, held_out=share)
     with progress("making composites", composites) as advance:
@@ -98,9 +98,9 @@ def run(
 
 def _members(folder: Path, seeds: Sequence[int]) -> dict[Path, "TrainConfig"]:
     """The run in a folder, or those of its split-N runs that are asked for. CheckpointError where there is none."""
-    from moslens.train.run_folder import find_runs, run_config
+    from moslens.train.run_folder import find_runs
 
-    found = {run: run_config(run) for run in find_runs(folder)}
+    found = {run.folder: run.config for run in find_runs(folder)}
     if not found:
         raise CheckpointError("no run: neither config.json nor split-N/config.json", folder)
     chosen = {run: config for run, config in found.items() if run == folder or config.data.split in seeds}

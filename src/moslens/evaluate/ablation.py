@@ -14,8 +14,6 @@ A row may change the model, the distillation and the degradation, never the data
 
 from __future__ import annotations
 
-import csv
-import json
 import logging
 import statistics
 import tomllib
@@ -27,9 +25,9 @@ from typing import Any
 from moslens.data.sets import load_dataset
 from moslens.errors import ConfigError
 from moslens.evaluate import record
-from moslens.system.files import read_json
 from moslens.train import train
 from moslens.train.config import TrainConfig, from_dict
+from moslens.train.run_folder import Run
 
 log = logging.getLogger(__name__)
 
@@ -37,7 +35,7 @@ _BUDGET = ("stage", "data", "optim", "seed")
 
 
 @dataclass(frozen=True)
-class Row:
+class AblationRow:
     """One line of the table: what it changes, and its whole training configuration, but for the split."""
 
     name: str
@@ -58,7 +56,7 @@ class AblationPlan:
     name: str
     main: str
     splits: tuple[int, ...]
-    rows: tuple[Row, ...]
+    rows: tuple[AblationRow, ...]
 
 
 def read_plan(path: Path) -> AblationPlan:
@@ -98,10 +96,8 @@ def ablate(plan: AblationPlan, output: Path, *, resume: bool = False) -> dict[st
 
 
 def _finished(run: Path, config: TrainConfig) -> bool:
-    if not (run / "metrics.json").is_file():
-        return False
-    # a run of another configuration is left to the training, which refuses it by name
-    return from_dict(read_json(run / "config.json")["config"]) == config
+    """Whether a run is trained and measured. One of another configuration is not: training refuses it by name."""
+    return Run(run).metrics_file.is_file() and Run(run).config == config
 
 
 def _result(plan: AblationPlan, output: Path) -> dict[str, Any]:
@@ -131,7 +127,7 @@ def _result(plan: AblationPlan, output: Path) -> dict[str, Any]:
     )
 
 
-def _measured(row: Row, plan: AblationPlan, output: Path) -> dict[str, Any]:
+def _measured(row: AblationRow, plan: AblationPlan, output: Path) -> dict[str, Any]:
     splits = []
     for seed in plan.splits:
         run = output / row.name / f"split-{seed}"
@@ -145,16 +141,15 @@ def _measured(row: Row, plan: AblationPlan, output: Path) -> dict[str, Any]:
     return {"name": row.name, "title": row.title, "changes": row.changes, **summaries, "splits": splits}
 
 
-def run_figures(run: Path) -> dict[str, Any]:
-    """Figures of a finished run; ``seconds`` are its steps times their mean time, so an interruption adds nothing."""
-    with (run / "predictions.csv").open(encoding="utf-8", newline="") as file:
-        rows = list(csv.DictReader(file))
-    figures = record.split_figures([float(r["prediction"]) for r in rows], [float(r["mos"]) for r in rows])
-    last = json.loads((run / "log.jsonl").read_text("utf-8").splitlines()[-1])
-    return {**figures, "n": len(rows), "seconds": last["step"] * last["seconds_a_step"]}
+def run_figures(folder: Path) -> dict[str, Any]:
+    """The figures of a finished run, how many pictures they are from, and the seconds of training."""
+    run = Run(folder)
+    rows = run.predictions(run.metrics()["part"])
+    figures = record.split_figures([row.prediction for row in rows], [row.mos for row in rows])
+    return {**figures, "n": len(rows), "seconds": run.seconds()}
 
 
-def _row(path: Path, base: Mapping[str, Any]) -> Row:
+def _row(path: Path, base: Mapping[str, Any]) -> AblationRow:
     changes = _read(path)
     title = changes.pop("title", None)
     if not isinstance(title, str):
@@ -162,7 +157,7 @@ def _row(path: Path, base: Mapping[str, Any]) -> Row:
     fixed = sorted(set(changes) & set(_BUDGET))
     if fixed:
         raise ConfigError(f"a row may not change {', '.join(fixed)}: all rows have the same budget", path)
-    row = Row(path.stem, title, changes, _merged(base, changes))
+    row = AblationRow(path.stem, title, changes, _merged(base, changes))
     row.config(0)
     return row
 

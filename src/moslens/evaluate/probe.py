@@ -39,7 +39,7 @@ from moslens.train.distill.region_views import block_box, planes
 from moslens.train.distill.student_task import as_pictures
 from moslens.train.distill.targets import block_targets
 from moslens.train.networks import load_run, load_teacher
-from moslens.train.run_folder import run_config
+from moslens.train.run_folder import Run
 
 FIGURES = ("kind_accuracy", "group_accuracy", "pristine_recall", "level_error", "affinity_error", "affinity_srcc")
 FOLDS = 3
@@ -124,7 +124,7 @@ def describe_run(run: Path) -> Describe:
 
     CheckpointError for a run that is not finished, ConfigError for a teacher that needs to see the pristine picture.
     """
-    if run_config(run).stage == "teacher":
+    if Run(run).config.stage == "teacher":
         teacher, config = load_teacher(run)
         if teacher.config.reference:
             raise ConfigError(f"{run}: a teacher of view {config.teacher.view!r} does not read a composite alone")

@@ -186,12 +186,13 @@ def create_metric(
 def _from_run(run: Path) -> tuple[str, int, Calibration | None, nn.Module]:
     from moslens.release import score_scale
     from moslens.train.networks import load_run
+    from moslens.train.run_folder import Run
 
     scorer, config = load_run(run)
     calibration = None
     if (run / "predictions.csv").is_file():
         try:
-            calibration = score_scale.fit_calibration(score_scale.read_held_out([run / "predictions.csv"]))
+            calibration = score_scale.fit_calibration(score_scale.read_held_out([Run(run)]))
         except DatasetError as error:
             logger.warning("%s: not calibrated: %s", run, error)
     return run.name, config.data.working_size, calibration, scorer

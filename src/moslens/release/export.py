@@ -31,11 +31,11 @@ from moslens.scoring.card import ID_DIGITS, PREPROCESSING, Calibration, Card
 from moslens.scoring.session import Model
 from moslens.scoring.stitch import softmax
 from moslens.system.files import file_sha256, read_json, write_json
-from moslens.train.checkpoint import load_tensors
 from moslens.train.config import TrainConfig
 from moslens.train.distill.pool import Pool, open_pool
-from moslens.train.networks import EMBEDDING_FILE, load_run
+from moslens.train.networks import load_run
 from moslens.train.predict import predict_windows
+from moslens.train.run_folder import Run, split_runs
 
 PARITY = 1e-3
 PARITY_PHOTOS = 24
@@ -141,7 +141,7 @@ def _describer(run: Path, scorer: WindowScorer, config: TrainConfig, pool: Pool,
             scorer.model, pool, pool.train, config.data.working_size, block_head.PICTURES
         )
         return WindowDescriber(scorer, block_head.fit_head(*material)).eval()
-    own = read_head(load_tensors(run / EMBEDDING_FILE), scorer.model.dim)
+    own = read_head(Run(run).embedding(), scorer.model.dim)
     return None if own is None else WindowDescriber(scorer, own).eval()
 
 
@@ -238,16 +238,14 @@ def _test_vector(
 
 def _calibration(run: Path, folds: Path | None) -> tuple[Calibration, dict[str, Any]]:
     if folds is None:
-        files = [run / "predictions.csv"]
-        fit, check = files, []
-        if not files[0].is_file():
+        fit, check = [Run(run)], []
+        if not fit[0].predictions_file.is_file():
             raise ConfigError("held nothing out to calibrate on: name a folder of split runs with --folds", run)
     else:
-        runs = sorted((path for path in folds.glob("split-*") if path.is_dir()), key=_number)
-        files = [path / "predictions.csv" for path in runs]
-        if len(files) < 2:
+        runs = split_runs(folds)
+        if len(runs) < 2:
             raise ConfigError("needs at least two split-N runs", folds)
-        fit, check = files[: len(files) // 2], files[len(files) // 2 :]
+        fit, check = runs[: len(runs) // 2], runs[len(runs) // 2 :]
     held = score_scale.read_held_out(fit)
     calibration = score_scale.fit_calibration(held)
     record: dict[str, Any] = {
@@ -265,13 +263,8 @@ def _calibration(run: Path, folds: Path | None) -> tuple[Calibration, dict[str, 
     return calibration, record
 
 
-def _number(path: Path) -> tuple[int, str]:
-    digits = path.name.rpartition("-")[2]
-    return (int(digits) if digits.isdigit() else -1, path.name)
-
-
-def _names(files: Sequence[Path]) -> str:
-    names = [path.parent.name for path in files]
+def _names(runs: Sequence[Run]) -> str:
+    names = [run.folder.name for run in runs]
     return names[0] if len(names) == 1 else f"{names[0]} to {names[-1]}"
 
 

@@ -6,16 +6,16 @@ low/high = score -/+ radius, inside 0 to 100          split conformal (Lei et al
 
 from __future__ import annotations
 
-import csv
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from moslens.errors import DatasetError
 from moslens.scoring.card import Calibration
+from moslens.train.run_folder import Run, StoredPrediction
 
 Vector = NDArray[np.float64]
 COVERAGE = 0.9
@@ -30,25 +30,23 @@ class HeldOut:
     mos: Vector
 
 
-def read_held_out(files: list[Path], exclude: frozenset[str] = frozenset()) -> HeldOut:
-    """The test rows of runs' ``predictions.csv``, each picture once (its first), without the names in ``exclude``.
+def read_held_out(runs: Sequence[Run], exclude: frozenset[str] = frozenset()) -> HeldOut:
+    """The test predictions of runs, each picture once (its first), without the names in ``exclude``.
 
     Raises DatasetError naming the file that is missing or malformed, or if nothing is left.
     """
-    rows: dict[str, tuple[float, float]] = {}
-    for path in files:
-        try:
-            with path.open(newline="", encoding="utf-8") as file:
-                for row in csv.DictReader(file):
-                    if row["part"] == "test" and row["image"] not in exclude:
-                        rows.setdefault(row["image"], (float(row["prediction"]), float(row["mos"])))
-        except OSError as error:
-            raise DatasetError(f"no held-out predictions ({error.strerror})", path) from error
-        except (KeyError, ValueError) as error:
-            raise DatasetError(f"malformed predictions ({error!r})", path) from error
+    rows: dict[str, StoredPrediction] = {}
+    for run in runs:
+        if not run.predictions_file.is_file():
+            raise DatasetError("no held-out predictions", run.predictions_file)
+        for row in run.predictions():
+            if math.isnan(row.mos):
+                raise DatasetError("malformed predictions: there is no column mos", run.predictions_file)
+            if row.image not in exclude:
+                rows.setdefault(row.image, row)
     if not rows:
-        raise DatasetError("no held-out predictions", files[0] if files else None)
-    raw, mos = np.array(list(rows.values())).T
+        raise DatasetError("no held-out predictions", runs[0].predictions_file if runs else None)
+    raw, mos = (np.array([getattr(row, name) for row in rows.values()]) for name in ("prediction", "mos"))
     return HeldOut(tuple(rows), raw, mos)
 
 

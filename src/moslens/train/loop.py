@@ -23,6 +23,7 @@ from moslens.system.lock import locked_folder
 from moslens.system.malloc import keep_freed_memory
 from moslens.train import checkpoint
 from moslens.train.config import OptimSection, TrainConfig, from_dict
+from moslens.train.run_folder import Run
 
 log = logging.getLogger(__name__)
 
@@ -47,7 +48,7 @@ def open_run(run: Path, config: TrainConfig, facts: dict[str, Any], *, resume: b
 
 
 def _claim_run(run: Path, config: TrainConfig, facts: dict[str, Any], resume: bool) -> None:
-    path = run / "config.json"
+    path = Run(run).config_file
     if path.exists():
         if not resume:
             raise CheckpointError("holds a run already: --resume goes on with it", run)
@@ -202,7 +203,7 @@ def _fit(
     total = config.optim.epochs * batches.steps
     end = total if stop_after is None else min(total, stop_after)
     if accelerator.is_main_process:
-        _trim_log(run / "log.jsonl", state.step)
+        _trim_log(Run(run).log_file, state.step)
         log.info("step %d of %d, %d process(es)", state.step, total, accelerator.num_processes)
 
     wrapped.train()
@@ -226,7 +227,7 @@ def _fit(
             "rate": factor,
         }
         seconds = (time.monotonic() - started) / (state.step - first)
-        _log_step(run / "log.jsonl", row | {"seconds_a_step": seconds})
+        _log_step(Run(run).log_file, row | {"seconds_a_step": seconds})
         if not math.isfinite(losses["loss"]):
             raise CheckpointError(f"the loss is not finite at step {state.step}", run)
         if state.step % config.checkpoint_every == 0 or state.step == end:
@@ -236,7 +237,7 @@ def _fit(
         return False
     if state.average is not None:
         task.load_state_dict(state.average.values, strict=False)
-    checkpoint.save_tensors(run / "model.safetensors", dict(task.get_submodule("model").state_dict()))
+    checkpoint.save_tensors(Run(run).weights_file, dict(task.get_submodule("model").state_dict()))
     return True
 
 

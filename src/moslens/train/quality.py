@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import csv
 import dataclasses
-import io
 import logging
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,17 +11,16 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from moslens import metrics
 from moslens.data.crops import CropStream, QualityBatches, decode_all
 from moslens.data.records import Dataset
 from moslens.data.sets import load_dataset
 from moslens.data.split import Split, make_split
 from moslens.losses import quality_loss
 from moslens.model import SHDIQA
-from moslens.system.files import write_json, write_text
 from moslens.train.config import DataSection, TrainConfig
 from moslens.train.networks import build_model
 from moslens.train.predict import predict_run
+from moslens.train.run_folder import Run
 
 log = logging.getLogger(__name__)
 
@@ -94,13 +91,6 @@ def finish_quality_run(run: Path, dataset: Dataset, split: Split) -> None:
     part, indices = ("validation", split.validation) if split.validation else ("test", split.test)
     if not indices:
         return
-    prediction = np.array(list(predict_run(run, dataset, indices)))
-    mos = np.array([dataset.samples[i].mos for i in indices])
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(["image", "mos", "prediction", "part"])
-    for i, value in zip(indices, prediction, strict=True):
-        writer.writerow([dataset.samples[i].name, dataset.samples[i].mos, f"{value:.6f}", part])
-    write_text(run / "predictions.csv", text.getvalue())
-    result = {"part": part, "srcc": metrics.srcc(prediction, mos), "plcc_raw": metrics.plcc(prediction, mos)}
-    write_json(run / "metrics.json", result)
+    samples = [dataset.samples[i] for i in indices]
+    prediction = list(predict_run(run, dataset, indices))
+    Run(run).store_predictions(part, [s.name for s in samples], [s.mos for s in samples], prediction)

@@ -1,58 +1,166 @@
-"""Finished runs on disk: which there are, their configuration, their stored predictions."""
+"""A run folder, read and written in one place.
+
+config.json             the configuration, and what the data decided: labels, hashes
+log.jsonl               one line a step
+checkpoint-STEP.*       see checkpoint.py
+model.safetensors       the weights of a finished run
+embedding.safetensors   of a student: the projection of its block tokens, and heads that read it
+predictions.csv         image, mos, prediction and part of the pictures that the run held out
+metrics.json            SRCC and PLCC on that part
+card.json               of a teacher: what it is and what it knows
+"""
 
 from __future__ import annotations
 
+import csv
+import io
 import json
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from moslens import metrics
 from moslens.data.csv_set import cell_number, raise_problems, read_rows
 from moslens.errors import CheckpointError
-from moslens.system.files import read_json
+from moslens.system.files import file_sha256, read_json, write_json, write_text
 from moslens.train.config import TrainConfig, from_dict
 
+if TYPE_CHECKING:
+    from torch import Tensor
 
-def find_runs(folder: Path) -> list[Path]:
+_COLUMNS = ("image", "mos", "prediction", "part")
+
+
+@dataclass(frozen=True)
+class StoredPrediction:
+    """One row of ``predictions.csv``; ``mos`` is nan where the file has no such column."""
+
+    image: str
+    mos: float
+    prediction: float
+    part: str
+
+
+class Run:
+    """The run in ``folder``. Nothing is read before it is asked for, and only :attr:`record` is kept."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.config_file = folder / "config.json"
+        self.log_file = folder / "log.jsonl"
+        self.weights_file = folder / "model.safetensors"
+        self.embedding_file = folder / "embedding.safetensors"
+        self.predictions_file = folder / "predictions.csv"
+        self.metrics_file = folder / "metrics.json"
+        self.card_file = folder / "card.json"
+
+    @cached_property
+    def record(self) -> dict[str, Any]:
+        """``config.json`` as it is. CheckpointError where it is missing or not that of a run."""
+        content = read_json(self.config_file)
+        try:
+            for section, key in (("data", "name"), ("data", "split"), ("optim", "epochs")):
+                content["config"][section][key]
+        except (KeyError, TypeError) as error:
+            raise CheckpointError(f"not the configuration of a run ({error!r})", self.config_file) from error
+        found: dict[str, Any] = content
+        return found
+
+    @property
+    def stored_config(self) -> dict[str, Any]:
+        """The configuration as stored: without settings that were added later."""
+        config: dict[str, Any] = self.record["config"]
+        return config
+
+    @property
+    def config(self) -> TrainConfig:
+        """The configuration. ConfigError where this version does not know a setting."""
+        return from_dict(self.stored_config, self.config_file)
+
+    @property
+    def labels(self) -> dict[str, float]:
+        """Mean and standard deviation of the training labels, in MOS units."""
+        labels: dict[str, float] = self.record["labels"]
+        return labels
+
+    @property
+    def finished(self) -> bool:
+        """Whether the run has its last weights."""
+        return self.weights_file.is_file()
+
+    def weights(self) -> dict[str, Tensor]:
+        """The last weights. CheckpointError where the run is not finished."""
+        from moslens.train.checkpoint import load_tensors
+
+        return load_tensors(self.weights_file)
+
+    def weights_sha256(self) -> str:
+        """Hex SHA-256 of the weights file. CheckpointError where the run is not finished."""
+        if not self.finished:
+            raise CheckpointError("is not finished: there are no weights", self.folder)
+        return file_sha256(self.weights_file)
+
+    def embedding(self) -> dict[str, Tensor]:
+        """The projection and heads of a student. CheckpointError where there are none."""
+        from moslens.train.checkpoint import load_tensors
+
+        return load_tensors(self.embedding_file)
+
+    def predictions(self, part: str = "test") -> list[StoredPrediction]:
+        """The stored predictions of a part, none where the run stored none. DatasetError for a malformed file."""
+        if not self.predictions_file.is_file():
+            return []
+        problems: list[str] = []
+        found = []
+        for n, row in read_rows(self.predictions_file, ("image", "prediction")):
+            prediction = cell_number(row["prediction"], f"row {n}, column prediction", problems)
+            mos = cell_number(row["mos"], f"row {n}, column mos", problems) if "mos" in row else math.nan
+            found.append(StoredPrediction(row["image"], mos, prediction, row.get("part", "test")))
+        raise_problems(problems, self.predictions_file)
+        return [one for one in found if one.part == part]
+
+    def store_predictions(
+        self, part: str, images: Sequence[str], mos: Sequence[float], prediction: Sequence[float]
+    ) -> None:
+        """Write ``predictions.csv`` and, last, ``metrics.json``: the mark of a run that is measured."""
+        text = io.StringIO()
+        writer = csv.writer(text, lineterminator="\n")
+        writer.writerow(_COLUMNS)
+        for image, score, value in zip(images, mos, prediction, strict=True):
+            writer.writerow([image, score, f"{value:.6f}", part])
+        write_text(self.predictions_file, text.getvalue())
+        result = {"part": part, "srcc": metrics.srcc(prediction, mos), "plcc_raw": metrics.plcc(prediction, mos)}
+        write_json(self.metrics_file, result)
+
+    def metrics(self) -> dict[str, Any]:
+        """``metrics.json``. CheckpointError where the run was not measured."""
+        found: dict[str, Any] = read_json(self.metrics_file)
+        return found
+
+    def seconds(self) -> float:
+        """Time of training: steps times the mean time of one, so that an interruption adds nothing."""
+        try:
+            last = json.loads(self.log_file.read_text("utf-8").splitlines()[-1])
+            return float(last["step"] * last["seconds_a_step"])
+        except (OSError, ValueError, LookupError) as error:
+            raise CheckpointError(f"no log of training ({error!r})", self.log_file) from error
+
+
+def find_runs(folder: Path) -> list[Run]:
     """The run in a folder, or the ``split-N`` runs below it in the order of N, or none."""
     if (folder / "config.json").is_file():
-        return [folder]
-    return [config.parent for config in sorted(folder.glob("split-*/config.json"), key=_split_number)]
+        return [Run(folder)]
+    return [run for run in split_runs(folder) if run.config_file.is_file()]
 
 
-def _split_number(config: Path) -> tuple[int, str]:
-    number = config.parent.name.removeprefix("split-")
-    return (int(number) if number.isdecimal() else 0, number)
+def split_runs(folder: Path) -> list[Run]:
+    """The ``split-N`` folders below a folder in the order of N, whatever is in them."""
 
+    def number(path: Path) -> tuple[int, str]:
+        digits = path.name.removeprefix("split-")
+        return (int(digits) if digits.isdecimal() else 0, digits)
 
-def _run_config(folder: Path) -> dict[str, Any]:
-    path = folder / "config.json"
-    try:
-        content = json.loads(path.read_text("utf-8"))
-        config: dict[str, Any] = content["config"]
-        for section, key in (("data", "name"), ("data", "split"), ("optim", "epochs")):
-            config[section][key]
-    except OSError as error:
-        raise CheckpointError(f"cannot be read ({error.strerror})", path) from error
-    except (ValueError, KeyError, TypeError) as error:
-        raise CheckpointError(f"not the configuration of a run ({error!r})", path) from error
-    return config
-
-
-def _stored(folder: Path) -> dict[str, float]:
-    """Test predictions that a finished run left, by picture; empty where it left none."""
-    path = folder / "predictions.csv"
-    if not path.is_file():
-        return {}
-    problems: list[str] = []
-    stored = {
-        row["image"]: cell_number(row["prediction"], f"row {n}, column prediction", problems)
-        for n, row in read_rows(path, ("image", "prediction"))
-        if row.get("part", "test") == "test"
-    }
-    raise_problems(problems, path)
-    return stored
-
-
-def run_config(run: Path) -> TrainConfig:
-    """The configuration of a run folder. CheckpointError where there is none."""
-    return from_dict(read_json(run / "config.json")["config"], run / "config.json")
+    return [Run(path) for path in sorted(folder.glob("split-*"), key=number) if path.is_dir()]

@@ -17,7 +17,6 @@ from torch import Tensor
 from moslens.data.crops import QualityBatches
 from moslens.data.sets import load_dataset
 from moslens.errors import CheckpointError, ConfigError
-from moslens.system.files import file_sha256
 from moslens.train import checkpoint
 from moslens.train.config import DataSection, RankSection, TrainConfig
 from moslens.train.distill.composite_bank import Bank, BankBatches, open_bank, plan_bank
@@ -26,8 +25,9 @@ from moslens.train.distill.pool import open_pool
 from moslens.train.distill.student_task import StudentTask
 from moslens.train.distill.targets import bank_targets
 from moslens.train.loop import fit, open_run
-from moslens.train.networks import EMBEDDING_FILE, build_model, load_teacher
+from moslens.train.networks import build_model, load_teacher
 from moslens.train.quality import finish_quality_run, labelled_stream, split_of
+from moslens.train.run_folder import Run
 
 log = logging.getLogger(__name__)
 
@@ -126,7 +126,7 @@ def open_composites(config: TrainConfig) -> Composites:
     """The bank and the teacher's targets of a configuration; made by the main process where they are not there."""
     distill = config.distill
     teacher = Path(distill.teacher)
-    if distill.view != "ema" and not (teacher / "model.safetensors").is_file():
+    if distill.view != "ema" and not Run(teacher).finished:
         raise CheckpointError("holds no finished teacher: distill.teacher names its run folder", teacher)
     state = PartialState(cpu=not torch.cuda.is_available())
     pool = open_pool(config.bdm.root, held_out=config.bdm.held_out)
@@ -136,7 +136,7 @@ def open_composites(config: TrainConfig) -> Composites:
         if distill.view == "ema":
             return Composites(bank, None, None)
         targets = bank_targets(bank, teacher, distill.view, distill.target)
-    return Composites(bank, targets, file_sha256(teacher / "model.safetensors"))
+    return Composites(bank, targets, Run(teacher).weights_sha256())
 
 
 def open_rank(config: TrainConfig) -> LadderBatches:
@@ -151,7 +151,8 @@ def open_rank(config: TrainConfig) -> LadderBatches:
 
 def warm_up(config: TrainConfig, composites: Composites, folder: Path) -> None:
     """``distill.warm`` steps of distillation alone, into a run folder of their own; a finished one is used again."""
-    if (folder / EMBEDDING_FILE).is_file():
+    embedding = Run(folder).embedding_file
+    if embedding.is_file():
         log.info("%s: starting from the distillation found there", folder)
     distill = dataclasses.replace(config.distill, schedule="joint", warm_run="")
     alone = dataclasses.replace(
@@ -162,7 +163,7 @@ def warm_up(config: TrainConfig, composites: Composites, folder: Path) -> None:
         rank=RankSection(),
     )
     open_run(folder, alone, composites.facts(), resume=True)
-    if (folder / EMBEDDING_FILE).is_file():
+    if embedding.is_file():
         return
     d = BankBatches(composites.bank, composites.targets, distill.batch, config.seed)
     torch.manual_seed(config.seed)
@@ -175,8 +176,9 @@ def warm_up(config: TrainConfig, composites: Composites, folder: Path) -> None:
 
 def start_from(task: StudentTask, folder: Path) -> None:
     """Fill a student with the weights of a first phase."""
-    task.model.load_state_dict(checkpoint.load_tensors(folder / "model.safetensors"))
-    state = checkpoint.load_tensors(folder / EMBEDDING_FILE)
+    run = Run(folder)
+    task.model.load_state_dict(run.weights())
+    state = run.embedding()
     for prefix, module in (("projection.", task.projection), ("head.", task.head)):
         if module is not None:
             own = {key.removeprefix(prefix): v for key, v in state.items() if key.startswith(prefix)}
@@ -193,4 +195,4 @@ def save_embedding(task: StudentTask, config: TrainConfig, run: Path) -> None:
         if config.distill.view != "ema" and config.distill.target == "embedding":
             teacher, _ = load_teacher(Path(config.distill.teacher))
             tensors |= {f"heads.{k}": v for k, v in teacher.heads.state_dict().items()}
-    checkpoint.save_tensors(run / EMBEDDING_FILE, tensors)
+    checkpoint.save_tensors(Run(run).embedding_file, tensors)

@@ -10,13 +10,14 @@ import torch
 
 from moslens.errors import ConfigError
 from moslens.model.teacher import VIEWS, Teacher
-from moslens.system.files import file_sha256, write_json
+from moslens.system.files import write_json
 from moslens.train.config import TrainConfig
 from moslens.train.distill.pool import Pool, open_pool
 from moslens.train.distill.region_views import DegradedViews, ViewBatches
 from moslens.train.distill.teacher_exam import measure_composites, measure_views
 from moslens.train.distill.teacher_task import TeacherTask
 from moslens.train.networks import load_teacher, teacher_config
+from moslens.train.run_folder import Run
 
 log = logging.getLogger(__name__)
 
@@ -55,14 +56,14 @@ def write_card(config: TrainConfig, pool: Pool, run: Path) -> None:
         "view": config.teacher.view,
         "data": "crops of pristine photos, degraded by moslens.distortions; no opinion score was used",
         "pool": pool.facts(),
-        "sha256": file_sha256(run / "model.safetensors"),
+        "sha256": Run(run).weights_sha256(),
         "training": config.to_dict(),
     }
-    write_json(run / "card.json", card)
+    write_json(Run(run).card_file, card)
     teacher, _ = load_teacher(run)
     log.info("measuring on %d held-out photos", len(pool.held_out))
     card["held_out"] = measure_views(
         teacher, pool, config.data.working_size, config.teacher.view, config.teacher.examined
     )
     card["composites"] = measure_composites(teacher, pool, config.data.working_size, 25 * config.teacher.examined)
-    write_json(run / "card.json", card)
+    write_json(Run(run).card_file, card)

@@ -30,5 +30,5 @@ def open_source(argument: str, *, reuse: bool = False) -> Source:
         runs = find_runs(path)
         if not runs:
             raise CheckpointError("neither a run (config.json, split-N/config.json) nor a model (card.json)", path)
-        return RunSource(path.resolve().name, runs, reuse)
+        return RunSource(path.resolve().name, [run.folder for run in runs], reuse)
     return ModelSource(argument)

@@ -1,7 +1,7 @@
 """Finished training runs as a source."""
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path, PurePath
 from typing import Any
 
@@ -10,7 +10,7 @@ from moslens.data.records import Dataset
 from moslens.data.split import make_split, split_hash
 from moslens.errors import CheckpointError, DatasetError
 from moslens.evaluate.predictors.base import Part, Prediction
-from moslens.train.run_folder import _run_config, _stored
+from moslens.train.run_folder import Run
 
 
 class RunSource:
@@ -20,16 +20,15 @@ class RunSource:
         self.model = name
         self.made = "stored by the runs" if reuse else "recomputed"
         self._reuse = reuse
-        self._runs: dict[str, tuple[Path, dict[str, Any]]] = {}
-        for folder in folders:
-            config = _run_config(folder)
-            key = f"split {config['data']['split']}"
+        self._runs: dict[str, Run] = {}
+        for run in map(Run, folders):
+            key = f"split {run.stored_config['data']['split']}"
             if key in self._runs:
-                raise CheckpointError(f"is a second run of {key}", folder)
-            self._runs[key] = (folder, config)
-        first = next(iter(self._runs.values()))[1]
-        self.config: Mapping[str, Any] = first
-        self.identity = json.dumps([name, self.made, [c for _, c in self._runs.values()], _stamps(folders)])
+                raise CheckpointError(f"is a second run of {key}", run.folder)
+            self._runs[key] = run
+        self._configs = [run.stored_config for run in self._runs.values()]
+        self.config: Mapping[str, Any] = self._configs[0]
+        self.identity = json.dumps([name, self.made, self._configs, _stamps(self._runs.values())])
 
     @property
     def keys(self) -> tuple[str, ...]:
@@ -47,13 +46,13 @@ class RunSource:
         Raises CheckpointError where no run is of these seeds or one is not finished.
         """
         parts = []
-        for key, (folder, config) in self._runs.items():
-            data, epoch = config["data"], config["optim"]["epochs"]
+        for key, run in self._runs.items():
+            data, epoch = run.stored_config["data"], run.stored_config["optim"]["epochs"]
             seed = data["split"]
             if seed >= 0 and seed not in seeds:
                 continue
-            if not any((folder / name).is_file() for name in ("model.safetensors", "predictions.csv")):
-                raise CheckpointError("the run is not finished", folder)
+            if not run.finished and not run.predictions_file.is_file():
+                raise CheckpointError("the run is not finished", run.folder)
             if seed < 0 or not self._same_data(dataset):
                 everything = tuple(range(len(dataset.samples)))
                 parts.append(Part(seed if seed >= 0 else None, everything, key, epoch))
@@ -61,21 +60,21 @@ class RunSource:
             shares = {name: data[name] for name in ("validation", "fraction") if name in data}
             split = make_split(dataset, seed, **shares)
             parts.append(Part(seed, split.test, key, epoch, split_hash(split, dataset)))
-            self._check_split(folder, dataset, split.test)
+            self._check_split(run, dataset, split.test)
         if not parts:
             raise CheckpointError(f"{self.model} has no run of split {', '.join(map(str, seeds))}")
         return parts
 
-    def _check_split(self, folder: Path, dataset: Dataset, test: Sequence[int]) -> None:
-        stored = set(_stored(folder))
+    def _check_split(self, run: Run, dataset: Dataset, test: Sequence[int]) -> None:
+        stored = {row.image for row in run.predictions()}
         if stored and stored != {dataset.samples[i].name for i in test}:
-            raise DatasetError("the run was tested on other pictures than this split's test part", folder)
+            raise DatasetError("the run was tested on other pictures than this split's test part", run.folder)
 
     def protocol(self, dataset: Dataset) -> str:
         epochs = "the last epoch of each run" + self._kept()
         if not self._same_data(dataset):
             return f"trained on a split of {self.config['data']['name']}, tested on all of {dataset.name}; {epochs}"
-        if any(config["data"]["split"] < 0 for _, config in self._runs.values()):
+        if any(config["data"]["split"] < 0 for config in self._configs):
             return f"trained on all of {dataset.name} and measured on the same pictures: no test"
         return f"seeded 80/20 splits by group, each run measured on the test part of its own split; {epochs}"
 
@@ -88,29 +87,29 @@ class RunSource:
 
     def warnings(self, dataset: Dataset, seeds: Sequence[int]) -> list[str]:
         found = []
-        if self._same_data(dataset) and any(c["data"]["split"] < 0 for _, c in self._runs.values()):
+        if self._same_data(dataset) and any(config["data"]["split"] < 0 for config in self._configs):
             found.append("the run was trained on the pictures it is measured on: these figures are not a test")
-        have = {config["data"]["split"] for _, config in self._runs.values()}
+        have = {config["data"]["split"] for config in self._configs}
         absent = [seed for seed in seeds if seed not in have]
         if len(self._runs) > 1 and absent:
             found.append(f"there is no run of split {', '.join(map(str, absent))}: not all that was asked for is here")
-        differing = sorted({name for _, config in self._runs.values() for name in _differing(self.config, config)})
+        differing = sorted({name for config in self._configs for name in _differing(self.config, config)})
         if differing:
             found.append(f"the runs were not trained alike, they differ in {', '.join(differing)}")
         return found
 
     def predict(self, dataset: Dataset, key: str, indices: Sequence[int]) -> Iterator[tuple[int, Prediction]]:
-        folder = self._runs[key][0]
+        run = self._runs[key]
         if self._reuse:
-            stored = _stored(folder)
+            stored = {row.image: row.prediction for row in run.predictions()}
             missing = [dataset.samples[i].name for i in indices if dataset.samples[i].name not in stored]
             if missing:
-                raise CheckpointError(f"stored no prediction for {missing[0]} and {len(missing) - 1} more", folder)
+                raise CheckpointError(f"stored no prediction for {missing[0]} and {len(missing) - 1} more", run.folder)
             yield from ((i, Prediction(stored[dataset.samples[i].name])) for i in indices)
             return
         from moslens.train.predict import predict_run
 
-        for i, value in zip(indices, predict_run(folder, dataset, indices), strict=True):
+        for i, value in zip(indices, predict_run(run.folder, dataset, indices), strict=True):
             yield i, Prediction(float(value))
 
 
@@ -129,6 +128,6 @@ def _flat(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     return found
 
 
-def _stamps(folders: Sequence[Path]) -> list[list[float]]:
-    files = [folder / name for folder in folders for name in ("model.safetensors", "predictions.csv")]
+def _stamps(runs: Iterable[Run]) -> list[list[float]]:
+    files = [file for run in runs for file in (run.weights_file, run.predictions_file)]
     return [[path.stat().st_size, path.stat().st_mtime] for path in files if path.is_file()]

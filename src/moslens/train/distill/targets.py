@@ -13,12 +13,12 @@ from numpy.typing import NDArray
 from moslens.blocks import Composite
 from moslens.errors import CheckpointError, ConfigError
 from moslens.model.teacher import VIEWS, Teacher
-from moslens.system.files import file_sha256
 from moslens.train.distill.chunks import Part, build_parts, merge_parts
 from moslens.train.distill.composite_bank import Bank, Plan
 from moslens.train.distill.region_views import block_box, isolate, planes
 from moslens.train.distill.teacher_task import as_float
 from moslens.train.networks import load_teacher
+from moslens.train.run_folder import Run
 
 log = logging.getLogger(__name__)
 
@@ -71,7 +71,7 @@ def bank_targets(
     bank: Bank, teacher: Path, view: str, target: str, *, processes: int | None = None
 ) -> NDArray[np.float32]:
     """Targets of every block of a bank by the teacher of a run folder, n x 16 x D; made at the first call."""
-    digest = file_sha256(teacher / "model.safetensors")
+    digest = Run(teacher).weights_sha256()
     path = bank.folder / "targets" / f"{view}-{target}-{digest[:12]}.npy"
     if not path.is_file():
         log.info("%s: asking the teacher about %d composites", bank.folder, bank.plan.entries)
