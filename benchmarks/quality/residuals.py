@@ -26,12 +26,12 @@ from benchmarks.common import ROOT, command_line, git_revision, machine, version
 from moslens.data.sets import load_dataset
 from moslens.evaluate.linear_probe import ridge_probe
 from moslens.metrics import srcc
-from moslens.model.teacher import PRISTINE, Teacher
+from moslens.model.pixels import as_float
+from moslens.model.teacher import Teacher
 from moslens.picture.grid import grid_blocks
 from moslens.picture.load import load
 from moslens.picture.windows import WINDOW, cover
 from moslens.train.distill.region_views import block_box
-from moslens.train.distill.teacher_task import as_float
 from moslens.train.networks import load_teacher
 
 PREDICTIONS = ROOT / "results" / "predictions" / "livec-quality-lite"
@@ -43,7 +43,7 @@ PENALTIES = (10.0, 3.0, 1.0, 0.3, 0.1, 0.03)
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--root", type=Path, default=ROOT.parent / "shared" / "data" / "livec")
-    parser.add_argument("--teacher", type=Path, default=ROOT / "weights" / "teacher-lite")
+    parser.add_argument("--teacher", type=Path, default=ROOT / "teachers" / "lite")
     parser.add_argument("--output", type=Path, default=ROOT / "results" / "residuals.json")
     options = parser.parse_args()
     started, state = time.time(), machine()
@@ -90,7 +90,7 @@ def describe(teacher: Teacher, path: Path) -> NDArray[np.float64]:
     found = teacher(pictures, torch.from_numpy(boxes).expand(len(windows), -1, -1))
     probabilities = found.kinds.softmax(-1).flatten(0, 1).double()
     levels = found.levels.flatten().double()
-    faults = 1 - probabilities[:, PRISTINE]
+    faults = 1 - probabilities[:, -1]
     blocks = torch.cat([probabilities, levels[:, None], (faults * levels)[:, None]], dim=1)
     return torch.cat([blocks.mean(0), blocks.amax(0), blocks.std(0, correction=0)]).numpy()
 

@@ -37,7 +37,7 @@ from moslens.train.distill.targets import bank_targets, block_targets
 from moslens.train.loop import parameter_groups
 from moslens.train.networks import build_model, load_teacher
 
-TEACHER = ROOT / "weights" / "teacher-lite"
+TEACHER = ROOT / "teachers" / "lite"
 ENTRIES = 60
 PICTURES = 48
 

@@ -33,6 +33,9 @@ Levels = Literal["half-gaussian", "uniform"]
 Recipe = tuple[tuple[int, int], ...]
 """What was done to a view: (kind, level) in order; empty for the pristine view, more than one in a chain."""
 
+MIN_CHANGE = 1 / 255
+"""Mean absolute change in [0, 1] below which a region must not be called degraded."""
+
 FEATHER = 4
 """Feathered seams blend over this many px on either side of a cut."""
 
@@ -111,7 +114,7 @@ class BlockDegradation:
     levels: Levels = "half-gaussian"
     level: int | None = None
     feather: float = 0.5
-    min_change: float = 1 / 255
+    min_change: float = MIN_CHANGE
     max_tries: int = 5
 
     def __post_init__(self) -> None:

@@ -13,12 +13,13 @@ from torch import Tensor
 from helpers.tiny_distillation import make_pool, make_teacher, student_config
 from helpers.tiny_training import make_labelled, tiny_config
 from moslens.cli.app import main
+from moslens.distortions.kinds import NO_DISTORTION
 from moslens.errors import CheckpointError, ConfigError
 from moslens.evaluate import probe as module
 from moslens.evaluate.linear_probe import logistic_probe, ridge_probe
 from moslens.evaluate.probe import Composites, chance, describe_run, make_composites, probe, read_tokens
 from moslens.evaluate.record import FIGURES
-from moslens.model.teacher import PRISTINE
+from moslens.model.teacher import CLASSES
 from moslens.system.files import write_json
 from moslens.train import checkpoint
 from moslens.train.config import TrainConfig
@@ -60,8 +61,8 @@ def made(kinds: np.ndarray, levels: np.ndarray, photos: np.ndarray, targets: Ten
 def labelled(count: int = 300) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.random.Generator]:
     """Random kinds (five, and pristine) and levels of ``count`` composites of sixty photos."""
     rng = np.random.default_rng(5)
-    kinds = rng.choice([0, 4, 9, 13, 20, PRISTINE], (count, 4))
-    levels = np.where(kinds == PRISTINE, 0, rng.integers(1, 6, (count, 4)))
+    kinds = rng.choice([0, 4, 9, 13, 20, NO_DISTORTION], (count, 4))
+    levels = np.where(kinds == NO_DISTORTION, 0, rng.integers(1, 6, (count, 4)))
     return kinds, levels, np.arange(count) % 60, rng
 
 
@@ -78,16 +79,16 @@ def test_tokens_that_say_nothing_reach_chance() -> None:
 
 def test_planted_knowledge_is_found_whatever_its_offset_and_scale() -> None:
     kinds, levels, photos, rng = labelled()
-    tokens = 0.1 * rng.normal(size=(300, 4, PRISTINE + 3))
-    tokens[..., : PRISTINE + 1] += np.eye(PRISTINE + 1)[kinds]
-    tokens[..., PRISTINE + 1] += levels
-    tokens = 1e3 * tokens @ rng.normal(size=(PRISTINE + 3, PRISTINE + 3)) - 7e4
+    tokens = 0.1 * rng.normal(size=(300, 4, CLASSES + 2))
+    tokens[..., :CLASSES] += np.eye(CLASSES)[kinds]
+    tokens[..., CLASSES] += levels
+    tokens = 1e3 * tokens @ rng.normal(size=(CLASSES + 2, CLASSES + 2)) - 7e4
     figures = probe([torch.from_numpy(tokens)], made(kinds, levels, photos))
     assert figures["kind_accuracy"] > 0.99
     assert figures["group_accuracy"] >= figures["kind_accuracy"]
     assert figures["pristine_recall"] > 0.97
     assert figures["level_error"] < 0.25
-    assert figures["blocks"] == (kinds != PRISTINE).sum()
+    assert figures["blocks"] == (kinds != NO_DISTORTION).sum()
     assert len(figures["by_kind"]) == 5
     assert figures["by_kind"]["gaussian_blur"] > 0.97
 
@@ -150,7 +151,7 @@ def test_composites_are_of_held_out_photos_and_made_again_alike(world: Path) -> 
         assert same.targets is not None
         assert torch.equal(one.targets, same.targets)
         assert one.targets.shape == (len(one.photos), one.grid**2, 128)
-        assert ((one.kinds == PRISTINE) == (one.levels == 0)).all()
+        assert ((one.kinds == NO_DISTORTION) == (one.levels == 0)).all()
     other = make_composites(pool, 512, 30, seed=1)
     assert not torch.equal(first[0].pictures, other[0].pictures)
 

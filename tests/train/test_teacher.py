@@ -15,19 +15,28 @@ from safetensors.torch import load_file
 from helpers.processes import run_in_two_processes
 from helpers.tiny_model import make_photo
 from helpers.tiny_training import TINY_MODEL
-from moslens.blocks import BlockDegradation
+from moslens.blocks import MIN_CHANGE, BlockDegradation
 from moslens.distortions import GROUPS, KINDS
-from moslens.distortions.kinds import GROUP_OF
+from moslens.distortions.kinds import GROUP_OF, NO_DISTORTION
 from moslens.errors import CheckpointError, ConfigError, DatasetError
 from moslens.model.baf import block_masks, mean_pool
-from moslens.model.teacher import EMBEDDING, PRISTINE, VIEWS, Heads, Regions, Teacher, TeacherConfig, box_masks
+from moslens.model.teacher import (
+    CLASSES,
+    EMBEDDING,
+    VIEWS,
+    Heads,
+    Regions,
+    Teacher,
+    TeacherConfig,
+    box_masks,
+    class_kinds,
+    kind_classes,
+)
 from moslens.picture.grid import grid_blocks
 from moslens.train import train
 from moslens.train.config import BdmSection, TeacherSection, TrainConfig, from_dict
 from moslens.train.distill.pool import open_pool
 from moslens.train.distill.region_views import (
-    IGNORE,
-    LEAST_CHANGE,
     DegradedViews,
     ViewBatches,
     block_box,
@@ -106,7 +115,7 @@ def test_heads_read_the_embedding_alone() -> None:
     teacher = Teacher(TINY).eval()
     seen = teacher(torch.rand(2, 3, 224, 224), torch.tensor([[[0, 0, 7, 7]] * 3] * 2))
     assert seen.embedding.shape == (2, 3, EMBEDDING)
-    assert seen.kinds.shape == (2, 3, PRISTINE + 1) == (2, 3, 27)
+    assert seen.kinds.shape == (2, 3, CLASSES) == (2, 3, 27)
     assert seen.levels.shape == (2, 3)
     assert torch.allclose(seen.embedding.norm(dim=-1), torch.ones(2, 3), atol=1e-5)
     kinds, levels = teacher.heads(seen.embedding)
@@ -145,17 +154,18 @@ def test_labels_and_boxes_are_in_range(pool_folder: Path, view: str) -> None:
         assert item["picture"].dtype == torch.uint8
         assert item["boxes"].shape == (count, 4)
         assert ("pristine" in item) == (view == "reference")
+        assert item["labelled"].shape == (count,)
         for (top, left, bottom, right), kind, level in zip(
             item["boxes"].tolist(), item["kinds"].tolist(), item["levels"].tolist(), strict=True
         ):
             assert 0 <= top < top + 3 <= bottom <= 14
             assert 0 <= left < left + 3 <= right <= 14
             seen.add(kind)
-            if kind == PRISTINE:
+            if kind == NO_DISTORTION:
                 assert level == 0
-            elif kind != IGNORE:
+            else:
                 assert level in KINDS[kind].active_levels
-    assert PRISTINE in seen
+    assert NO_DISTORTION in seen
     assert len(seen) > 8
 
 
@@ -166,12 +176,13 @@ def test_labels_are_true_of_the_pixels(pool_folder: Path) -> None:
     for index in range(40):
         item = views[0, index]
         picture, clean = (item[k].permute(1, 2, 0).numpy() for k in ("picture", "pristine"))
-        for box, kind in zip(item["boxes"].numpy(), item["kinds"].tolist(), strict=True):
-            if kind == PRISTINE:
+        for box, kind, labelled in zip(item["boxes"].numpy(), item["kinds"], item["labelled"], strict=True):
+            if kind == NO_DISTORTION:
+                assert labelled
                 assert np.array_equal(picture, clean)
             else:
-                assert changed(picture, clean, box) == (kind != IGNORE)
-            told["pristine" if kind == PRISTINE else "degraded"] += 1
+                assert changed(picture, clean, box) == bool(labelled)
+            told["pristine" if kind == NO_DISTORTION else "degraded"] += 1
     assert min(told.values()) > 10
 
 
@@ -180,7 +191,7 @@ def test_siblings_share_their_crop_and_differ_in_kind(pool_folder: Path) -> None
     items = [views[2, index] for index in range(8)]
     for family in (items[:4], items[4:]):
         assert all(torch.equal(item["pristine"], family[0]["pristine"]) for item in family)
-        kinds = [int(k) for item in family for k in item["kinds"].unique() if k != IGNORE]
+        kinds = [int(k) for item in family for k in item["kinds"].unique()]
         assert len(set(kinds)) == len(kinds)
     assert not torch.equal(items[0]["pristine"], items[4]["pristine"])
 
@@ -214,8 +225,9 @@ def test_loss_by_hand() -> None:
     batch = {
         "picture": torch.randint(0, 256, (2, 3, 224, 224), dtype=torch.uint8),
         "boxes": torch.tensor([[[0, 0, 5, 5], [3, 3, 9, 9]], [[0, 0, 14, 14], [7, 7, 14, 14]]]),
-        "kinds": torch.tensor([[3, IGNORE], [PRISTINE, 25]]),
+        "kinds": torch.tensor([[3, 7], [NO_DISTORTION, 25]]),
         "levels": torch.tensor([[2, 2], [0, 5]]),
+        "labelled": torch.tensor([[True, False], [True, True]]),
     }
     with torch.no_grad():
         got = task(batch)
@@ -225,7 +237,7 @@ def test_loss_by_hand() -> None:
         p = seen.kinds[i, j].log_softmax(0)
         kind, wanted = int(batch["kinds"][i, j]), int(batch["levels"][i, j])
         cross -= float(0.9 * p[kind] + 0.1 * p.mean())
-        if kind != PRISTINE:
+        if kind != NO_DISTORTION:
             gap = abs(float(seen.levels[i, j]) - wanted) / 4
             level += 0.5 * gap**2 if gap < 1 else gap - 0.5
     assert float(got["loss"]) == pytest.approx((cross + 0.5 * level) / 4, abs=1e-5)
@@ -355,11 +367,11 @@ def test_reference_targets_of_a_clean_composite_are_nothing() -> None:
 
 def test_the_tally_counts() -> None:
     tally = Tally()
-    logits = torch.full((1, 4, PRISTINE + 1), -9.0)
-    for place, answer in enumerate((0, 1, 25, PRISTINE)):
+    logits = torch.full((1, 4, CLASSES), -9.0)
+    for place, answer in enumerate((0, 1, 25, CLASSES - 1)):
         logits[0, place, answer] = 9.0
     levels = torch.tensor([[1.0, 3.0, 9.0, 2.0]])
-    kinds = torch.tensor([0, 2, 25, PRISTINE])
+    kinds = torch.tensor([0, 2, 25, NO_DISTORTION])
     tally.add(kinds, torch.tensor([2, 3, 4, 0]), Regions(logits, logits, logits, levels))
     figures = tally.figures()
     assert figures["regions"] == 3
@@ -368,8 +380,15 @@ def test_the_tally_counts() -> None:
     assert figures["level_error"] == pytest.approx((1 + 0 + 1) / 3, abs=1e-3)
     assert figures["pristine_recall"] == 1
     assert figures["by_kind"] == {"gaussian_blur": 1, "motion_blur": 0, "nonlinear_contrast": 1}
-    assert len(GROUP_OF) == PRISTINE + 1
-    assert GROUP_OF[PRISTINE] == len(GROUPS)
+    assert len(GROUP_OF) == CLASSES
+    assert GROUP_OF[NO_DISTORTION] == len(GROUPS)
+
+
+def test_no_distortion_is_minus_one_in_labels_and_the_last_class_of_a_classifier() -> None:
+    kinds = np.array([NO_DISTORTION, 0, 25])
+    assert kind_classes(kinds).tolist() == [CLASSES - 1, 0, 25]
+    for labels in (kinds, torch.from_numpy(kinds)):
+        assert class_kinds(kind_classes(labels)).tolist() == kinds.tolist()
 
 
 def test_wrong_settings_are_named(pool_folder: Path) -> None:
@@ -378,4 +397,4 @@ def test_wrong_settings_are_named(pool_folder: Path) -> None:
     with pytest.raises(ConfigError, match="statistics"):
         Teacher(dataclasses.replace(TINY, statistics="max"))
     assert isinstance(Heads()(torch.rand(2, EMBEDDING))[0], torch.Tensor)
-    assert LEAST_CHANGE == 1 / 255
+    assert MIN_CHANGE == 1 / 255

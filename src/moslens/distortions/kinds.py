@@ -17,6 +17,9 @@ from moslens.errors import ConfigError
 
 LEVELS = (1, 2, 3, 4, 5)
 
+NO_DISTORTION = -1
+"""The kind of a clean region in every label and bank; its level is 0. A classifier puts it into its last class."""
+
 
 @dataclass(frozen=True, slots=True)
 class Kind:

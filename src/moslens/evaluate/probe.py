@@ -24,19 +24,19 @@ from torch import Tensor
 
 from moslens import metrics
 from moslens.distortions import KINDS
-from moslens.distortions.kinds import GROUP_OF
+from moslens.distortions.kinds import GROUP_OF, NO_DISTORTION
 from moslens.errors import ConfigError
 from moslens.evaluate.linear_probe import logistic_probe, ridge_probe
 from moslens.evaluate.significance import bootstrap_interval
 from moslens.losses import affinities, affinity_distillation
-from moslens.model.teacher import PRISTINE, Regions
+from moslens.model.pixels import as_float
+from moslens.model.teacher import CLASSES, Regions, class_kinds, kind_classes
 from moslens.picture.grid import grid_blocks
 from moslens.picture.windows import WINDOW
 from moslens.train.config import BdmSection
 from moslens.train.distill.composite_bank import Plan
 from moslens.train.distill.pool import Pool
 from moslens.train.distill.region_views import block_box, planes
-from moslens.train.distill.student_task import as_pictures
 from moslens.train.distill.targets import block_targets
 from moslens.train.networks import load_run, load_teacher
 from moslens.train.run_folder import Run
@@ -54,7 +54,7 @@ Describe = Callable[[Tensor, int], Tensor]
 class Composites:
     """Composites of one grid: pictures uint8 n x 3 x 224 x 224, photo numbers n, kinds and levels n x K.
 
-    A pristine block has kind 26 and level 0. ``targets``: a teacher's block embeddings, n x K x D.
+    A clean block has kind -1 and level 0. ``targets``: a teacher's block embeddings, n x K x D.
     """
 
     grid: int
@@ -107,7 +107,7 @@ def make_composites(
         for index in members:
             one = plan.make(index)
             pictures.append(planes(one.image))
-            kinds.append(np.where(one.kinds < 0, PRISTINE, one.kinds))
+            kinds.append(one.kinds)
             levels.append(one.levels)
             if network is not None:
                 with torch.inference_mode():
@@ -131,12 +131,12 @@ def describe_run(run: Path) -> Describe:
 
         def embed(pictures: Tensor, grid: int) -> Tensor:
             boxes = torch.from_numpy(np.stack([block_box(block) for block in grid_blocks(WINDOW, WINDOW, grid)]))
-            regions: Regions = teacher(as_pictures(pictures), boxes.expand(len(pictures), *boxes.shape))
+            regions: Regions = teacher(as_float(pictures), boxes.expand(len(pictures), *boxes.shape))
             return regions.embedding
 
         return embed
     model = load_run(run)[0].model
-    return lambda pictures, grid: model.parts(as_pictures(pictures), grid).blocks.gated
+    return lambda pictures, grid: model.parts(as_float(pictures), grid).blocks.gated
 
 
 @torch.inference_mode()
@@ -163,7 +163,7 @@ def probe(tokens: Sequence[Tensor], composites: Sequence[Composites], seed: int 
         np.concatenate([one.levels.ravel() for one in composites]),
     )
     named, guessed = _answer(blocks, seed)
-    degraded = blocks.kinds != PRISTINE
+    degraded = blocks.kinds != NO_DISTORTION
     kinds, names = blocks.kinds[degraded], named[degraded]
     interval = bootstrap_interval(
         _agreement, names, kinds, np.random.default_rng(seed), groups=blocks.photos[degraded].tolist()
@@ -183,8 +183,8 @@ def probe(tokens: Sequence[Tensor], composites: Sequence[Composites], seed: int 
 def chance(composites: Sequence[Composites]) -> dict[str, float]:
     """What the best constant answer reaches on the same blocks: one kind, one group, one level, one affinity."""
     kinds = np.concatenate([one.kinds.ravel() for one in composites])
-    levels = np.concatenate([one.levels.ravel() for one in composites])[kinds != PRISTINE]
-    kinds = kinds[kinds != PRISTINE]
+    levels = np.concatenate([one.levels.ravel() for one in composites])[kinds != NO_DISTORTION]
+    kinds = kinds[kinds != NO_DISTORTION]
     targets = [affinities(one.targets) for one in composites if one.targets is not None]
     # every composite counts the same, as in affinity_error
     means = torch.cat([one.flatten(1).mean(1) for one in targets]) if targets else torch.tensor([math.nan])
@@ -209,12 +209,12 @@ def _answer(blocks: Blocks, seed: int) -> tuple[Ints, NDArray[np.float64]]:
         chosen = np.isin(blocks.photos, others[: len(others) // 4])
         learned = ~asked & ~chosen
         x = blocks.tokens
-        kinds = torch.from_numpy(blocks.kinds)
-        tried = logistic_probe(x[learned], kinds[learned], PRISTINE + 1)
-        right = [_agreement(one(x[chosen]).argmax(1).numpy(), blocks.kinds[chosen]) for one in tried]
+        classes = kind_classes(torch.from_numpy(blocks.kinds))
+        tried = logistic_probe(x[learned], classes[learned], CLASSES)
+        right = [_agreement(one(x[chosen]).argmax(1), classes[chosen]) for one in tried]
         best = tried[int(np.argmax(right))]
-        named[asked] = best(x[asked]).argmax(1).numpy()
-        degraded = blocks.kinds != PRISTINE
+        named[asked] = class_kinds(best(x[asked]).argmax(1)).numpy()
+        degraded = blocks.kinds != NO_DISTORTION
         levels = torch.from_numpy(blocks.levels).double()
         lines = ridge_probe(x[learned & degraded], levels[learned & degraded])
         wrong = [float((_level(one, x) - levels).abs()[chosen & degraded].mean()) for one in lines]

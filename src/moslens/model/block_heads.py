@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from moslens.model.baf import mean_pool
 from moslens.model.decoder import PanelDecoder
 from moslens.model.shdiqa import SHDIQA, Parts, WindowScorer
-from moslens.model.teacher import EMBEDDING, PRISTINE, Heads
+from moslens.model.teacher import CLASSES, EMBEDDING, Heads, kind_classes
 from moslens.scoring.card import BLOCK_OUTPUTS
 
 OUTPUTS = ("score", *BLOCK_OUTPUTS)
@@ -48,8 +48,8 @@ class SupervisedHead(nn.Module):
     def __init__(self, dim: int) -> None:
         super().__init__()
         self.norm = nn.LayerNorm(dim)
-        self.kind = nn.Linear(dim, PRISTINE + 1)
-        self.level = nn.Linear(dim, PRISTINE)
+        self.kind = nn.Linear(dim, CLASSES)
+        self.level = nn.Linear(dim, CLASSES - 1)
 
     def forward(self, gated: Tensor) -> tuple[Tensor, Tensor]:
         return _kinds_and_level(self.kind, self.level, self.norm(gated))
@@ -69,8 +69,8 @@ class FittedHead(nn.Module):
     def __init__(self, dim: int, hidden: int = 256) -> None:
         super().__init__()
         self.body = nn.Sequential(nn.LayerNorm(4 * dim), nn.Linear(4 * dim, hidden), nn.GELU(), nn.Dropout(0.2))
-        self.kind = nn.Linear(hidden, PRISTINE + 1)
-        self.level = nn.Linear(hidden, PRISTINE)
+        self.kind = nn.Linear(hidden, CLASSES)
+        self.level = nn.Linear(hidden, CLASSES - 1)
 
     def forward(self, features: Tensor) -> tuple[Tensor, Tensor]:
         return _kinds_and_level(self.kind, self.level, self.body(features))
@@ -79,15 +79,14 @@ class FittedHead(nn.Module):
 def _kinds_and_level(kind: nn.Module, level: nn.Module, hidden: Tensor) -> tuple[Tensor, Tensor]:
     """Kind logits, and the mean of every kind's own level weighted with the probabilities of the kinds."""
     logits: Tensor = kind(hidden)
-    shares = logits[..., :PRISTINE].detach().softmax(-1)
+    shares = logits[..., :-1].detach().softmax(-1)
     return logits, 3 + (shares * level(hidden)).sum(-1)
 
 
 def naming_loss(answers: tuple[Tensor, Tensor], kinds: Tensor, levels: Tensor) -> Tensor:
     """CE of kinds (... x 27; label -1 pristine) + SmoothL1 of levels over degraded blocks."""
     logits, strengths = answers
-    named = kinds.masked_fill(kinds < 0, PRISTINE)
-    kind_loss = F.cross_entropy(logits.float().flatten(0, -2), named.flatten())
+    kind_loss = F.cross_entropy(logits.float().flatten(0, -2), kind_classes(kinds).flatten())
     degraded = (kinds >= 0).float()
     gaps = F.smooth_l1_loss(strengths.float(), levels.float(), reduction="none")
     return kind_loss + (gaps * degraded).sum() / degraded.sum().clamp_min(1)

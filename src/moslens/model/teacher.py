@@ -14,19 +14,34 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
+import numpy as np
 import torch
 import torch.nn.functional as F
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from moslens.distortions import KINDS
 from moslens.errors import ConfigError
 from moslens.model.backbone import build_backbone
 
-PRISTINE = len(KINDS)
+CLASSES = len(KINDS) + 1
+"""Classes of a kind classifier: the kinds in their order, then no distortion."""
+
 EMBEDDING = 128
+Labels = TypeVar("Labels", Tensor, NDArray[np.int64])
 VIEWS = ("uniform", "reference", "composite", "isolated", "ema")
+
+
+def kind_classes(kinds: Labels) -> Labels:
+    """Kind labels, -1 for no distortion, to the classes of a classifier, where that is the last; any shape."""
+    return kinds % CLASSES
+
+
+def class_kinds(classes: Labels) -> Labels:
+    """The inverse of :func:`kind_classes`."""
+    return (classes + 1) % CLASSES - 1
 
 
 @dataclass(frozen=True)
@@ -101,7 +116,7 @@ class Heads(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        self.kind = nn.Linear(EMBEDDING, PRISTINE + 1)
+        self.kind = nn.Linear(EMBEDDING, CLASSES)
         self.level = nn.Linear(EMBEDDING, 1)
 
     def forward(self, embedding: Tensor) -> tuple[Tensor, Tensor]:

@@ -16,10 +16,10 @@ from torch import Tensor
 
 from moslens.model import SHDIQA
 from moslens.model.block_heads import FittedHead, block_features, naming_loss
-from moslens.release.planted_crops import MIXED, samples
+from moslens.model.pixels import as_float
+from moslens.release.planted_crops import samples
 from moslens.train.distill.pool import Pool
 from moslens.train.distill.region_views import planes
-from moslens.train.distill.student_task import as_pictures
 
 log = logging.getLogger(__name__)
 
@@ -40,12 +40,12 @@ def block_material(
     made = samples(pool, names, working_size, model.config.grid, count, seed)
     with torch.inference_mode():
         while batch := list(islice(made, 8)):
-            pictures = as_pictures(torch.stack([planes(sample.picture) for sample in batch]))
+            pictures = as_float(torch.stack([planes(sample.picture) for sample in batch]))
             features = block_features(model.parts(pictures), masks).float().flatten(0, 1)
             kinds = torch.from_numpy(np.concatenate([sample.kinds for sample in batch]))
             levels = torch.from_numpy(np.concatenate([sample.levels for sample in batch]))
-            told = kinds > MIXED
-            rows.append((features[told], kinds[told], levels[told]))
+            labelled = torch.from_numpy(np.concatenate([sample.labelled for sample in batch]))
+            rows.append((features[labelled], kinds[labelled], levels[labelled]))
     features, kinds, levels = (torch.cat(column) for column in zip(*rows, strict=True))
     return features.clone(), kinds, levels
 

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from moslens.errors import DatasetError
 from moslens.picture.load import load
-from moslens.release.planted_crops import MIXED, samples
+from moslens.release.planted_crops import samples
 from moslens.scoring.quality_map import read_windows
 from moslens.scoring.session import Model
 from moslens.scoring.stitch import softmax
@@ -39,12 +39,12 @@ Floats = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Answers:
-    """What the model says of N blocks of made pictures, and the truth: kind (the last: clean) and level (0 clean)."""
+    """What the model says of N blocks of made pictures, and the truth: class (the last: no distortion), level (0)."""
 
     logits: Floats
     scores: Floats
     levels: Floats
-    true_kinds: NDArray[np.int64]
+    true_classes: NDArray[np.int64]
     true_levels: NDArray[np.int64]
 
 
@@ -63,7 +63,7 @@ def calibrate_blocks(model: Model, pool: Pool) -> dict[str, Any]:
     if not names:
         raise DatasetError("holds out no photo to calibrate block labels on", pool.root)
     found = ask(model, pool, names, PICTURES)
-    temperature = fit_temperature(found.logits, found.true_kinds)
+    temperature = fit_temperature(found.logits, found.true_classes)
     fault = 1 - softmax(found.logits / temperature)[:, -1]
     penalty = fit_penalty(found.scores, fault * found.levels / TOP_LEVEL, found.true_levels > 0)
     peaks = []
@@ -76,8 +76,8 @@ def calibrate_blocks(model: Model, pool: Pool) -> dict[str, Any]:
         "threshold": fit_threshold(peaks, FALSE_ALARMS),
         "false_alarms_allowed": FALSE_ALARMS,
         "loss": {
-            "before": nll(found.logits, found.true_kinds),
-            "after": nll(found.logits / temperature, found.true_kinds),
+            "before": nll(found.logits, found.true_classes),
+            "after": nll(found.logits / temperature, found.true_classes),
         },
         "fitted_on": f"{len(fault)} blocks of {PICTURES} degraded and clean crops and {len(names)} clean photos of the "
         "pristine pool, none of which any training used",
@@ -92,9 +92,11 @@ def ask(model: Model, pool: Pool, names: Sequence[str], count: int) -> Answers:
     rows = []
     for sample in samples(pool, names, model.card.working_size, labels.grid, count, _SEED):
         scores, logits, levels = model.run(sample.picture, ("block_score", "kind_logits", "level"))
-        told = sample.kinds > MIXED
-        kinds = np.where(sample.kinds < 0, len(labels.kinds), sample.kinds)
-        rows.append((logits[told], scores[told], levels[told].clip(1, TOP_LEVEL), kinds[told], sample.levels[told]))
+        known = sample.labelled
+        classes = sample.kinds % (len(labels.kinds) + 1)  # -1, no distortion, is the last class
+        rows.append(
+            (logits[known], scores[known], levels[known].clip(1, TOP_LEVEL), classes[known], sample.levels[known])
+        )
     return Answers(*(np.concatenate(column) for column in zip(*rows, strict=True)))
 
 

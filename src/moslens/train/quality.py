@@ -17,6 +17,7 @@ from moslens.data.sets import load_dataset
 from moslens.data.split import Split, make_split
 from moslens.losses import quality_loss
 from moslens.model import SHDIQA
+from moslens.model.pixels import as_float
 from moslens.train.config import DataSection, TrainConfig
 from moslens.train.networks import build_model
 from moslens.train.predict import predict_run
@@ -43,8 +44,7 @@ class QualityTask(nn.Module):
 
     def forward(self, batch: tuple[Tensor, Tensor]) -> dict[str, Tensor]:
         crops, labels = batch
-        pictures = crops.to(memory_format=torch.channels_last).float() / 255.0
-        loss = quality_loss(self.model(pictures), labels, self.correlation)
+        loss = quality_loss(self.model(as_float(crops)), labels, self.correlation)
         return {"loss": loss, "quality": loss.detach()}
 
 

@@ -1,27 +1,70 @@
-"""Large arrays computed in chunks by several processes, so that a kill costs the chunks in flight and no more."""
+"""Banks: folders of large arrays, computed in chunks by several processes.
+
+    BANK/plan.json     what the arrays are made of
+    BANK/parts/        chunks that are done, while the arrays are computed
+    BANK/NAME.npy      the arrays; the last of them is the mark of a whole bank
+
+A kill costs the chunks in flight and no more.
+"""
 
 from __future__ import annotations
 
+import json
+import logging
 import os
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from multiprocessing import get_context
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from numpy.lib.format import open_memmap
 from numpy.typing import NDArray
 
-from moslens.system.files import whole_file
+from moslens.errors import CheckpointError
+from moslens.system.files import read_json, whole_file, write_json
 
-Part = Mapping[str, "NDArray[np.generic]"]
+log = logging.getLogger(__name__)
+
+Arrays = Mapping[str, "NDArray[np.generic]"]
 CHUNK = 64
 
 
-def build_parts(folder: Path, count: int, job: Callable[[range], Part], processes: int | None = None) -> None:
+def build_bank(
+    folder: Path,
+    plan: Mapping[str, Any],
+    names: Sequence[str],
+    job: Callable[[range], Arrays],
+    *,
+    entry_bytes: int,
+    processes: int | None = None,
+) -> None:
+    """Make the bank of a plan in ``folder`` unless it is there; a bank that was begun is finished.
+
+    ``plan["entries"]`` is the number of entries, ``names`` are the arrays of ``job`` in the order in which they are
+    written. CheckpointError where the folder holds a bank of another plan, or the disk has no room for this one.
+    """
+    record, plan = folder / "plan.json", json.loads(json.dumps(plan))
+    if not record.is_file():
+        write_json(record, plan)
+    elif read_json(record) != plan:
+        raise CheckpointError("is a bank of other settings or pictures: name another folder or remove it", folder)
+    if (folder / f"{names[-1]}.npy").is_file():
+        return
+    count = plan["entries"]
+    free, needed = shutil.disk_usage(folder).free, 2 * count * entry_bytes  # the chunks, then the arrays beside them
+    if free < needed:
+        raise CheckpointError(f"a bank of {count} needs {needed / 1e9:.1f} GB, {free / 1e9:.1f} are free", folder)
+    log.info("%s: making %d entries", folder, count)
+    build_parts(folder / "parts", count, job, processes)
+    merge_parts(folder / "parts", count, {name: folder / f"{name}.npy" for name in names})
+
+
+def build_parts(folder: Path, count: int, job: Callable[[range], Arrays], processes: int | None = None) -> None:
     """``job`` on every chunk of ``range(count)`` that ``folder`` does not hold yet; ``job`` must pickle.
 
     processes: None for one a core. An error of the job ends the work; chunks that are done stay.
@@ -58,7 +101,7 @@ def merge_parts(folder: Path, count: int, targets: Mapping[str, Path]) -> None:
 @dataclass(frozen=True)
 class _Work:
     folder: Path
-    job: Callable[[range], Part]
+    job: Callable[[range], Arrays]
 
     def __call__(self, chunk: range) -> None:
         arrays = self.job(chunk)

@@ -2,7 +2,7 @@
 
     BANK/plan.json            what it is made of; another plan is refused
     BANK/composites.npy       n x 3 x 224 x 224 uint8, read through a memory map
-    BANK/kinds.npy levels.npy n x 16, blocks in reading order; -1 and 0 pristine, behind the last block -2 and -1
+    BANK/kinds.npy levels.npy n x 16, blocks in reading order; -1 and 0 clean, and behind the last block of a grid
     BANK/targets/KEY.npy      n x 16 x D float32, one file for each teacher, view and target
 
 Entry i is a function of (seed, i). So the bank is built by any number of processes in any order, goes on where it was
@@ -15,7 +15,6 @@ import dataclasses
 import hashlib
 import json
 import logging
-import shutil
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -27,12 +26,12 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from moslens.blocks import BlockDegradation, Composite
-from moslens.errors import CheckpointError, ConfigError
+from moslens.distortions.kinds import NO_DISTORTION
+from moslens.errors import ConfigError
 from moslens.picture.windows import WINDOW
-from moslens.system.files import read_json, write_json
 from moslens.train.config import BdmSection
-from moslens.train.distill.chunks import Part, build_parts, merge_parts
-from moslens.train.distill.pool import Pool, pristine_crop
+from moslens.train.distill.chunks import Arrays, build_bank
+from moslens.train.distill.pool import Pool, photo_in_turn, pristine_crop
 
 log = logging.getLogger(__name__)
 
@@ -68,10 +67,8 @@ class Plan:
         return max(self.bdm.grids) ** 2
 
     def photo(self, index: int) -> str:
-        """The picture of entry ``index``: every picture of the pool comes once before any comes again."""
-        turn, place = divmod(index, len(self.names))
-        order = np.random.default_rng((self.seed, turn, 0)).permutation(len(self.names))
-        return self.names[int(order[place])]
+        """The photo of entry ``index``."""
+        return photo_in_turn(self.names, index, lambda turn: (self.seed, turn, 0))
 
     def make(self, index: int) -> Composite:
         """Entry ``index``."""
@@ -90,7 +87,7 @@ class Plan:
     def to_dict(self) -> dict[str, Any]:
         """What ``plan.json`` holds: the pictures as a hash, so that a pool may lie elsewhere."""
         bdm = {k: v for k, v in dataclasses.asdict(self.bdm).items() if k != "root"}
-        tree = {
+        return {
             "pictures": len(self.names),
             "data_hash": self.data_hash,
             "bdm": bdm,
@@ -98,8 +95,6 @@ class Plan:
             "entries": self.entries,
             "seed": self.seed,
         }
-        plain: dict[str, Any] = json.loads(json.dumps(tree))
-        return plain
 
 
 def plan_bank(pool: Pool, bdm: BdmSection, working_size: int, entries: int, seed: int) -> Plan:
@@ -131,25 +126,14 @@ def open_bank(folder: Path, plan: Plan, *, processes: int | None = None) -> Bank
 
     CheckpointError where the folder holds a bank of another plan.
     """
-    folder.mkdir(parents=True, exist_ok=True)
-    record = folder / "plan.json"
-    if not record.is_file():
-        write_json(record, plan.to_dict())
-    elif read_json(record) != plan.to_dict():
-        raise CheckpointError("is a bank of other settings or pictures: name another folder or remove it", folder)
-    if not (folder / "composites.npy").is_file():
-        free = shutil.disk_usage(folder).free
-        needed = 2 * plan.entries * 3 * WINDOW * WINDOW
-        if free < needed:
-            raise CheckpointError(
-                f"a bank of {plan.entries} needs {needed / 1e9:.1f} GB, {free / 1e9:.1f} are free", folder
-            )
-        log.info("%s: making %d composites", folder, plan.entries)
-        build_parts(folder / "parts", plan.entries, _SynthesisJob(plan), processes)
-        # composites last: the file is the mark of a whole bank
-        merge_parts(
-            folder / "parts", plan.entries, {name: folder / f"{name}.npy" for name in ("kinds", "levels", "composites")}
-        )
+    build_bank(
+        folder,
+        plan.to_dict(),
+        ("kinds", "levels", "composites"),
+        _SynthesisJob(plan),
+        entry_bytes=3 * WINDOW * WINDOW,
+        processes=processes,
+    )
     return Bank(folder, plan)
 
 
@@ -197,11 +181,11 @@ def _integers(values: NDArray[np.int8]) -> Tensor:
 class _SynthesisJob:
     plan: Plan
 
-    def __call__(self, indices: range) -> Part:
+    def __call__(self, indices: range) -> Arrays:
         width = self.plan.width
         composites = np.empty((len(indices), 3, WINDOW, WINDOW), np.uint8)
-        kinds = np.full((len(indices), width), -2, np.int8)
-        levels = np.full((len(indices), width), -1, np.int8)
+        kinds = np.full((len(indices), width), NO_DISTORTION, np.int8)
+        levels = np.zeros((len(indices), width), np.int8)
         for place, index in enumerate(indices):
             composite = self.plan.make(index)
             count = len(composite.blocks)

@@ -12,7 +12,6 @@ Entry i is a function of (seed, i), as in the bank of composites.
 from __future__ import annotations
 
 import dataclasses
-import json
 import logging
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,12 +22,11 @@ import torch
 from numpy.typing import NDArray
 
 from moslens.distortions import KINDS, Kind, distort
-from moslens.errors import CheckpointError, ConfigError
+from moslens.errors import ConfigError
 from moslens.picture.grid import grid_blocks
 from moslens.picture.windows import WINDOW
-from moslens.system.files import read_json, write_json
-from moslens.train.distill.chunks import Part, build_parts, merge_parts
-from moslens.train.distill.pool import Pool, pristine_crop
+from moslens.train.distill.chunks import Arrays, build_bank
+from moslens.train.distill.pool import Pool, photo_in_turn, pristine_crop
 
 log = logging.getLogger(__name__)
 
@@ -51,9 +49,8 @@ class LadderPlan:
     def make(self, index: int) -> list[NDArray[np.uint8]]:
         """Ladder ``index``, 2 to 6 crops from clean to worst."""
         rng = np.random.default_rng((self.seed, 5, index))
-        turn, place = divmod(index, len(self.names))
-        order = np.random.default_rng((self.seed, 5, turn, 0)).permutation(len(self.names))
-        crop = pristine_crop(self.root, self.names[order[place]], self.working_size, rng)
+        name = photo_in_turn(self.names, index, lambda turn: (self.seed, 5, turn, 0))
+        crop = pristine_crop(self.root, name, self.working_size, rng)
         kind = KINDS[index % len(KINDS)]
         return _by_area(crop, kind, rng) if rng.random() < 0.25 else _by_level(crop, kind, rng)
 
@@ -143,17 +140,14 @@ def plan_ladders(pool: Pool, working_size: int, entries: int, seed: int) -> Ladd
 
 def open_ladders(folder: Path, plan: LadderPlan, *, processes: int | None = None) -> Path:
     """The bank of a plan in ``folder``, built there first if need be. CheckpointError where another plan's is there."""
-    folder.mkdir(parents=True, exist_ok=True)
-    record = folder / "plan.json"
-    if not record.is_file():
-        write_json(record, plan.to_dict())
-    elif read_json(record) != json.loads(json.dumps(plan.to_dict())):
-        raise CheckpointError("is a bank of other settings or pictures: name another folder or remove it", folder)
-    if not (folder / "pictures.npy").is_file():
-        log.info("%s: making %d ladders", folder, plan.entries)
-        build_parts(folder / "parts", plan.entries, _LadderJob(plan), processes)
-        # pictures last: the file is the mark of a whole bank
-        merge_parts(folder / "parts", plan.entries, {name: folder / f"{name}.npy" for name in ("rungs", "pictures")})
+    build_bank(
+        folder,
+        plan.to_dict(),
+        ("rungs", "pictures"),
+        _LadderJob(plan),
+        entry_bytes=RUNGS * 3 * WINDOW * WINDOW,
+        processes=processes,
+    )
     return folder
 
 
@@ -161,7 +155,7 @@ def open_ladders(folder: Path, plan: LadderPlan, *, processes: int | None = None
 class _LadderJob:
     plan: LadderPlan
 
-    def __call__(self, indices: range) -> Part:
+    def __call__(self, indices: range) -> Arrays:
         pictures = np.zeros((len(indices), RUNGS, 3, WINDOW, WINDOW), np.uint8)
         rungs = np.zeros(len(indices), np.int8)
         for place, index in enumerate(indices):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -63,6 +63,15 @@ def open_pool(root: str | Path, *, held_out: float = 0.15, seed: int = 0) -> Poo
 def _fraction(text: str) -> float:
     digest = hashlib.sha256(text.encode("utf-8", "surrogateescape")).digest()
     return int.from_bytes(digest[:8], "big") / 2**64
+
+
+def photo_in_turn(names: Sequence[str], index: int, key: Callable[[int], tuple[int, ...]]) -> str:
+    """The photo of item ``index``: every photo comes once before any comes again, each round in a new order.
+
+    ``key`` gives the seed of the order of a round.
+    """
+    turn, place = divmod(index, len(names))
+    return names[int(np.random.default_rng(key(turn)).permutation(len(names))[place])]
 
 
 def pristine_crop(root: Path, name: str, working_size: int, rng: np.random.Generator) -> NDArray[np.uint8]:

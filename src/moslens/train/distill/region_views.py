@@ -16,30 +16,26 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 from torch.utils.data import Dataset as TorchDataset
 
-from moslens.blocks import BlockDegradation
+from moslens.blocks import MIN_CHANGE, BlockDegradation
 from moslens.distortions import KINDS, distort
-from moslens.model.teacher import PRISTINE
+from moslens.distortions.kinds import NO_DISTORTION
 from moslens.picture.grid import CELL, Block, grid_blocks
 from moslens.train.config import BdmSection, TeacherSection
-from moslens.train.distill.pool import pristine_crop
-
-IGNORE = -100
-LEAST_CHANGE = 1 / 255
-"""BDM's rule: a region that changed less, on average, must not be called degraded."""
+from moslens.train.distill.pool import photo_in_turn, pristine_crop
 
 TOKENS = 14
 Item = dict[str, Tensor]
 Pixels = NDArray[np.uint8]
 Ints = NDArray[np.int64]
-Labelled = tuple[Pixels, Ints, Ints, Ints]
-"""Picture, boxes (R x 4), kinds (R), levels (R)."""
+Labelled = tuple[Pixels, Ints, Ints, Ints, NDArray[np.bool_]]
+"""Picture, boxes (R x 4), kinds (R), levels (R), and whether the region has a label at all (R)."""
 
 
 class DegradedViews(TorchDataset[Item]):
     """``section.siblings`` neighbours are one crop under different kinds, so that its content tells nothing.
 
     Items: ``picture`` (and ``pristine``, where asked) uint8 3 x 224 x 224, ``boxes`` R x 4 in tokens, ``kinds`` R
-    (class ids, 26 for pristine, -100 where too little changed to say), ``levels`` R (0 for pristine).
+    (-1 for no distortion), ``levels`` R (0 for no distortion), ``labelled`` R bool (False where too little changed).
 
     ``view`` uniform and reference: one kind over the whole crop, drawn evenly as is its level; composite: a mosaic of
     BDM and R of its blocks; isolated: a uniform view of which one region is left and the rest is grey.
@@ -69,23 +65,22 @@ class DegradedViews(TorchDataset[Item]):
         rng = np.random.default_rng((self.seed, 1, epoch, index))
         content, place = divmod(index, self.section.siblings)
         shared = np.random.default_rng((self.seed, 2, epoch, content))
-        # every picture comes once before any comes again
-        lap, turn = divmod(content, len(self.names))
-        order = np.random.default_rng((self.seed, 3, epoch, lap)).permutation(len(self.names))
-        crop = pristine_crop(self.root, self.names[order[turn]], self.working_size, shared)
-        kind = int(shared.permutation(PRISTINE)[place % PRISTINE])
+        name = photo_in_turn(self.names, content, lambda turn: (self.seed, 3, epoch, turn))
+        crop = pristine_crop(self.root, name, self.working_size, shared)
+        kind = int(shared.permutation(len(KINDS))[place % len(KINDS)])
         if self.section.view == "composite":
-            picture, boxes, kinds, levels = self._composite(crop, rng)
+            picture, boxes, kinds, levels, labelled = self._composite(crop, rng)
         else:
-            picture, boxes, kinds, levels = self._uniform(crop, kind, rng)
+            picture, boxes, kinds, levels, labelled = self._uniform(crop, kind, rng)
         if self.section.view == "isolated":
             picture, boxes = isolate(picture, boxes[0]), boxes[:1]
-            kinds, levels = kinds[:1], levels[:1]
+            kinds, levels, labelled = kinds[:1], levels[:1], labelled[:1]
         item = {
             "picture": planes(picture),
             "boxes": torch.from_numpy(boxes),
             "kinds": torch.from_numpy(kinds),
             "levels": torch.from_numpy(levels),
+            "labelled": torch.from_numpy(labelled),
         }
         if self.section.view == "reference":
             item["pristine"] = planes(crop)
@@ -95,13 +90,13 @@ class DegradedViews(TorchDataset[Item]):
         boxes = np.stack([_box(rng, self.section.smallest) for _ in range(self.section.regions)])
         count = len(boxes)
         if rng.random() < self.section.pristine:
-            return crop, boxes, np.full(count, PRISTINE), np.zeros(count, np.int64)
+            return crop, boxes, np.full(count, NO_DISTORTION), np.zeros(count, np.int64), np.ones(count, np.bool_)
         level = int(rng.choice(KINDS[number].active_levels))
         grid = int(rng.choice([2, 3, 4]))
         regions = [(b.x, b.y, b.width, b.height) for b in grid_blocks(TOKENS * CELL, TOKENS * CELL, grid)]
         picture = distort(crop, KINDS[number], level, rng, regions=regions)
-        kinds = np.array([number if changed(picture, crop, box) else IGNORE for box in boxes])
-        return picture, boxes, kinds, np.full(count, level)
+        labelled = np.array([changed(picture, crop, box) for box in boxes])
+        return picture, boxes, np.full(count, number), np.full(count, level), labelled
 
     def _composite(self, crop: Pixels, rng: np.random.Generator) -> Labelled:
         grid = int(rng.choice([2, 3, 4]))
@@ -114,8 +109,8 @@ class DegradedViews(TorchDataset[Item]):
         )(crop, rng)
         chosen = rng.integers(0, len(composite.blocks), self.section.regions)
         boxes = np.array([block_box(composite.blocks[k]) for k in chosen])
-        kinds = np.where(composite.kinds < 0, PRISTINE, composite.kinds)[chosen]
-        return composite.image, boxes, kinds, composite.levels[chosen]
+        labelled = np.ones(len(chosen), np.bool_)
+        return composite.image, boxes, composite.kinds[chosen], composite.levels[chosen], labelled
 
 
 def block_box(block: Block) -> Ints:
@@ -135,10 +130,10 @@ def _box(rng: np.random.Generator, smallest: int) -> Ints:
 
 
 def changed(picture: Pixels, crop: Pixels, box: Ints) -> bool:
-    """Whether a region (in tokens) changed by at least ``LEAST_CHANGE`` on average."""
+    """Whether a region (in tokens) changed by at least ``MIN_CHANGE`` on average."""
     top, left, bottom, right = box * CELL
     part = np.s_[top:bottom, left:right]
-    return float(np.abs(np.subtract(picture[part], crop[part], dtype=np.int16)).mean()) / 255 >= LEAST_CHANGE
+    return float(np.abs(np.subtract(picture[part], crop[part], dtype=np.int16)).mean()) / 255 >= MIN_CHANGE
 
 
 def isolate(picture: Pixels, box: Ints) -> Pixels:

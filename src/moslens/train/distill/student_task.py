@@ -19,6 +19,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from moslens.blocks import MIN_CHANGE
 from moslens.errors import ConfigError
 from moslens.losses import (
     Candidates,
@@ -33,6 +34,7 @@ from moslens.losses import (
 from moslens.model import SHDIQA
 from moslens.model.baf import mean_pool
 from moslens.model.block_heads import SupervisedHead, block_quality
+from moslens.model.pixels import as_float
 from moslens.train.config import DistillSection, RankSection
 
 KD = ("none", "mse", "ckd", "akd", "ckd+akd")
@@ -96,7 +98,7 @@ class StudentTask(nn.Module):
         total = torch.zeros((), device=self.step.device)
         if "q" in batch:
             crops, labels = batch["q"]
-            losses["quality"] = quality_loss(self.model(as_pictures(crops)), labels, self.correlation)
+            losses["quality"] = quality_loss(self.model(as_float(crops)), labels, self.correlation)
             total = total + losses["quality"]
         ramp = self._ramp()
         if "r" in batch:
@@ -127,7 +129,7 @@ class StudentTask(nn.Module):
 
     def _rank(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
         places, rank = batch["places"], self.rank
-        pictures = as_pictures(torch.cat([batch["pictures"].flatten(0, 1), batch["dead"]]))
+        pictures = as_float(torch.cat([batch["pictures"].flatten(0, 1), batch["dead"]]))
         parts = self.model.parts(pictures)
         count = places.numel()
         terms = {
@@ -141,7 +143,7 @@ class StudentTask(nn.Module):
         return terms
 
     def _distil(self, batch: dict[str, Any], *, scored: bool) -> dict[str, Tensor]:
-        pictures = as_pictures(batch["composites"])
+        pictures = as_float(batch["composites"])
         parts = self.model.parts(pictures, batch["grid"])
         tokens = parts.blocks.gated
         embedding = None if self.projection is None else self.projection(tokens)
@@ -235,12 +237,7 @@ def changed_blocks(pictures: Tensor, masks: Tensor) -> Tensor:
     difference = (pictures[:, :, None] - pictures[:, None]).abs().mean(dim=3)
     tokens = F.adaptive_avg_pool2d(difference.flatten(0, 2), side).flatten(1)
     blocks = mean_pool(tokens[..., None], masks.to(tokens.device))
-    return (blocks >= 1 / 255).view(*difference.shape[:3], len(masks))
-
-
-def as_pictures(pixels: Tensor) -> Tensor:
-    """uint8 B x 3 x H x W -> float in [0, 1], channels last."""
-    return pixels.to(memory_format=torch.channels_last).float() / 255.0
+    return (blocks >= MIN_CHANGE).view(*difference.shape[:3], len(masks))
 
 
 def _place() -> tuple[int, int]:

@@ -12,11 +12,11 @@ from numpy.typing import NDArray
 
 from moslens.blocks import Composite
 from moslens.errors import CheckpointError, ConfigError
+from moslens.model.pixels import as_float
 from moslens.model.teacher import VIEWS, Teacher
-from moslens.train.distill.chunks import Part, build_parts, merge_parts
+from moslens.train.distill.chunks import Arrays, build_parts, merge_parts
 from moslens.train.distill.composite_bank import Bank, Plan
 from moslens.train.distill.region_views import block_box, isolate, planes
-from moslens.train.distill.teacher_task import as_float
 from moslens.train.networks import load_teacher
 from moslens.train.run_folder import Run
 
@@ -91,7 +91,7 @@ class _TargetJob:
     view: str
     target: str
 
-    def __call__(self, indices: range) -> Part:
+    def __call__(self, indices: range) -> Arrays:
         teacher, _ = load_teacher(self.teacher)
         stored = np.load(self.folder / "composites.npy", mmap_mode="r")
         rows = []

@@ -8,14 +8,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from moslens.blocks import BlockDegradation
+from moslens.blocks import MIN_CHANGE, BlockDegradation
 from moslens.distortions import KINDS, distort
-from moslens.distortions.kinds import GROUP_OF
-from moslens.model.teacher import PRISTINE, Regions, Teacher
+from moslens.distortions.kinds import GROUP_OF, NO_DISTORTION
+from moslens.model.pixels import as_float
+from moslens.model.teacher import Regions, Teacher, class_kinds
 from moslens.picture.grid import CELL, grid_blocks
 from moslens.train.distill.pool import Pool, pristine_crop
-from moslens.train.distill.region_views import LEAST_CHANGE, TOKENS, block_box, changed, isolate, planes
-from moslens.train.distill.teacher_task import as_float
+from moslens.train.distill.region_views import TOKENS, block_box, changed, isolate, planes
 
 
 class Tally:
@@ -26,7 +26,7 @@ class Tally:
 
     def add(self, kinds: Tensor, levels: Tensor, answer: Regions) -> None:
         """True kinds and levels (R), and what was answered for them (1 x R)."""
-        top = answer.kinds[0].topk(3, dim=1).indices
+        top = class_kinds(answer.kinds[0].topk(3, dim=1).indices)
         for kind, level, guesses, guess in zip(kinds, levels, top, answer.levels[0], strict=True):
             rank = (guesses == kind).nonzero().flatten().tolist()
             self.rows.append((int(kind), int(level), int(guesses[0]), rank[0] if rank else 3, float(guess)))
@@ -34,8 +34,8 @@ class Tally:
     def figures(self) -> dict[str, Any]:
         """Accuracies over degraded regions, share of pristine regions called so, level error in levels."""
         rows = np.array(self.rows)
-        degraded = rows[rows[:, 0] != PRISTINE]
-        clean = rows[rows[:, 0] == PRISTINE]
+        degraded = rows[rows[:, 0] != NO_DISTORTION]
+        clean = rows[rows[:, 0] == NO_DISTORTION]
         kinds, guesses = degraded[:, 0].astype(int), degraded[:, 2].astype(int)
         figures: dict[str, Any] = {
             "regions": len(degraded),
@@ -45,7 +45,7 @@ class Tally:
             "level_error": round(float(np.abs(degraded[:, 4].clip(1, 5) - degraded[:, 1]).mean()), 4),
         }
         if len(clean):
-            figures["pristine_recall"] = round(float((clean[:, 2] == PRISTINE).mean()), 4)
+            figures["pristine_recall"] = round(float((clean[:, 2] == NO_DISTORTION).mean()), 4)
         figures["by_kind"] = {
             KINDS[number].name: round(float((guesses[kinds == number] == number).mean()), 3)
             for number in sorted(set(kinds.tolist()))
@@ -61,8 +61,8 @@ def measure_views(teacher: Teacher, pool: Pool, working_size: int, view: str, re
     are a further 1 in 20.
     """
     tally = Tally()
-    wanted = [(kind, level) for kind in range(PRISTINE) for level in KINDS[kind].active_levels] * repeats
-    wanted += [(PRISTINE, 0)] * (len(wanted) // 20)
+    wanted = [(kind, level) for kind in range(len(KINDS)) for level in KINDS[kind].active_levels] * repeats
+    wanted += [(NO_DISTORTION, 0)] * (len(wanted) // 20)
     for index, (kind, level) in enumerate(wanted):
         rng = np.random.default_rng((9_001, index))
         name = pool.held_out[int(rng.integers(len(pool.held_out)))]
@@ -70,7 +70,7 @@ def measure_views(teacher: Teacher, pool: Pool, working_size: int, view: str, re
         blocks = grid_blocks(TOKENS * CELL, TOKENS * CELL, int(rng.choice([2, 3, 4])))
         box = block_box(blocks[int(rng.integers(len(blocks)))])
         picture = crop
-        if kind != PRISTINE:
+        if kind != NO_DISTORTION:
             regions = [(b.x, b.y, b.width, b.height) for b in blocks]
             picture = distort(crop, KINDS[kind], level, rng, regions=regions)
             if not changed(picture, crop, box):
@@ -95,9 +95,9 @@ def measure_composites(teacher: Teacher, pool: Pool, working_size: int, count: i
         rng = np.random.default_rng((9_002, index))
         name = pool.held_out[int(rng.integers(len(pool.held_out)))]
         crop = pristine_crop(pool.root, name, working_size, rng)
-        composite = BlockDegradation(grid=int(rng.choice([2, 3, 4])), min_change=LEAST_CHANGE)(crop, rng)
+        composite = BlockDegradation(grid=int(rng.choice([2, 3, 4])), min_change=MIN_CHANGE)(crop, rng)
         boxes = torch.from_numpy(np.stack([block_box(b) for b in composite.blocks]))[None]
-        kinds = torch.from_numpy(np.where(composite.kinds < 0, PRISTINE, composite.kinds))
+        kinds = torch.from_numpy(composite.kinds)
         levels = torch.from_numpy(composite.levels)
         clean = as_float(planes(crop)[None])
         mixed.add(kinds, levels, teacher(as_float(planes(composite.image)[None]), boxes, clean))

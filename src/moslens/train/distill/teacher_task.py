@@ -6,8 +6,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from moslens.model.teacher import PRISTINE, Regions, Teacher
-from moslens.train.distill.region_views import IGNORE
+from moslens.distortions.kinds import NO_DISTORTION
+from moslens.model.pixels import as_float
+from moslens.model.teacher import Regions, Teacher, kind_classes
+
+_IGNORED = -100
+"""PyTorch's own mark of a target that a cross-entropy leaves out."""
 
 
 class TeacherTask(nn.Module):
@@ -26,18 +30,18 @@ class TeacherTask(nn.Module):
     def forward(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
         pristine = as_float(batch["pristine"]) if "pristine" in batch else None
         regions: Regions = self.model(as_float(batch["picture"]), batch["boxes"], pristine)
-        kinds, levels = batch["kinds"], batch["levels"]
-        labelled = kinds != IGNORE
-        logits = regions.kinds.float().flatten(0, 1)
+        kinds, levels, labelled = batch["kinds"], batch["levels"], batch["labelled"]
+        logits, classes = regions.kinds.float().flatten(0, 1), kind_classes(kinds).flatten()
+        shown = classes.masked_fill(~labelled.flatten(), _IGNORED)
         kind_loss = F.cross_entropy(
-            logits, kinds.flatten(), ignore_index=IGNORE, label_smoothing=self.smoothing, reduction="sum"
+            logits, shown, ignore_index=_IGNORED, label_smoothing=self.smoothing, reduction="sum"
         )
-        degraded = labelled & (kinds != PRISTINE)
+        degraded = labelled & (kinds != NO_DISTORTION)
         gaps = F.smooth_l1_loss((regions.levels.float() - 1) / 4, (levels.float() - 1) / 4, reduction="none")
         level_loss = (gaps * degraded).sum()
         loss = (kind_loss + self.level_weight * level_loss) / kinds.numel()
         with torch.no_grad():
-            right = (logits.argmax(1) == kinds.flatten()).sum() / labelled.sum().clamp_min(1)
+            right = (logits.argmax(1) == shown).sum() / labelled.sum().clamp_min(1)
             error = ((regions.levels - levels).abs() * degraded).sum() / degraded.sum().clamp_min(1)
         return {
             "loss": loss,
@@ -46,8 +50,3 @@ class TeacherTask(nn.Module):
             "accuracy": right,
             "level_error": error,
         }
-
-
-def as_float(pictures: Tensor) -> Tensor:
-    """uint8 B x 3 x H x W -> float in [0, 1], channels last."""
-    return pictures.to(memory_format=torch.channels_last).float() / 255.0
