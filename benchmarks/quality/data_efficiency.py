@@ -15,11 +15,11 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.common import ROOT, command_line, kept_layers
-from moslens.data.sets import load_dataset
 from moslens.evaluate import record as results
 from moslens.evaluate.ablation import run_figures
 from moslens.train import train
 from moslens.train.config import TrainConfig, load_config
+from moslens.train.quality import dataset_of
 
 CONFIGS = {"quality": "lite.toml", "shdiqa": "shdiqa-lite.toml"}
 EPOCHS = {0.2: 10, 0.4: 7, 0.6: 6}
@@ -47,7 +47,7 @@ def main() -> None:
             print(f"{fraction:.0%} {side:8s}", *(f"{s['srcc']:.3f}/{s['plcc']:.3f}" for s in splits), flush=True)
     rows = [row | {"median": results.summary(row["splits"], statistics.median)} for row in rows if row["splits"]]
     config = configuration("shdiqa", options.fractions[0], options.splits[0])
-    dataset = load_dataset(config.data.name, Path(config.data.root))
+    dataset = dataset_of(config.data)
     record = results.make_result(
         name=options.output.stem,
         config={side: configuration(side, 1.0, 0).to_dict() for side in CONFIGS} | {"epochs": EPOCHS},

@@ -31,7 +31,7 @@ from moslens.system.malloc import keep_freed_memory
 from moslens.train.config import TrainConfig, load_config
 from moslens.train.distill.composite_bank import Bank, BankBatches, open_bank, plan_bank
 from moslens.train.distill.ladder_bank import LadderBatches, open_ladders, plan_ladders
-from moslens.train.distill.pool import open_pool
+from moslens.train.distill.pool import pool_of
 from moslens.train.distill.student_task import StudentTask
 from moslens.train.distill.targets import bank_targets, block_targets
 from moslens.train.loop import parameter_groups
@@ -124,7 +124,7 @@ Streams = dict[str, Callable[[int], Any]]
 def open_streams(config: TrainConfig, scratch: Path) -> tuple[Streams, dict[str, float]]:
     """What draws the batch of a step from each stream, and milliseconds that are spent once an entry or picture."""
     clock = Clock()
-    pool = open_pool(config.bdm.root, held_out=config.bdm.held_out)
+    pool = pool_of(config.bdm)
     size, distill, rank = config.data.working_size, config.distill, config.rank
     plan = plan_bank(pool, config.bdm, size, ENTRIES, 0)
     teacher, _ = load_teacher(TEACHER)

@@ -13,7 +13,7 @@ from helpers.tiny_training import make_labelled, tiny_config
 from moslens.data.sets import load_dataset
 from moslens.errors import CheckpointError, ConfigError
 from moslens.train import train
-from moslens.train.config import DataSection, OptimSection, load_config
+from moslens.train.config import DataSection, OptimSection, from_dict, load_config
 from moslens.train.loop import open_run, rate, rate_of
 from moslens.train.networks import build_model
 from moslens.train.quality import labelled_stream, split_of
@@ -39,8 +39,8 @@ def test_lineage_steps_count_from_the_start_or_from_the_warm_up(prefix: bool, ex
 def test_cosine_is_the_default_rule() -> None:
     optim = OptimSection(epochs=4, warmup=0.2)
     assert [rate_of(optim, s, 10) for s in range(40)] == [rate(s, 40, 0.2) for s in range(40)]
-    with pytest.raises(ConfigError, match="cosine or lineage"):
-        rate_of(OptimSection(rule="steps"), 0, 1)
+    with pytest.raises(ConfigError, match=r"optim\.rule is one of cosine, lineage, not 'steps'"):
+        from_dict({"optim": {"rule": "steps"}})
 
 
 def test_raw_labels_are_learned_as_they_are(tmp_path: Path) -> None:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import re
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import pytest
@@ -23,7 +24,6 @@ from moslens.model.baf import block_masks, mean_pool
 from moslens.model.teacher import (
     CLASSES,
     EMBEDDING,
-    VIEWS,
     Heads,
     Regions,
     Teacher,
@@ -34,7 +34,7 @@ from moslens.model.teacher import (
 )
 from moslens.picture.grid import grid_blocks
 from moslens.train import train
-from moslens.train.config import BdmSection, TeacherSection, TrainConfig, from_dict
+from moslens.train.config import BdmSection, TeacherSection, TeacherView, TrainConfig, from_dict
 from moslens.train.distill.pool import open_pool
 from moslens.train.distill.region_views import (
     DegradedViews,
@@ -43,7 +43,7 @@ from moslens.train.distill.region_views import (
     changed,
     isolate,
 )
-from moslens.train.distill.targets import TARGETS, block_targets
+from moslens.train.distill.targets import block_targets
 from moslens.train.distill.teacher_exam import Tally
 from moslens.train.distill.teacher_task import TeacherTask
 from moslens.train.loop import fit, open_run
@@ -143,7 +143,7 @@ def test_items_are_what_their_address_says(pool_folder: Path) -> None:
     assert not torch.equal(views[0, 5]["picture"], views[1, 5]["picture"])
 
 
-@pytest.mark.parametrize("view", VIEWS[:-1])
+@pytest.mark.parametrize("view", get_args(TeacherView))
 def test_labels_and_boxes_are_in_range(pool_folder: Path, view: str) -> None:
     views = make_views(pool_folder, view=view, pristine=0.2)
     count = 1 if view == "isolated" else 4
@@ -347,14 +347,18 @@ def test_isolated_targets_do_not_see_the_neighbours() -> None:
 
 
 @pytest.mark.parametrize(
-    ("view", "target", "message"),
-    [("ema", "embedding", "read from"), ("uniform", "logits", "target is"), ("reference", "embedding", "does not fit")],
+    ("setting", "value"),
+    [("view", "logits"), ("target", "view"), ("kd", "akd+ckd"), ("schedule", "one"), ("head", "own")],
 )
-def test_impossible_targets_are_named(view: str, target: str, message: str) -> None:
+def test_unknown_choices_of_a_configuration_are_named(setting: str, value: str) -> None:
+    with pytest.raises(ConfigError, match=rf"distill\.{setting} is one of .*, not '{re.escape(value)}'"):
+        from_dict({"distill": {setting: value}})
+
+
+def test_a_view_that_the_teacher_was_not_trained_for_is_refused() -> None:
     composite = BlockDegradation(grid=2)(np.array(make_photo(224, 224, seed=3)), np.random.default_rng(5))
-    with pytest.raises(ConfigError, match=message):
-        block_targets(Teacher(TINY), composite, view, target)
-    assert len(TARGETS) == 3
+    with pytest.raises(ConfigError, match="does not fit"):
+        block_targets(Teacher(TINY), composite, "reference", "embedding")
 
 
 def test_reference_targets_of_a_clean_composite_are_nothing() -> None:

@@ -294,6 +294,14 @@ def test_broken_configuration_files_are_named(tmp_path: Path) -> None:
         train(TrainConfig(stage="sleep"), tmp_path / "run")
 
 
+@pytest.mark.parametrize(
+    ("name", "setting"), [("lite", "data.root"), ("teacher-lite", "bdm.root"), ("shdiqa-lite", "data.root")]
+)
+def test_a_recipe_asks_for_its_folders(tmp_path: Path, name: str, setting: str) -> None:
+    with pytest.raises(ConfigError, match=f"{setting}.*is not set: --set {setting}=DIR"):
+        train(load_config(ROOT / "configs" / f"{name}.toml"), tmp_path / "run")
+
+
 def test_the_committed_configuration_loads() -> None:
     config = load_config(ROOT / "configs" / "lite.toml")
     assert config.stage == "quality"

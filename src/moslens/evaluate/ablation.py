@@ -22,11 +22,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from moslens.data.sets import load_dataset
 from moslens.errors import ConfigError
 from moslens.evaluate import record
 from moslens.train import train
 from moslens.train.config import TrainConfig, from_dict
+from moslens.train.quality import dataset_of
 from moslens.train.run_folder import Run
 
 log = logging.getLogger(__name__)
@@ -110,7 +110,7 @@ def _result(plan: AblationPlan, output: Path) -> dict[str, Any]:
         row["srcc_against_main"] = {
             str(s["seed"]): s["srcc"] - main[s["seed"]] for s in row["splits"] if s["seed"] in main
         }
-    dataset = load_dataset(config.data.name, Path(config.data.root))
+    dataset = dataset_of(config.data)
     part = "validation" if config.data.validation else "test"
     seeds = ", ".join(map(str, plan.splits))
     return record.make_result(

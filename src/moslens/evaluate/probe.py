@@ -33,7 +33,7 @@ from moslens.model.pixels import as_float
 from moslens.model.teacher import CLASSES, Regions, class_kinds, kind_classes
 from moslens.picture.grid import grid_blocks
 from moslens.picture.windows import WINDOW
-from moslens.train.config import BdmSection
+from moslens.train.config import BdmSection, TeacherSection
 from moslens.train.distill.composite_bank import Plan
 from moslens.train.distill.pool import Pool
 from moslens.train.distill.region_views import block_box, planes
@@ -96,7 +96,7 @@ def make_composites(
             f"{count} composites of {len(pool.held_out)} held-out photos are too few for a probe", pool.root
         )
     numbers = {name: number for number, name in enumerate(pool.held_out)}
-    network, view = None, ""
+    network, view = None, TeacherSection().view
     if teacher is not None:
         network, trained = load_teacher(teacher)
         view = trained.teacher.view

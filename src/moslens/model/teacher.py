@@ -31,7 +31,6 @@ CLASSES = len(KINDS) + 1
 
 EMBEDDING = 128
 Labels = TypeVar("Labels", Tensor, NDArray[np.int64])
-VIEWS = ("uniform", "reference", "composite", "isolated", "ema")
 
 
 def kind_classes(kinds: Labels) -> Labels:

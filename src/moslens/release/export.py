@@ -18,7 +18,6 @@ import numpy as np
 import torch
 from PIL import Image
 
-from moslens.data.sets import load_dataset
 from moslens.distortions import KINDS
 from moslens.errors import ConfigError, ModelError
 from moslens.model.block_heads import OUTPUTS, SupervisedHead, WindowDescriber, read_head
@@ -32,9 +31,10 @@ from moslens.scoring.session import Model
 from moslens.scoring.stitch import softmax
 from moslens.system.files import file_sha256, read_json, write_json
 from moslens.train.config import TrainConfig
-from moslens.train.distill.pool import Pool, open_pool
+from moslens.train.distill.pool import Pool, pool_of
 from moslens.train.networks import load_run
 from moslens.train.predict import predict_windows
+from moslens.train.quality import dataset_of
 from moslens.train.run_folder import Run, split_runs
 
 PARITY = 1e-3
@@ -91,7 +91,7 @@ def export(
     calibration, fitted = _calibration(run, folds)
     describer, pristine = None, None
     if head != "none" and config.stage == "student" and scorer.model.baf is not None:
-        pristine = open_pool(pool or config.bdm.root, held_out=config.bdm.held_out)
+        pristine = pool_of(config.bdm, pool)
         describer = _describer(run, scorer, config, pristine, head)
     output.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=output.parent) as scratch:
@@ -221,7 +221,7 @@ def block_parity(describer: WindowDescriber, model: Model, photos: Sequence[Path
 
 
 def _photos(config: TrainConfig) -> list[Path]:
-    samples = load_dataset(config.data.name, Path(config.data.root)).samples
+    samples = dataset_of(config.data).samples
     step = max(1, len(samples) // PARITY_PHOTOS)
     return [sample.path for sample in samples[::step][:PARITY_PHOTOS]]
 

@@ -8,9 +8,22 @@ import types
 import typing
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
+from moslens.blocks import Levels, Mode
 from moslens.errors import ConfigError
+
+Stage = Literal["quality", "teacher", "student"]
+Rule = Literal["cosine", "lineage"]
+Statistics = Literal["mean", "mean-std"]
+TeacherView = Literal["uniform", "reference", "composite", "isolated"]
+TargetView = Literal["uniform", "reference", "composite", "isolated", "ema"]
+Target = Literal["embedding", "roi", "residual"]
+Distillation = Literal["none", "mse", "ckd", "akd", "ckd+akd"]
+Negatives = Literal["in-image", "in-batch", "queue"]
+Affinity = Literal["mse", "kl", "cross"]
+Schedule = Literal["joint", "warm-start", "two-stage"]
+NamingHead = Literal["distilled", "supervised"]
 
 
 @dataclass(frozen=True)
@@ -24,7 +37,9 @@ class ModelSection:
 
 @dataclass(frozen=True)
 class DataSection:
-    """The labelled pictures. ``split`` is the seed of the 80/20 split, or -1 to train on every picture.
+    """The labelled pictures, in the folder ``root`` (a CSV needs none).
+
+    ``split`` is the seed of the 80/20 split, or -1 to train on every picture.
 
     ``validation`` and ``fraction`` are shares of the training part; ``repeats`` is how often a picture is drawn
     in an epoch, each time with another crop; ``workers`` > 0 loads batches in that many processes. Labels are learned
@@ -32,7 +47,7 @@ class DataSection:
     """
 
     name: str = "livec"
-    root: str = "../shared/data/livec"
+    root: str = ""
     split: int = 0
     fraction: float = 1.0
     validation: float = 0.0
@@ -65,7 +80,7 @@ class OptimSection:
     correlation: float = 0.0
     head_first: float = 0.0
     frozen: tuple[str, ...] = ()
-    rule: str = "cosine"
+    rule: Rule = "cosine"
     warmup_epochs: int = 3
     step_epochs: int = 3
     warmup_prefix: bool = False
@@ -79,20 +94,20 @@ class BdmSection:
     drawn from ``grids`` with chances ``shares``. ``types`` 0: as :class:`moslens.blocks.BlockDegradation` chooses.
     """
 
-    root: str = "../shared/data/pristine"
+    root: str = ""
     held_out: float = 0.15
-    mode: str = "block"
+    mode: Mode = "block"
     grids: tuple[int, ...] = (2, 3, 4)
     shares: tuple[float, ...] = (0.5, 0.3, 0.2)
     types: int = 0
     p_clean: float = 0.1
-    levels: str = "half-gaussian"
+    levels: Levels = "half-gaussian"
     feather: float = 0.5
 
 
 @dataclass(frozen=True)
 class TeacherSection:
-    """Training of the teacher (method.md 9.4). ``view``: what it sees, one of moslens.model.teacher.VIEWS but "ema".
+    """Training of the teacher (method.md 9.4). ``view``: what it sees.
 
     ``views`` are made afresh for each epoch, ``siblings`` of every crop, each with another kind; a share ``pristine``
     of them is left clean. Each gives ``regions`` rectangles of at least ``smallest`` tokens a side. Kinds and levels
@@ -100,8 +115,8 @@ class TeacherSection:
     kind and level is asked of at the end, beside 25 times as many composites.
     """
 
-    view: str = "uniform"
-    statistics: str = "mean"
+    view: TeacherView = "uniform"
+    statistics: Statistics = "mean"
     views: int = 2048
     siblings: int = 4
     pristine: float = 0.05
@@ -129,29 +144,29 @@ class DistillSection:
     "supervised", a head of its own on the block tokens taught with the composites' labels at weight ``lambda_h``.
     """
 
-    kd: str = "ckd+akd"
+    kd: Distillation = "ckd+akd"
     lambda_m: float = 1.0
     lambda_c: float = 0.1
     lambda_a: float = 1.0
     ramp: float = 1.0
     tau: float = 0.07
-    negatives: str = "queue"
+    negatives: Negatives = "queue"
     queue: int = 2048
     exclude: bool = True
-    akd: str = "mse"
+    akd: Affinity = "mse"
     projected: bool = False
-    teacher: str = "runs/teacher-lite"
-    view: str = "uniform"
-    target: str = "embedding"
+    teacher: str = ""
+    view: TargetView = "uniform"
+    target: Target = "embedding"
     decay: float = 0.996
     bank: str = "runs/bank-lite"
     entries: int = 3000
     bank_seed: int = 0
     batch: int = 6
-    schedule: str = "joint"
+    schedule: Schedule = "joint"
     warm: int = 0
     warm_run: str = ""
-    head: str = "distilled"
+    head: NamingHead = "distilled"
     lambda_h: float = 0.1
 
 
@@ -180,7 +195,7 @@ class RankSection:
 class TrainConfig:
     """Everything that decides the outcome of a run, except the data itself."""
 
-    stage: str = "quality"
+    stage: Stage = "quality"
     seed: int = 0
     checkpoint_every: int = 100
     model: ModelSection = field(default_factory=ModelSection)
@@ -265,6 +280,11 @@ def _build(kind: Any, tree: dict[str, Any], prefix: str, path: str | Path | None
 
 def _coerce(value: Any, hint: Any, name: str, path: str | Path | None) -> Any:
     origin = typing.get_origin(hint) or hint
+    if origin is Literal:
+        choices = typing.get_args(hint)
+        if value not in choices:
+            raise ConfigError(f"{name} is one of {', '.join(choices)}, not {value!r}", path)
+        return value
     if origin is tuple and isinstance(value, list | tuple):
         item = typing.get_args(hint)[0]
         return tuple(_coerce(v, item, name, path) for v in value)

@@ -94,8 +94,6 @@ def rate_of(optim: OptimSection, step: int, steps_an_epoch: int) -> float:
     """Share of the base rate at ``step`` under the rule of a configuration."""
     if optim.rule == "cosine":
         return rate(step, optim.epochs * steps_an_epoch, optim.warmup)
-    if optim.rule != "lineage":
-        raise ConfigError(f"optim.rule is cosine or lineage, not {optim.rule!r}")
     epoch = step // steps_an_epoch
     if epoch < optim.warmup_epochs:
         return 1e-3 + (1 - 1e-3) * epoch / optim.warmup_epochs

@@ -15,6 +15,7 @@ from moslens.data.crops import CropStream, QualityBatches, decode_all
 from moslens.data.records import Dataset
 from moslens.data.sets import load_dataset
 from moslens.data.split import Split, make_split
+from moslens.errors import ConfigError
 from moslens.losses import quality_loss
 from moslens.model import SHDIQA
 from moslens.model.pixels import as_float
@@ -48,6 +49,13 @@ class QualityTask(nn.Module):
         return {"loss": loss, "quality": loss.detach()}
 
 
+def dataset_of(data: DataSection) -> Dataset:
+    """The data set of a configuration. ConfigError where its folder is not set; DatasetError as ``load_dataset``."""
+    if not data.root and not data.name.lower().endswith(".csv"):
+        raise ConfigError("data.root, the folder of the data set, is not set: --set data.root=DIR")
+    return load_dataset(data.name, Path(data.root) if data.root else None)
+
+
 def split_of(dataset: Dataset, data: DataSection) -> Split:
     """The split a configuration names; split -1 trains on everything and tests on nothing."""
     if data.split < 0:
@@ -72,7 +80,7 @@ def train_quality(config: TrainConfig, run: Path, *, resume: bool = False) -> No
     from moslens.train.loop import fit, open_run
     from moslens.train.quality import finish_quality_run
 
-    dataset = load_dataset(config.data.name, Path(config.data.root))
+    dataset = dataset_of(config.data)
     split = split_of(dataset, config.data)
     batches, labels = labelled_stream(config, dataset, split)
     facts = {"labels": dataclasses.asdict(labels), "train_pictures": len(split.train)}

@@ -15,23 +15,20 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from moslens.data.crops import QualityBatches
-from moslens.data.sets import load_dataset
 from moslens.errors import CheckpointError, ConfigError
 from moslens.train import checkpoint
 from moslens.train.config import DataSection, RankSection, TrainConfig
 from moslens.train.distill.composite_bank import Bank, BankBatches, open_bank, plan_bank
 from moslens.train.distill.ladder_bank import LadderBatches, open_ladders, plan_ladders
-from moslens.train.distill.pool import open_pool
+from moslens.train.distill.pool import pool_of
 from moslens.train.distill.student_task import StudentTask
 from moslens.train.distill.targets import bank_targets
 from moslens.train.loop import fit, open_run
 from moslens.train.networks import build_model, load_teacher
-from moslens.train.quality import finish_quality_run, labelled_stream, split_of
+from moslens.train.quality import dataset_of, finish_quality_run, labelled_stream, split_of
 from moslens.train.run_folder import Run
 
 log = logging.getLogger(__name__)
-
-SCHEDULES = ("joint", "warm-start", "two-stage")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -86,12 +83,10 @@ def train_student(config: TrainConfig, run: Path, *, resume: bool = False) -> No
     heads that read u. The bank, its targets and a first phase of distillation alone are made if they are not there.
     """
     distill = config.distill
-    if distill.schedule not in SCHEDULES:
-        raise ConfigError(f"distill.schedule is one of {', '.join(SCHEDULES)}, not {distill.schedule!r}")
     warms = distill.schedule != "joint" and distill.kd != "none"
     if warms and distill.warm < 1:
         raise ConfigError(f"distill.schedule {distill.schedule} needs distill.warm, the steps of its first phase")
-    dataset = load_dataset(config.data.name, Path(config.data.root))
+    dataset = dataset_of(config.data)
     split = split_of(dataset, config.data)
     q, labels = labelled_stream(config, dataset, split)
     composites = None if distill.kd == "none" else open_composites(config)
@@ -125,11 +120,13 @@ def train_student(config: TrainConfig, run: Path, *, resume: bool = False) -> No
 def open_composites(config: TrainConfig) -> Composites:
     """The bank and the teacher's targets of a configuration; made by the main process where they are not there."""
     distill = config.distill
+    if not distill.teacher and distill.view != "ema":
+        raise ConfigError("distill.teacher, the run folder of a teacher, is not set: --set distill.teacher=RUN")
     teacher = Path(distill.teacher)
     if distill.view != "ema" and not Run(teacher).finished:
         raise CheckpointError("holds no finished teacher: distill.teacher names its run folder", teacher)
     state = PartialState(cpu=not torch.cuda.is_available())
-    pool = open_pool(config.bdm.root, held_out=config.bdm.held_out)
+    pool = pool_of(config.bdm)
     plan = plan_bank(pool, config.bdm, config.data.working_size, distill.entries, distill.bank_seed)
     with state.main_process_first():
         bank = open_bank(Path(distill.bank), plan)
@@ -142,7 +139,7 @@ def open_composites(config: TrainConfig) -> Composites:
 def open_rank(config: TrainConfig) -> LadderBatches:
     """The R stream of a configuration; the main process makes its bank where it is not there."""
     rank = config.rank
-    pool = open_pool(config.bdm.root, held_out=config.bdm.held_out)
+    pool = pool_of(config.bdm)
     plan = plan_ladders(pool, config.data.working_size, rank.entries, rank.bank_seed)
     with PartialState(cpu=not torch.cuda.is_available()).main_process_first():
         folder = open_ladders(Path(rank.bank), plan)

@@ -8,11 +8,10 @@ from pathlib import Path
 
 import torch
 
-from moslens.errors import ConfigError
-from moslens.model.teacher import VIEWS, Teacher
+from moslens.model.teacher import Teacher
 from moslens.system.files import write_json
 from moslens.train.config import TrainConfig
-from moslens.train.distill.pool import Pool, open_pool
+from moslens.train.distill.pool import Pool, pool_of
 from moslens.train.distill.region_views import DegradedViews, ViewBatches
 from moslens.train.distill.teacher_exam import measure_composites, measure_views
 from moslens.train.distill.teacher_task import TeacherTask
@@ -30,8 +29,6 @@ def teacher_stream(config: TrainConfig, pool: Pool) -> ViewBatches:
 
 def build_task(config: TrainConfig) -> TeacherTask:
     """The task with its starting weights, which the seed decides."""
-    if config.teacher.view not in VIEWS[:-1]:
-        raise ConfigError(f"teacher.view is one of {', '.join(VIEWS[:-1])}, not {config.teacher.view!r}")
     torch.manual_seed(config.seed)
     teacher = Teacher(teacher_config(config), config.model.weights or None)
     return TeacherTask(teacher, config.teacher.smoothing, config.teacher.level_weight)
@@ -41,7 +38,7 @@ def train_teacher(config: TrainConfig, run: Path, *, resume: bool = False) -> No
     """Train the teacher as configured; leave its weights and ``card.json``, with accuracies on held-out photos."""
     from moslens.train.loop import fit, open_run
 
-    pool = open_pool(config.bdm.root, held_out=config.bdm.held_out)
+    pool = pool_of(config.bdm)
     facts = {"pool": pool.facts()}
     open_run(run, config, facts, resume=resume)
     task = build_task(config)

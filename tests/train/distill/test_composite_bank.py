@@ -75,7 +75,8 @@ def test_stored_pixels_and_labels_are_those_of_the_composites(bank: Bank, plan: 
         assert np.array_equal(bank.composites[index].transpose(1, 2, 0), composite.image)
         assert bank.kinds[index, :count].tolist() == composite.kinds.tolist()
         assert bank.levels[index, :count].tolist() == composite.levels.tolist()
-        assert np.all(bank.levels[index, count:] == -1)
+        assert np.all(bank.kinds[index, count:] == -1)
+        assert np.all(bank.levels[index, count:] == 0)
 
 
 def test_grids_have_their_shares_and_every_picture_its_turn(plan: Plan, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import pytest
@@ -22,9 +22,9 @@ from moslens.losses import affinity_distillation, contrastive_distillation, qual
 from moslens.model import build
 from moslens.train import student, train
 from moslens.train.checkpoint import latest_checkpoint
-from moslens.train.config import DistillSection, TrainConfig
+from moslens.train.config import Distillation, DistillSection, TrainConfig
 from moslens.train.distill.composite_bank import BankBatches
-from moslens.train.distill.student_task import KD, StudentTask
+from moslens.train.distill.student_task import StudentTask
 from moslens.train.loop import fit, open_run
 from moslens.train.networks import build_model
 from moslens.train.quality import labelled_stream, split_of
@@ -108,7 +108,7 @@ def test_terms_are_those_of_the_equations() -> None:
         assert 0 < values["in_image_chance"] <= 1
 
 
-@pytest.mark.parametrize("kd", KD)
+@pytest.mark.parametrize("kd", get_args(Distillation))
 def test_each_kind_of_distillation_has_its_terms(kd: str) -> None:
     task = make_task(kd=kd, baf="off" if kd == "mse" else "full", ramp=0.0)
     batch = made_batch(0)
@@ -130,7 +130,7 @@ def test_projected_affinities_and_their_variants_differ() -> None:
 
 def test_distillation_alone_reaches_every_weight() -> None:
     """Several processes wait for a gradient from every weight: those of the score must get one, zero as it is."""
-    for kd in KD[1:]:
+    for kd in get_args(Distillation)[1:]:
         task = make_task(kd=kd, ramp=0.0)
         batch = made_batch(0)
         del batch["q"]
@@ -313,9 +313,9 @@ def test_every_process_draws_its_own_share_of_one_stream(at: Settings) -> None:
         ({"kd": "all"}, "distill.kd is one of"),
         ({"schedule": "later"}, "schedule is one of"),
         ({"schedule": "two-stage"}, "needs distill.warm"),
-        ({"negatives": "far"}, "negatives are one of"),
+        ({"negatives": "far"}, "negatives is one of"),
         ({"akd": "l1"}, "akd is one of"),
-        ({"view": "sideways"}, "teacher blocks are read from"),
+        ({"view": "sideways"}, "distill.view is one of"),
         ({"target": "score"}, "target is one of"),
         ({"batch": 9}, "fewer than 9 entries"),
     ],

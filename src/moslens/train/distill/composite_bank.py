@@ -76,10 +76,10 @@ class Plan:
         crop = pristine_crop(self.root, self.photo(index), self.working_size, rng)
         degrade = BlockDegradation(
             grid=int(self.grids[index]),
-            mode=self.bdm.mode,  # type: ignore[arg-type]
+            mode=self.bdm.mode,
             types=self.bdm.types or None,
             p_clean=self.bdm.p_clean,
-            levels=self.bdm.levels,  # type: ignore[arg-type]
+            levels=self.bdm.levels,
             feather=self.bdm.feather,
         )
         return degrade(crop, rng)

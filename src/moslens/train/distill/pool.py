@@ -11,9 +11,10 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from moslens.errors import DatasetError
+from moslens.errors import ConfigError, DatasetError
 from moslens.picture.load import load
 from moslens.picture.windows import training_crop
+from moslens.train.config import BdmSection
 
 _SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff"}
 
@@ -58,6 +59,14 @@ def open_pool(root: str | Path, *, held_out: float = 0.15, seed: int = 0) -> Poo
     if not train or (held_out > 0 and not out):
         raise DatasetError(f"{len(names)} pictures are too few to hold out a share of {held_out}", root)
     return Pool(root, train, out)
+
+
+def pool_of(bdm: BdmSection, root: Path | None = None) -> Pool:
+    """The pool of a configuration, or the one in ``root`` split alike. ConfigError where neither names a folder."""
+    place = root or bdm.root
+    if not place:
+        raise ConfigError("bdm.root, the folder of pristine photos, is not set: --set bdm.root=DIR")
+    return open_pool(place, held_out=bdm.held_out)
 
 
 def _fraction(text: str) -> float:
