@@ -23,6 +23,9 @@ import pytest
 from PIL import Image
 
 pytest.importorskip("fastapi", reason="needs the serve extra")
+pytest.importorskip("prometheus_client", reason="needs the serve extra")
+
+from prometheus_client.parser import text_string_to_metric_families
 
 from helpers.hostile import encode, make_odd_files, photo
 from helpers.hostile_many import many_scans
@@ -295,7 +298,7 @@ class TestQueue:
             assert post(f"{url}/v1/score", [("a.jpg", JPEG)]).status == 200
             assert slow.begun == 2
             text = ask(f"{url}/metrics").body.decode()
-            assert 'route="/v1/score",method="POST",status="499"} 1' in text
+            assert 'method="POST",route="/v1/score",status="499"} 1' in text
 
     def test_a_client_that_stops_in_its_upload_leaves_nothing_behind(self, url: str) -> None:
         parts = urlsplit(url)
@@ -383,13 +386,57 @@ class TestPromises:
         with served(scorer) as url:
             post(f"{url}/v1/score", [("a.jpg", JPEG), ("b", b"text"), ("c", b"")])
             text = ask(f"{url}/metrics").body.decode()
-        samples = dict(line.rsplit(" ", 1) for line in text.splitlines() if not line.startswith("#"))
-        assert {samples[f'moslens_pictures_total{{code="{c}"}}'] for c in ("ok", "not_an_image", "empty")} == {"1"}
-        assert samples['moslens_picture_seconds_bucket{le="+Inf"}'] == samples["moslens_picture_seconds_count"] == "3"
-        assert float(samples["moslens_received_bytes_total"]) > len(JPEG)
+        samples = {
+            (sample.name, *sorted(sample.labels.items())): sample.value
+            for family in text_string_to_metric_families(text)
+            for sample in family.samples
+        }
+        assert {samples["moslens_pictures_total", ("code", c)] for c in ("ok", "not_an_image", "empty")} == {1}
+        assert (
+            samples["moslens_picture_seconds_bucket", ("le", "+Inf")] == samples["moslens_picture_seconds_count",] == 3
+        )
+        assert samples["moslens_received_bytes_total",] > len(JPEG)
         described = {line.split()[2] for line in text.splitlines() if line.startswith("# TYPE")}
-        stems = {name.partition("{")[0] for name in samples}
-        assert {stem for stem in stems if not any(stem.startswith(name) for name in described)} == set()
+        assert {name for name, *_ in samples if not any(name.startswith(stem) for stem in described)} == set()
+
+    def test_metrics_have_these_names_types_labels_and_buckets(self, scorer: Scorer) -> None:
+        with served(scorer) as url:
+            post(f"{url}/v1/score", [("a.jpg", JPEG)])
+            answer = ask(f"{url}/metrics")
+        assert answer.headers["content-type"] == "text/plain; version=0.0.4; charset=utf-8"
+        text = answer.body.decode()
+        types = dict(line.split()[2:] for line in text.splitlines() if line.startswith("# TYPE"))
+        assert types == {
+            "moslens_info": "gauge",
+            "moslens_queue_pictures": "gauge",
+            "moslens_pictures_in_work": "gauge",
+            "moslens_buffered_bytes": "gauge",
+            "moslens_requests_total": "counter",
+            "moslens_pictures_total": "counter",
+            "moslens_received_bytes_total": "counter",
+            "moslens_request_seconds": "histogram",
+            "moslens_picture_seconds": "histogram",
+        }
+        families = list(text_string_to_metric_families(text))
+        assert all(family.documentation for family in families)
+        labels = {sample.name: set(sample.labels) for family in families for sample in family.samples}
+        assert {name: names for name, names in labels.items() if names} == {
+            "moslens_info": {"model", "version"},
+            "moslens_requests_total": {"route", "method", "status"},
+            "moslens_pictures_total": {"code"},
+            "moslens_request_seconds_bucket": {"le"},
+            "moslens_picture_seconds_bucket": {"le"},
+        }
+        for name in ("moslens_request_seconds", "moslens_picture_seconds"):
+            (family,) = (family for family in families if family.name == name)
+            bounds = [float(sample.labels["le"]) for sample in family.samples if "le" in sample.labels]
+            assert bounds == [0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, float("inf")]
+
+    def test_two_services_in_one_process_count_apart(self, scorer: Scorer) -> None:
+        with served(scorer) as one, served(scorer) as other:
+            post(f"{one}/v1/score", [("a.jpg", JPEG)])
+            assert gauge(one, "moslens_picture_seconds_count") == 1
+            assert gauge(other, "moslens_picture_seconds_count") == 0
 
     def test_health_and_model(self, url: str, scorer: Scorer) -> None:
         health = ask(f"{url}/healthz").json()

@@ -125,11 +125,12 @@ class TestProcess:
         assert done.stderr.startswith(f"moslens: cannot listen on 127.0.0.1 port {port}: ")
         assert done.stderr.count("\n") == 1
 
-    def test_without_its_extra_it_says_which(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        code = "import sys; sys.modules['fastapi'] = None; from moslens.cli.app import main; main(['serve'])"
+    @pytest.mark.parametrize("package", ["fastapi", "uvicorn", "python_multipart", "prometheus_client"])
+    def test_without_its_extra_it_says_which(self, package: str) -> None:
+        code = f"import sys; sys.modules['{package}'] = None; from moslens.cli.app import main; main(['serve'])"
         done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
         assert done.returncode == 2
-        assert done.stderr == "moslens: this needs fastapi: pip install 'moslens[serve]'\n"
+        assert done.stderr == f"moslens: this needs {package}: pip install 'moslens[serve]'\n"
 
     def test_the_same_score_by_command_line_and_service(
         self, photo_folder: Path, tiny_model: Path, tmp_path: Path

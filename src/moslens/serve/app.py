@@ -128,7 +128,7 @@ class Service:
             code = outcome.code if isinstance(outcome, ImageError) else "internal"
         if code == "internal":
             event("fault", logging.ERROR, error=outcome)
-        self.metrics.pictures.add(code=code)
+        self.metrics.pictures.labels(code).inc()
         self.metrics.picture_seconds.observe(seconds)
 
 

@@ -62,9 +62,9 @@ class Observe:
         status = status or CLIENT_GONE
         route = getattr(scope.get("route"), "path", "other")
         method = scope["method"] if scope["method"] in ("GET", "POST", "HEAD") else "other"
-        self.metrics.requests.add(route=route, method=method, status=str(status))
+        self.metrics.requests.labels(route, method, str(status)).inc()
         self.metrics.request_seconds.observe(seconds)
-        self.metrics.received.add(received)
+        self.metrics.received.inc(received)
         event(
             "request",
             id=request_id.decode(),
