@@ -31,6 +31,7 @@ from helpers.hostile import encode, make_odd_files, photo
 from helpers.hostile_many import many_scans
 from helpers.map_model import RED, make_map_model, plain
 from helpers.serving import BOUNDARY, MapScorer, ask, form, post, served
+from moslens.picture.windows import window_origins
 from moslens.scoring.result import COLUMNS, Score
 from moslens.scoring.scorer import Scorer
 from moslens.serve import Settings
@@ -178,6 +179,72 @@ class TestExplain:
         assert ask(f"{url}/v1/models").json()[0]["maps"] is False
 
 
+@pytest.fixture(scope="module")
+def map_scorer(tmp_path_factory: pytest.TempPathFactory) -> Scorer:
+    return Scorer(make_map_model(tmp_path_factory.mktemp("maps") / "colours"), threads=1)
+
+
+@pytest.fixture(scope="module")
+def map_url(map_scorer: Scorer) -> Iterator[str]:
+    with served(map_scorer) as address:
+        yield address
+
+
+def half_red() -> bytes:
+    picture = plain(600, 300)
+    picture[:, 300:] = RED
+    return encode(picture, "PNG")
+
+
+class TestMapInRow:
+    def test_the_row_has_the_answer_of_explain(self, map_url: str) -> None:
+        sent = [("half.png", half_red())]
+        (row,) = post(f"{map_url}/v1/score?map=true", sent).json()
+        explanation = post(f"{map_url}/v1/explain", sent).json()
+        assert row.pop("map") == explanation
+        assert explanation["overlay"].startswith("data:image/png;base64,iVBOR")
+        assert [row] == post(f"{map_url}/v1/score", sent).json()
+        assert [row] == post(f"{map_url}/v1/score?map=false", sent).json()
+
+    def test_the_drawing_can_be_left_out(self, map_url: str) -> None:
+        sent = [("half.png", half_red())]
+        (row,) = post(f"{map_url}/v1/score?map=true&overlay=false", sent).json()
+        explanation = post(f"{map_url}/v1/explain", sent).json()
+        del explanation["overlay"]
+        assert row["map"] == explanation
+
+    @pytest.mark.parametrize("query", ["", "?map=true", "?map=true&overlay=false"])
+    def test_the_model_sees_every_window_once(
+        self, map_url: str, map_scorer: Scorer, monkeypatch: pytest.MonkeyPatch, query: str
+    ) -> None:
+        run, runs = map_scorer.model.run, []
+        monkeypatch.setattr(map_scorer.model, "run", lambda *args: runs.append(args) or run(*args))
+        (row,) = post(f"{map_url}/v1/score{query}", [("half.png", half_red())]).json()
+        assert row["status"] == "ok"
+        assert len(runs) == len(list(window_origins(256, 512)))  # the working size of 600 x 300
+
+    def test_one_picture_a_request_where_maps_are_drawn(self, map_url: str) -> None:
+        sent = [("a.png", half_red()), ("b.jpg", b"text"), ("c.jpg", JPEG)]
+        answer = post(f"{map_url}/v1/score?map=true", sent)
+        assert (answer.status, answer.code) == (400, "one_file")
+        rows = post(f"{map_url}/v1/score?map=true&overlay=false", sent).json()
+        assert [row["status"] for row in rows] == ["ok", "error", "ok"]
+        assert [row["map"] and row["map"]["path"] for row in rows] == ["a.png", None, "c.jpg"]
+        plain_rows = [{name: row[name] for name in COLUMNS} for row in rows]
+        assert plain_rows == post(f"{map_url}/v1/score", sent).json()
+
+    def test_a_model_without_maps_gives_its_score_and_null(self, url: str) -> None:
+        (row,) = post(f"{url}/v1/score?map=true", [("a.jpg", JPEG)]).json()
+        assert row.pop("map") is None
+        assert [row] == post(f"{url}/v1/score", [("a.jpg", JPEG)]).json()
+
+    @pytest.mark.parametrize("query", ["map=perhaps", "map=true&overlay=", "overlay=2"])
+    def test_a_value_that_is_no_boolean_is_refused(self, map_url: str, query: str) -> None:
+        answer = post(f"{map_url}/v1/score?{query}", [("a.jpg", JPEG)])
+        assert (answer.status, answer.code) == (422, "bad_query")
+        assert query.rpartition("&")[2].partition("=")[0] in answer.json()["error"]["message"]
+
+
 class TestRefusals:
     @pytest.mark.parametrize(
         ("body", "headers", "status", "code"),
@@ -213,7 +280,8 @@ class TestRefusals:
             connection.sendall(f"{head}Content-Type: {MULTIPART['Content-Type']}\r\n\r\n".encode())
             assert b" 413 " in connection.recv(4096)
 
-    def test_a_body_over_the_limit_in_chunks_is_cut_off(self, url: str) -> None:
+    @pytest.mark.parametrize("query", ["", "?map=true"])
+    def test_a_body_over_the_limit_in_chunks_is_cut_off(self, url: str, query: str) -> None:
         sent = 0
 
         def chunks() -> Iterator[bytes]:
@@ -223,7 +291,7 @@ class TestRefusals:
                 sent += 2**20
                 yield bytes(2**20)
 
-        answer = ask(f"{url}/v1/score", "POST", chunks(), MULTIPART)
+        answer = ask(f"{url}/v1/score{query}", "POST", chunks(), MULTIPART)
         assert (answer.status, answer.code) == (413, "body_too_large")
         assert answer.headers["connection"] == "close"
         assert gauge(url, "moslens_buffered_bytes") == 0
@@ -254,10 +322,11 @@ class TestRefusals:
             slow.go.set()
             assert post(f"{url}/v1/score", [("a.jpg", JPEG)]).status == 200
 
-    def test_nobody_waits_nobody_works(self, scorer: Scorer) -> None:
+    @pytest.mark.parametrize("query", ["", "?map=true"])
+    def test_nobody_waits_nobody_works(self, map_scorer: Scorer, query: str) -> None:
         endless = many_scans(20_000)  # four megabytes, half a minute of decoding
-        with served(scorer, Settings(timeout=0.5, workers=1)) as url:
-            assert post(f"{url}/v1/score", [("a.jpg", endless)]).code == "timeout"
+        with served(map_scorer, Settings(timeout=0.5, workers=1)) as url:
+            assert post(f"{url}/v1/score{query}", [("a.jpg", endless)]).code == "timeout"
             start = time.monotonic()
             wait_for(lambda: gauge(url, "moslens_pictures_in_work") == 0)
             assert time.monotonic() - start < 5

@@ -11,16 +11,19 @@ import logging
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from typing import Any
+from functools import partial
+from typing import Annotated, Any
 
 import numpy as np
-from fastapi import FastAPI, Request
+from fastapi import FastAPI, Query, Request
+from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 from starlette.responses import Response
 
 from moslens import __version__
 from moslens.errors import ImageError, ImageTooLarge, InternalError
+from moslens.scoring.quality_map import QualityMap
 from moslens.scoring.result import Failure, Score
 from moslens.scoring.scorer import Scorer
 from moslens.serve import schemas
@@ -76,11 +79,16 @@ class Service:
 
     def explain_one(self, source: io.BytesIO, max_pixels: int) -> dict[str, Any]:
         """The explain JSON with the overlay as a data URL."""
+        return with_overlay(self.scorer.explain(source, max_pixels=max_pixels))
+
+    def score_with_map(
+        self, source: io.BytesIO, max_pixels: int, *, overlay: bool
+    ) -> tuple[Score, dict[str, Any] | None]:
+        """The score and the explain JSON out of one run of the model; no JSON where the model makes no maps."""
+        if not self.maps:
+            return self.scorer.score(source, max_pixels=max_pixels), None
         found = self.scorer.explain(source, max_pixels=max_pixels)
-        file = io.BytesIO()
-        # without the legend it lies over the photo pixel by pixel; the page has a legend of its own
-        found.overlay(legend=False).save(file, "PNG", compress_level=3)
-        return {**found.to_dict(), "overlay": f"data:image/png;base64,{base64.b64encode(file.getvalue()).decode()}"}
+        return found.to_score(), with_overlay(found) if overlay else found.to_dict()
 
     async def answer(self, request: Request, work: Work, *, one: bool = False) -> list[tuple[Upload, Any]]:
         """The uploads of a request, without their bytes, and what ``work`` made of each or raised.
@@ -130,6 +138,14 @@ class Service:
             event("fault", logging.ERROR, error=outcome)
         self.metrics.pictures.labels(code).inc()
         self.metrics.picture_seconds.observe(seconds)
+
+
+def with_overlay(found: QualityMap) -> dict[str, Any]:
+    """The explain JSON of a map, and ``overlay``, its drawing as a PNG data URL."""
+    file = io.BytesIO()
+    # without the legend it lies over the photo pixel by pixel; the page has a legend of its own
+    found.overlay(legend=False).save(file, "PNG", compress_level=3)
+    return {**found.to_dict(), "overlay": f"data:image/png;base64,{base64.b64encode(file.getvalue()).decode()}"}
 
 
 def named(error: Exception, name: str | None) -> ImageError:
@@ -185,6 +201,11 @@ def _add_handlers(app: FastAPI) -> None:
         request.scope["state"]["code"] = refusal.code
         return refusal.response()
 
+    @app.exception_handler(RequestValidationError)
+    async def bad_query(request: Request, invalid: RequestValidationError) -> Response:
+        error = invalid.errors()[0]
+        return await refused(request, Refusal("bad_query", f"{error['loc'][-1]}: {error['msg']}"))
+
     @app.exception_handler(HTTPException)
     async def http_error(request: Request, error: HTTPException) -> Response:
         return of_status(error.status_code, error.detail, error.headers)
@@ -207,13 +228,27 @@ def _add_routes(app: FastAPI, service: Service) -> None:
         summary="Score pictures",
         description="One row a file, in order. A file that cannot be scored costs a row with its error, no more.",
         response_model=list[schemas.Row],
-        responses=schemas.errors(*UPLOAD_CODES),
+        responses=schemas.errors(*UPLOAD_CODES, "one_file", "bad_query"),
         openapi_extra=schemas.multipart("One picture, or many.", many=True),
         tags=["quality"],
     )
-    async def score(request: Request) -> Response:
-        answers = await service.answer(request, service.score_one)
-        return Json([service.row(upload, outcome) for upload, outcome in answers])
+    async def score(
+        request: Request,
+        add_map: Annotated[bool, Query(alias="map", description="Add the answer of /v1/explain to the row.")] = False,
+        overlay: Annotated[
+            bool, Query(description="Whether the map has its drawing; a request that draws takes one picture.")
+        ] = True,
+    ) -> Response:
+        if not add_map:
+            answers = await service.answer(request, service.score_one)
+            return Json([service.row(upload, outcome) for upload, outcome in answers])
+        rows = []
+        for upload, outcome in await service.answer(
+            request, partial(service.score_with_map, overlay=overlay), one=overlay
+        ):
+            result, found = outcome if isinstance(outcome, tuple) else (outcome, None)
+            rows.append({**service.row(upload, result), "map": found and {**found, "path": upload.name}})
+        return Json(rows)
 
     @app.post(
         "/v1/explain",

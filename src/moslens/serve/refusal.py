@@ -24,6 +24,7 @@ REASONS: dict[str, tuple[int, str]] = {
     "too_many_files": (413, "More files than one request may have."),
     "not_multipart": (415, "The body must be multipart/form-data."),
     "bad_picture": (422, "The picture cannot be used; the code says why, as in a row of /v1/score."),
+    "bad_query": (422, "A query parameter has a value that it cannot have."),
     "internal": (500, "A fault of the service."),
     "busy": (503, "As much work waits as the service takes on; see Retry-After."),
     "timeout": (503, "The answer was not ready within the time limit; see Retry-After."),

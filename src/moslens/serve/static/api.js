@@ -1,4 +1,4 @@
-// The four calls the page makes, and what may go wrong with them.
+// The two calls that the page makes, and the errors that they may end in.
 
 const TRIES = 20;
 
@@ -50,10 +50,10 @@ async function send(address, file, signal) {
   }
 }
 
-export async function score(file, signal) {
-  const [row] = await send("/v1/score", file, signal);
+// The row of one photo with its map; `overlay` asks for the drawing too, which costs the server more than the score.
+export async function score(file, overlay, signal) {
+  const [row] = await send(`/v1/score?map=true&overlay=${overlay}`, file, signal);
   return row;
 }
 
-export const explain = (file, signal) => send("/v1/explain", file, signal);
 export const models = () => ask("/v1/models");

@@ -2,12 +2,12 @@
 
 import { models, score } from "./api.js";
 import { save, toCsv } from "./csv.js";
-import { byId, lanes } from "./dom.js";
+import { byId, limitConcurrency } from "./dom.js";
 import { arrange, makeCard, offerKinds, showState } from "./list.js";
-import { setMaps, show } from "./viewer.js";
+import { show } from "./viewer.js";
 import { summary } from "./words.js";
 
-const run = lanes(2);
+const run = limitConcurrency(2);
 let items = [];
 let chosen = null;
 let added = 0;
@@ -25,7 +25,7 @@ function add(files) {
   document.body.classList.add("started");
   byId("panes").hidden = false;
   for (const file of fresh) {
-    const item = { file, number: (added += 1), row: null, error: null, abort: new AbortController() };
+    const item = { file, number: (added += 1), row: null, map: null, error: null, abort: new AbortController() };
     items.push(item);
     makeCard(item, { choose, remove, retry });
     run(() => process(item));
@@ -44,8 +44,10 @@ function showTools() {
 async function process(item) {
   if (item.removed) return;
   try {
-    // forms escape quotes in names: the name is ours to put back
-    item.row = { ...(await score(item.file, item.abort.signal)), path: item.file.name };
+    const overlay = !(await item.decodable); // it stands in for a photo that the browser cannot show
+    const { map, ...row } = await score(item.file, overlay, item.abort.signal);
+    item.map = map;
+    item.row = { ...row, path: item.file.name }; // forms escape quotes in names
     item.error = item.row.error ? reason(item.row.error.message) : null;
   } catch (error) {
     if (item.removed) return;
@@ -70,8 +72,8 @@ function report(item) {
 
 function choose(item, scroll = true) {
   if (chosen) chosen.card.querySelector(".choose").setAttribute("aria-pressed", "false");
+  if (item !== chosen) show(item);
   chosen = item;
-  show(item);
   byId("viewer").hidden = item === null;
   if (item === null) return;
   item.card.querySelector(".choose").setAttribute("aria-pressed", "true");
@@ -178,7 +180,6 @@ try {
 
 try {
   const [model] = await models();
-  setMaps(model.maps);
   byId("model").textContent = model.id;
 } catch (error) {
   say(`The server does not answer: ${error.message}`);

@@ -1,9 +1,9 @@
 // The map of one photo: colours for quality, outlines and words for what is wrong, and a button for every block.
 
-import { byId, make, place } from "./dom.js";
+import { byId, make, setStyle } from "./dom.js";
 import { plain, region } from "./words.js";
 
-// cividis, which people with and without colour vision deficiency see alike; the same as moslens/overlay.py
+// cividis, which people with and without colour vision deficiency see alike; the same as in moslens/scoring/draw_map.py
 const COLOURS = ["00224e", "123570", "3b496c", "575d6d", "707173", "8a8678", "a59c74", "c3b369", "e1cc55", "fee838"].map((code) =>
   [0, 2, 4].map((at) => parseInt(code.slice(at, at + 2), 16)),
 );
@@ -49,7 +49,7 @@ const inPercent = (part, whole) => `${(100 * part) / whole}%`;
 function makeBlock(map, block, index, worst) {
   const { columns, blocks: cells } = map.grid;
   const button = make("button", { type: "button", className: "block", tabIndex: index === 0 ? 0 : -1 });
-  place(button, {
+  setStyle(button, {
     left: inPercent(block.x, map.width),
     top: inPercent(block.y, map.height),
     width: inPercent(block.width, map.width),
@@ -121,7 +121,7 @@ function addLabel(map, group) {
   labels.append(label);
   for (const cell of [...group].sort((a, b) => distance(a) - distance(b))) {
     const [x, y] = middle(cell);
-    place(label, { "--x": inPercent(x, map.width), "--y": inPercent(y, map.height) });
+    setStyle(label, { "--x": inPercent(x, map.width), "--y": inPercent(y, map.height) });
     const box = label.getBoundingClientRect();
     const apart = (other) => box.right <= other.left || box.left >= other.right || box.bottom <= other.top || box.top >= other.bottom;
     if (others.every(apart)) return;
