@@ -297,7 +297,7 @@ class TestRefusals:
         assert gauge(url, "moslens_buffered_bytes") == 0
 
     def test_uploads_over_all_requests_are_limited(self, scorer: Scorer) -> None:
-        with served(scorer, Settings(buffered=50_000)) as url:
+        with served(scorer, Settings(max_buffered=50_000)) as url:
             answer = post(f"{url}/v1/score", [("a.jpg", bytes(60_000))])
             assert (answer.status, answer.code) == (503, "busy")
             assert int(answer.headers["retry-after"]) >= 1

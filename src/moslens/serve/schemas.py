@@ -1,4 +1,4 @@
-"""The shapes of the answers, for the OpenAPI document."""
+"""The fields of the answers, for the OpenAPI document."""
 
 from typing import Any, Literal
 
@@ -138,7 +138,7 @@ class Row(BaseModel):
 
 
 class ServedModel(BaseModel):
-    """What the card of the served model says, and whether the model makes maps."""
+    """The card of the served model, and whether the model makes maps."""
 
     id: str
     name: str
@@ -163,7 +163,7 @@ class Health(BaseModel):
 
 
 class Error(BaseModel):
-    """Any answer that is no result."""
+    """Any answer that is not a result."""
 
     error: Problem
 

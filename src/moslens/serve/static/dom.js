@@ -8,7 +8,7 @@ export function make(tag, properties = {}, ...children) {
   return element;
 }
 
-// The policy forbids style attributes, not setting properties.
+// The content security policy forbids style attributes, but not setting properties.
 export function setStyle(element, styles) {
   for (const [name, value] of Object.entries(styles)) element.style.setProperty(name, value);
 }

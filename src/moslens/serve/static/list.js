@@ -5,7 +5,7 @@ import { plain, range, summary } from "./words.js";
 
 const THUMBNAIL = 320;
 const list = byId("list");
-const decode = limitConcurrency(2); // a decoded photo takes memory by the hundred megabytes
+const decode = limitConcurrency(2); // a decoded photo can take hundreds of megabytes
 
 export function makeCard(item, actions) {
   const thumb = make("span", { className: "thumb" });
@@ -63,7 +63,7 @@ const ORDERS = {
   name: (a, b) => a.file.name.localeCompare(b.file.name, undefined, { numeric: true }) || a.number - b.number,
 };
 
-// Infinity - Infinity is no number, which counts as equal
+// Infinity - Infinity is NaN, which sorts as equal
 const value = (item, missing) => item.row?.score ?? missing;
 
 function matches(item) {
@@ -81,7 +81,7 @@ export function arrange(items) {
   const wanted = items.filter(matches).sort(ORDERS[byId("sort").value]);
   const cards = new Set(wanted.map((item) => item.card));
   for (const card of [...list.children]) if (!cards.has(card)) card.remove();
-  // only cards out of place are moved, so that the one with the focus keeps it
+  // only cards out of place are moved, so that the card with the focus keeps it
   wanted.forEach((item, index) => {
     if (list.children[index] !== item.card) list.insertBefore(item.card, list.children[index] ?? null);
   });

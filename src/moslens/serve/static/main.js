@@ -1,4 +1,4 @@
-// Photos come in by picker, drop or paste, are scored two at a time, and one of them is in view.
+// Takes photos from the picker, a drop or a paste, scores two at a time, and shows one of them.
 
 import { models, score } from "./api.js";
 import { save, toCsv } from "./csv.js";
@@ -19,7 +19,7 @@ const say = (text) => {
 function add(files) {
   const fresh = [...files].filter((file) => file.size > 0 || file.type !== "");
   if (fresh.length === 0) {
-    say("Nothing to score in that.");
+    say("There is no file to score in that.");
     return;
   }
   document.body.classList.add("started");
@@ -36,7 +36,7 @@ function add(files) {
   showTools();
 }
 
-// Nothing to sort, filter or turn over while there is one photo.
+// One photo alone needs no sorting, no filters and no way to the next.
 function showTools() {
   byId("tools").hidden = byId("turn").hidden = items.length < 2;
 }
@@ -60,7 +60,7 @@ async function process(item) {
   report(item);
 }
 
-// messages begin with the file's name, which is beside them here
+// a message begins with the name of the file, which the card shows already
 const reason = (message) => message.slice(message.indexOf(": ") + 2);
 
 function report(item) {
@@ -80,10 +80,10 @@ function choose(item, scroll = true) {
   if (scroll) byId("viewer").scrollIntoView({ block: "nearest" });
 }
 
-// The one before or after in the list as it is sorted and filtered; around its ends.
-function turn(step) {
+// Shows the photo before or after this one, in the list as it is sorted and filtered; the ends are joined.
+function step(by) {
   const wanted = arrange(items);
-  if (wanted.length > 0) choose(wanted.at((wanted.indexOf(chosen) + step) % wanted.length));
+  if (wanted.length > 0) choose(wanted.at((wanted.indexOf(chosen) + by) % wanted.length));
 }
 
 function forget(item) {
@@ -152,8 +152,8 @@ document.addEventListener("drop", (event) => {
 });
 
 for (const id of ["sort", "show", "at-most", "search"]) byId(id).addEventListener("input", () => arrange(items));
-byId("previous").addEventListener("click", () => turn(-1));
-byId("next").addEventListener("click", () => turn(1));
+byId("previous").addEventListener("click", () => step(-1));
+byId("next").addEventListener("click", () => step(1));
 byId("export").addEventListener("click", exportCsv);
 byId("clear").addEventListener("click", clear);
 
@@ -168,7 +168,7 @@ byId("theme").addEventListener("click", () => {
   try {
     localStorage.setItem("theme", theme);
   } catch {
-    // a browser that stores nothing still switches
+    // without storage the theme still changes, for this visit
   }
 });
 try {

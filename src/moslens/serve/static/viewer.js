@@ -4,7 +4,7 @@ import { byId, make, setBar, setStyle } from "./dom.js";
 import { drawMap, mark, removeMap } from "./map.js";
 import { fault, place, range, story, summary, whole, word } from "./words.js";
 
-const NO_MAP = "The model served here scores the photo as a whole; it does not say where.";
+const NO_MAP = "This model scores the photo as a whole; it does not say where it is bad.";
 const photo = byId("photo");
 const overlay = byId("overlay");
 const stage = byId("stage");
