@@ -323,7 +323,7 @@ class TestRefusals:
             assert post(f"{url}/v1/score", [("a.jpg", JPEG)]).status == 200
 
     @pytest.mark.parametrize("query", ["", "?map=true"])
-    def test_nobody_waits_nobody_works(self, map_scorer: Scorer, query: str) -> None:
+    def test_decoding_ends_with_the_request(self, map_scorer: Scorer, query: str) -> None:
         endless = many_scans(20_000)  # four megabytes, half a minute of decoding
         with served(map_scorer, Settings(timeout=0.5, workers=1)) as url:
             assert post(f"{url}/v1/score{query}", [("a.jpg", endless)]).code == "timeout"
@@ -399,7 +399,7 @@ class TestPromises:
     def test_nothing_is_written_and_nothing_is_fetched(self, url: str) -> None:
         events: list[str] = []
         active = True
-        sys.addaudithook(lambda name, args: events.append(deed) if active and (deed := _deed(name, args)) else None)
+        sys.addaudithook(lambda name, args: events.append(e) if active and (e := _forbidden(name, args)) else None)
         large = encode(np.zeros((1000, 1100, 3), np.uint8), "PNG", compress_level=0)
         body = form([("http://example.com/a.jpg", large), ("file:///etc/passwd", b"http://")])
         assert len(body) > 3 * 2**20  # past what form parsers usually keep in memory
@@ -407,7 +407,7 @@ class TestPromises:
         active = False
         assert [row["status"] for row in answer.json()] == ["ok", "error"]
         assert events == []
-        canary = _deed("open", ("x", "wb", 0)), _deed("socket.connect", (None, ("192.0.2.1", 80)))
+        canary = _forbidden("open", ("x", "wb", 0)), _forbidden("socket.connect", (None, ("192.0.2.1", 80)))
         assert all(canary)
 
     def test_logs_are_json_lines_without_file_names(self, url: str, caplog: pytest.LogCaptureFixture) -> None:
@@ -516,7 +516,7 @@ class TestPromises:
         assert model["calibration"]["coverage"] == 0.9
 
 
-def _deed(name: str, args: Any) -> str | None:
+def _forbidden(name: str, args: Any) -> str | None:
     """What an audit event says was done, if it is one that the service must not do."""
     if name == "open" and isinstance(args[2], int):
         writing = args[2] & (os.O_WRONLY | os.O_RDWR | os.O_CREAT) or set(str(args[1] or "")) & set("wax+")
