@@ -1,15 +1,20 @@
-"""Load on the service: 64 clients, good, bad, huge and slow uploads and clients that leave, beside `moslens score`.
+"""The service under load: 64 clients with good, bad, huge and slow uploads, compared with `moslens score`.
 
     python -m benchmarks.speed.serve_load [--model NAME|DIR] [--seconds 60] [--clients 64] [--output FILE]
 
-Three phases against one `moslens serve` process. "steady": every client sends good photos, for a fifth of the time; its
-throughput is compared with that of `moslens score` on the same files, run before and after, and so is the processor
-time of a picture, which other work on the machine does not change. "mixed": everything at once. "overload": four times
-as many clients as the queue has room for, which must be told 503 at once. Every answer is checked: the score of a good
-photo, the code of a bad one, the status of a huge body. At the end the service's own counters must agree with what the
-clients got, and SIGTERM must end it with code 0 while clients are at work. Client and service share the machine's
-cores, so the service is at a disadvantage. The exit code is 1 where an answer was wrong or lost, or nothing was refused
-under overload.
+One `moslens serve` process goes through three phases:
+
+- "steady": every client sends good photos, for a fifth of the time. The throughput is compared with that of
+  `moslens score` on the same files, run before and after. So is the processor time of a picture, which other programs
+  on the machine change little.
+- "mixed": all kinds of requests at once.
+- "overload": four times as many clients as the queue has room for. The service must answer those it has no room for
+  with 503 at once.
+
+Every answer is checked: the score of a good photo, the error code of a bad one, the status of a body over the limit. At
+the end the counters of the service must agree with the answers that the clients got, and SIGTERM must end the process
+with code 0 while clients are at work. Clients and service share the cores of the machine, which slows the service down.
+The exit code is 1 where an answer was wrong or lost, or where nothing was refused under overload.
 
 It takes 1.4 times --seconds, and a minute.
 """
@@ -43,12 +48,12 @@ PHOTOS = sorted((ROOT / "examples" / "photos").glob("*.jpg"))
 BOUNDARY = "moslens-load"
 MIX = {"good": 70, "bad": 10, "slow": 10, "large": 2, "huge": 4, "leaves": 4}
 TOLERANCE = 1e-4
-LATE = 60.0
+ANSWER_SECONDS = 60.0
 
 
 @dataclass
-class Upload:
-    """One kind of request and what must come back: a score, an error code, or a status alone."""
+class UploadCase:
+    """The body of a request, and what its answer must be: a score, an error code, or only a status."""
 
     body: bytes
     score: float | None = None
@@ -57,8 +62,8 @@ class Upload:
 
 
 @dataclass
-class Tally:
-    """What the clients saw."""
+class ClientResults:
+    """The answers that the clients got."""
 
     answers: collections.Counter[str] = field(default_factory=collections.Counter)
     wrong: list[str] = field(default_factory=list)
@@ -72,7 +77,7 @@ def form(data: bytes) -> bytes:
     return head.encode() + data + f"\r\n--{BOUNDARY}--\r\n".encode()
 
 
-def make_uploads(scorer: Scorer, folder: Path, count: int) -> dict[str, list[Upload]]:
+def make_uploads(scorer: Scorer, folder: Path, count: int) -> dict[str, list[UploadCase]]:
     """Good photos (written to ``folder`` too), broken files, a picture of 40 megapixels, a body over the limit."""
     good = []
     for number in range(count):
@@ -80,7 +85,7 @@ def make_uploads(scorer: Scorer, folder: Path, count: int) -> dict[str, list[Upl
             shifted = Image.fromarray(np.roll(np.asarray(photo.convert("RGB")), 7 * number, axis=1))
         path = folder / f"{number:03d}.jpg"
         shifted.save(path, quality=90)
-        good.append(Upload(form(path.read_bytes()), score=scorer.score(path).score))
+        good.append(UploadCase(form(path.read_bytes()), score=scorer.score(path).score))
     data = (folder / "000.jpg").read_bytes()
     broken = {"not_an_image": b"<html>no picture</html>", "truncated": data[: len(data) // 2], "empty": b""}
     large = folder.parent / "large.jpg"
@@ -88,45 +93,45 @@ def make_uploads(scorer: Scorer, folder: Path, count: int) -> dict[str, list[Upl
         photo.convert("RGB").resize((7304, 5478)).save(large, quality=80)
     return {
         "good": good,
-        "bad": [Upload(form(content), code=code) for code, content in broken.items()],
-        "large": [Upload(form(large.read_bytes()), score=scorer.score(large).score)],
-        "huge": [Upload(form(bytes(33 * 2**20)), status=413)],
+        "bad": [UploadCase(form(content), code=code) for code, content in broken.items()],
+        "large": [UploadCase(form(large.read_bytes()), score=scorer.score(large).score)],
+        "huge": [UploadCase(form(bytes(33 * 2**20)), status=413)],
     }
 
 
 class Client:
     """One keep-alive connection and its requests."""
 
-    def __init__(self, port: int, uploads: dict[str, list[Upload]], seed: int) -> None:
+    def __init__(self, port: int, uploads: dict[str, list[UploadCase]], seed: int) -> None:
         self.port, self.uploads, self.random = port, uploads, random.Random(seed)
         self.reader: asyncio.StreamReader | None = None
         self.writer: asyncio.StreamWriter | None = None
 
-    async def run(self, mix: dict[str, int], until: float, tally: Tally) -> None:
+    async def run(self, mix: dict[str, int], until: float, results: ClientResults) -> None:
         while time.monotonic() < until:
             kind = self.random.choices(list(mix), list(mix.values()))[0]
             upload = self.random.choice(self.uploads["good" if kind in ("slow", "leaves") else kind])
             try:
-                async with asyncio.timeout(LATE):
-                    pause = await self.request(kind, upload, tally)
+                async with asyncio.timeout(ANSWER_SECONDS):
+                    pause = await self.request(kind, upload, results)
             except TimeoutError:
-                tally.lost.append(f"{kind}: no answer in {LATE:g} s")
+                results.lost.append(f"{kind}: no answer in {ANSWER_SECONDS:g} s")
                 pause = 0.0
                 self.close()
             except ConnectionRefusedError:
-                tally.answers["refused"] += 1
+                results.answers["refused"] += 1
                 break
             except (OSError, asyncio.IncompleteReadError) as error:
                 if kind != "huge":  # a client that goes on sending may be cut off
-                    tally.lost.append(f"{kind}: {error!r}")
-                tally.answers["cut off"] += kind == "huge"
+                    results.lost.append(f"{kind}: {error!r}")
+                results.answers["cut off"] += kind == "huge"
                 pause = 0.0
                 self.close()
             await asyncio.sleep(min(pause, max(0.0, until - time.monotonic())))
         self.close()
 
-    async def request(self, kind: str, upload: Upload, tally: Tally) -> float:
-        """Send one upload and check the answer; seconds to wait before the next."""
+    async def request(self, kind: str, upload: UploadCase, results: ClientResults) -> float:
+        """Send one upload and check its answer. Returns the seconds to wait before the next."""
         if self.writer is None:
             self.reader, self.writer = await asyncio.open_connection("127.0.0.1", self.port)
         assert self.reader is not None
@@ -137,7 +142,7 @@ class Client:
             await self.writer.drain()
             await asyncio.sleep(0.01)
             self.close()
-            tally.answers["left"] += 1
+            results.answers["left"] += 1
             return 0.0
         if kind == "slow":
             for part in range(4):
@@ -150,16 +155,16 @@ class Client:
         seconds = time.monotonic() - sent
         if headers.get("connection") == "close":
             self.close()
-        tally.answers[str(status)] += 1
+        results.answers[str(status)] += 1
         if status == 503:
-            tally.refusal_seconds.append(seconds)
+            results.refusal_seconds.append(seconds)
             return int(headers["retry-after"]) * self.random.uniform(0.5, 1.5)
         fault = check(upload, status, body)
         if fault:
-            tally.wrong.append(f"{kind}: {fault}")
+            results.wrong.append(f"{kind}: {fault}")
         elif status == 200:
-            tally.answers["rows"] += 1
-            tally.seconds.append(seconds)
+            results.answers["rows"] += 1
+            results.seconds.append(seconds)
         return 0.0
 
     async def answer(self) -> tuple[int, dict[str, str], bytes]:
@@ -174,8 +179,8 @@ class Client:
         self.reader = self.writer = None
 
 
-def check(upload: Upload, status: int, body: bytes) -> str | None:
-    """What is wrong with an answer; None where nothing is."""
+def check(upload: UploadCase, status: int, body: bytes) -> str | None:
+    """What is wrong with an answer; None where it is right."""
     if status != upload.status:
         return f"status {status} instead of {upload.status}"
     if status != 200:
@@ -188,15 +193,15 @@ def check(upload: Upload, status: int, body: bytes) -> str | None:
     return None if good else f"{row['score']} instead of {upload.score}"
 
 
-async def load(
-    port: int, uploads: dict[str, list[Upload]], clients: int, mix: dict[str, int], seconds: float
-) -> tuple[Tally, float]:
-    """Run the clients; their tally and the seconds until the last had its answer."""
-    tally = Tally()
+async def run_clients(
+    port: int, uploads: dict[str, list[UploadCase]], clients: int, mix: dict[str, int], seconds: float
+) -> tuple[ClientResults, float]:
+    """Run the clients; their results, and the seconds until the last of them had its answer."""
+    results = ClientResults()
     start = time.monotonic()
-    runs = [Client(port, uploads, seed).run(mix, start + seconds, tally) for seed in range(clients)]
+    runs = [Client(port, uploads, seed).run(mix, start + seconds, results) for seed in range(clients)]
     await asyncio.gather(*runs)
-    return tally, time.monotonic() - start
+    return results, time.monotonic() - start
 
 
 class Memory:
@@ -216,7 +221,7 @@ def resident(pid: int) -> float:
     return pages * os.sysconf("SC_PAGE_SIZE") / 2**20
 
 
-def bulk(path: Path, model: list[str]) -> tuple[float, float]:
+def score_folder(path: Path, model: list[str]) -> tuple[float, float]:
     """Pictures per second of `moslens score`, without its start, and its processor seconds, with it."""
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
     command = [sys.executable, "-m", "moslens", "score", str(path), "--format", "jsonl", *model]
@@ -253,7 +258,7 @@ def batching(scorer: Scorer, windows: int = 8, repeats: int = 7) -> dict[str, fl
     return {"one_by_one_to_batch": statistics.median(ratios), "windows": windows}
 
 
-def counted(port: int) -> float:
+def pictures_counted(port: int) -> float:
     """Pictures that the service says it has worked on."""
     from urllib.request import urlopen
 
@@ -268,60 +273,60 @@ def quantiles(values: list[float]) -> dict[str, float] | None:
     return {f"p{p}": float(np.percentile(values, p)) for p in (50, 95, 99)} | {"max": max(values)}
 
 
-def summary(tally: Tally, seconds: float) -> dict[str, Any]:
+def summary(results: ClientResults, seconds: float) -> dict[str, Any]:
     return {
         "seconds": seconds,
-        "answers": dict(sorted(tally.answers.items())),
-        "wrong": tally.wrong[:20],
-        "lost": tally.lost[:20],
-        "rows_per_second": tally.answers["rows"] / seconds,
-        "answer_seconds": quantiles(tally.seconds),
-        "refusal_seconds": quantiles(tally.refusal_seconds),
+        "answers": dict(sorted(results.answers.items())),
+        "wrong": results.wrong[:20],
+        "lost": results.lost[:20],
+        "rows_per_second": results.answers["rows"] / seconds,
+        "answer_seconds": quantiles(results.seconds),
+        "refusal_seconds": quantiles(results.refusal_seconds),
     }
 
 
-async def drive(
-    server: subprocess.Popen[bytes], port: int, options: Any, uploads: dict[str, list[Upload]], log: Path
+async def run_phases(
+    server: subprocess.Popen[bytes], port: int, options: Any, uploads: dict[str, list[UploadCase]], log: Path
 ) -> Any:
     memory = Memory(server.pid)
     watching = asyncio.create_task(memory.watch())
     good, short = {"good": 1}, max(2, options.seconds / 5)
     began = processor_seconds(server.pid)
-    steady = summary(*await load(port, uploads, options.clients, good, short))
+    steady = summary(*await run_clients(port, uploads, options.clients, good, short))
     steady["processor_seconds_a_picture"] = (processor_seconds(server.pid) - began) / steady["answers"]["rows"]
-    before, edge = counted(port), len(memory.samples)
-    tally, seconds = await load(port, uploads, options.clients, MIX, options.seconds)
-    mixed = summary(tally, seconds)
-    await asyncio.sleep(2)  # what clients left behind is finished or dropped
-    mixed["rows_by_service"] = counted(port) - before
+    before, edge = pictures_counted(port), len(memory.samples)
+    results, seconds = await run_clients(port, uploads, options.clients, MIX, options.seconds)
+    mixed = summary(results, seconds)
+    await asyncio.sleep(2)  # pictures of clients that left are finished or dropped
+    mixed["rows_by_service"] = pictures_counted(port) - before
     watching.cancel()
     samples = memory.samples[edge:]
     third = max(1, len(samples) // 3)
     parts = [statistics.median(part) for part in (samples[:third], samples[third:-third], samples[-third:]) if part]
     mixed["memory_mb"] = {"thirds": parts, "max": max(samples), "growth": parts[-1] - parts[1]}
-    overload = summary(*await load(port, uploads, 4 * max(options.clients, Settings.queue), good, short))
+    overload = summary(*await run_clients(port, uploads, 4 * max(options.clients, Settings.queue), good, short))
     return steady, mixed, overload, await terminate(server, port, options, uploads, log)
 
 
 async def terminate(
-    server: subprocess.Popen[bytes], port: int, options: Any, uploads: dict[str, list[Upload]], log: Path
+    server: subprocess.Popen[bytes], port: int, options: Any, uploads: dict[str, list[UploadCase]], log: Path
 ) -> dict[str, Any]:
-    """SIGTERM while clients are at work: what the service says it answered, the clients must have."""
+    """SIGTERM while clients are at work: they must have every answer that the service logged."""
     earlier = len(log.read_text(encoding="utf-8").splitlines())
-    late = asyncio.create_task(load(port, uploads, options.clients, {"good": 1}, 10))
+    late = asyncio.create_task(run_clients(port, uploads, options.clients, {"good": 1}, 10))
     await asyncio.sleep(2)
     server.send_signal(signal.SIGTERM)
-    tally, seconds = await late
+    results, seconds = await late
     code = await asyncio.to_thread(server.wait, 60)
     lines = map(json.loads, log.read_text(encoding="utf-8").splitlines()[earlier:])
     served = collections.Counter(str(line["status"]) for line in lines if line.get("path") == "/v1/score")
-    rows = tally.answers["rows"]
-    whole = served["200"] == rows and not set(served) - {"200", "503"} and not tally.wrong and code == 0
+    rows = results.answers["rows"]
+    whole = served["200"] == rows and not set(served) - {"200", "503"} and not results.wrong and code == 0
     return {
         "code": code,
         "rows": rows,
         "served": served,
-        "wrong": tally.wrong,
+        "wrong": results.wrong,
         "seconds": seconds,
         "nothing_lost": whole,
     }
@@ -344,7 +349,7 @@ def main() -> None:
         folder, log = Path(scratch) / "good", Path(scratch) / "log"
         folder.mkdir()
         uploads = make_uploads(scorer, folder, options.photos)
-        runs = [bulk(folder, model)]
+        runs = [score_folder(folder, model)]
         with log.open("wb") as stream:
             command = [sys.executable, "-m", "moslens", "serve", "--port", "0", *model]
             server = subprocess.Popen(command, stderr=stream)
@@ -352,11 +357,11 @@ def main() -> None:
             while not log.read_bytes().endswith(b"\n"):
                 time.sleep(0.1)
             port = int(json.loads(log.read_text().splitlines()[0])["url"].rpartition(":")[2])
-            steady, mixed, overload, ended = asyncio.run(drive(server, port, options, uploads, log))
+            steady, mixed, overload, ended = asyncio.run(run_phases(server, port, options, uploads, log))
         finally:
             server.kill()
-        runs.append(bulk(folder, model))
-        _, start = bulk(folder / "000.jpg", model)
+        runs.append(score_folder(folder, model))
+        _, start = score_folder(folder / "000.jpg", model)
     rates = [rate for rate, _ in runs]
     cost = (statistics.fmean(seconds for _, seconds in runs) - start) / (options.photos - 1)
     steady["of_bulk"] = steady["rows_per_second"] / statistics.fmean(rates)

@@ -22,6 +22,7 @@ from moslens.scoring.result import Score
 from moslens.scoring.scorer import Scorer
 from moslens.serve import Settings, create_app
 
+DISTORTIONS = ({"kind": "motion_blur", "group": "blur", "severity": 3.2, "share": 1 / 3},)
 KINDS = ((None, None), ("motion_blur", "blur"), ("jpeg", "compression"))
 
 
@@ -60,6 +61,9 @@ class MapDouble:
         grid = {"rows": self.rows, "columns": self.columns, "blocks": blocks}
         return {**{name: getattr(self.score, name) for name in names}, "grid": grid}
 
+    def to_score(self) -> Score:
+        return dataclasses.replace(self.score, distortions=DISTORTIONS)
+
     def overlay(self, size: int = 1024, *, legend: bool = True) -> Image.Image:
         assert not legend
         red = np.linspace(0, 255, self.pixels.shape[1]).astype(np.uint8)
@@ -76,8 +80,7 @@ class MapScorer(Scorer):
 
     def score(self, source: Any, *, max_pixels: int = 200_000_000) -> Score:
         found = super().score(source, max_pixels=max_pixels)
-        distortions = ({"kind": "motion_blur", "group": "blur", "severity": 3.2, "share": 1 / 3},)
-        return dataclasses.replace(found, distortions=distortions)
+        return dataclasses.replace(found, distortions=DISTORTIONS)
 
     def explain(self, source: Any, *, max_pixels: int = 200_000_000) -> MapDouble:
         found = super().score(source, max_pixels=max_pixels)
@@ -150,7 +153,8 @@ def ask(
     parts = urlsplit(url)
     connection = http.client.HTTPConnection(parts.hostname or "", parts.port, timeout=timeout)
     try:
-        connection.request(method, parts.path, body, headers or {})
+        target = parts._replace(scheme="", netloc="").geturl()
+        connection.request(method, target, body, headers or {})
         answer = connection.getresponse()
         return Answer(answer.status, {k.lower(): v for k, v in answer.getheaders()}, answer.read())
     finally:

@@ -23,11 +23,15 @@ import pytest
 from PIL import Image
 
 pytest.importorskip("fastapi", reason="needs the serve extra")
+pytest.importorskip("prometheus_client", reason="needs the serve extra")
+
+from prometheus_client.parser import text_string_to_metric_families
 
 from helpers.hostile import encode, make_odd_files, photo
 from helpers.hostile_many import many_scans
 from helpers.map_model import RED, make_map_model, plain
 from helpers.serving import BOUNDARY, MapScorer, ask, form, post, served
+from moslens.picture.windows import window_origins
 from moslens.scoring.result import COLUMNS, Score
 from moslens.scoring.scorer import Scorer
 from moslens.serve import Settings
@@ -175,6 +179,72 @@ class TestExplain:
         assert ask(f"{url}/v1/models").json()[0]["maps"] is False
 
 
+@pytest.fixture(scope="module")
+def map_scorer(tmp_path_factory: pytest.TempPathFactory) -> Scorer:
+    return Scorer(make_map_model(tmp_path_factory.mktemp("maps") / "colours"), threads=1)
+
+
+@pytest.fixture(scope="module")
+def map_url(map_scorer: Scorer) -> Iterator[str]:
+    with served(map_scorer) as address:
+        yield address
+
+
+def half_red() -> bytes:
+    picture = plain(600, 300)
+    picture[:, 300:] = RED
+    return encode(picture, "PNG")
+
+
+class TestMapInRow:
+    def test_the_row_has_the_answer_of_explain(self, map_url: str) -> None:
+        sent = [("half.png", half_red())]
+        (row,) = post(f"{map_url}/v1/score?map=true", sent).json()
+        explanation = post(f"{map_url}/v1/explain", sent).json()
+        assert row.pop("map") == explanation
+        assert explanation["overlay"].startswith("data:image/png;base64,iVBOR")
+        assert [row] == post(f"{map_url}/v1/score", sent).json()
+        assert [row] == post(f"{map_url}/v1/score?map=false", sent).json()
+
+    def test_the_drawing_can_be_left_out(self, map_url: str) -> None:
+        sent = [("half.png", half_red())]
+        (row,) = post(f"{map_url}/v1/score?map=true&overlay=false", sent).json()
+        explanation = post(f"{map_url}/v1/explain", sent).json()
+        del explanation["overlay"]
+        assert row["map"] == explanation
+
+    @pytest.mark.parametrize("query", ["", "?map=true", "?map=true&overlay=false"])
+    def test_the_model_sees_every_window_once(
+        self, map_url: str, map_scorer: Scorer, monkeypatch: pytest.MonkeyPatch, query: str
+    ) -> None:
+        run, runs = map_scorer.model.run, []
+        monkeypatch.setattr(map_scorer.model, "run", lambda *args: runs.append(args) or run(*args))
+        (row,) = post(f"{map_url}/v1/score{query}", [("half.png", half_red())]).json()
+        assert row["status"] == "ok"
+        assert len(runs) == len(list(window_origins(256, 512)))  # the working size of 600 x 300
+
+    def test_one_picture_a_request_where_maps_are_drawn(self, map_url: str) -> None:
+        sent = [("a.png", half_red()), ("b.jpg", b"text"), ("c.jpg", JPEG)]
+        answer = post(f"{map_url}/v1/score?map=true", sent)
+        assert (answer.status, answer.code) == (400, "one_file")
+        rows = post(f"{map_url}/v1/score?map=true&overlay=false", sent).json()
+        assert [row["status"] for row in rows] == ["ok", "error", "ok"]
+        assert [row["map"] and row["map"]["path"] for row in rows] == ["a.png", None, "c.jpg"]
+        plain_rows = [{name: row[name] for name in COLUMNS} for row in rows]
+        assert plain_rows == post(f"{map_url}/v1/score", sent).json()
+
+    def test_a_model_without_maps_gives_its_score_and_null(self, url: str) -> None:
+        (row,) = post(f"{url}/v1/score?map=true", [("a.jpg", JPEG)]).json()
+        assert row.pop("map") is None
+        assert [row] == post(f"{url}/v1/score", [("a.jpg", JPEG)]).json()
+
+    @pytest.mark.parametrize("query", ["map=perhaps", "map=true&overlay=", "overlay=2"])
+    def test_a_value_that_is_no_boolean_is_refused(self, map_url: str, query: str) -> None:
+        answer = post(f"{map_url}/v1/score?{query}", [("a.jpg", JPEG)])
+        assert (answer.status, answer.code) == (422, "bad_query")
+        assert query.rpartition("&")[2].partition("=")[0] in answer.json()["error"]["message"]
+
+
 class TestRefusals:
     @pytest.mark.parametrize(
         ("body", "headers", "status", "code"),
@@ -210,7 +280,8 @@ class TestRefusals:
             connection.sendall(f"{head}Content-Type: {MULTIPART['Content-Type']}\r\n\r\n".encode())
             assert b" 413 " in connection.recv(4096)
 
-    def test_a_body_over_the_limit_in_chunks_is_cut_off(self, url: str) -> None:
+    @pytest.mark.parametrize("query", ["", "?map=true"])
+    def test_a_body_over_the_limit_in_chunks_is_cut_off(self, url: str, query: str) -> None:
         sent = 0
 
         def chunks() -> Iterator[bytes]:
@@ -220,13 +291,13 @@ class TestRefusals:
                 sent += 2**20
                 yield bytes(2**20)
 
-        answer = ask(f"{url}/v1/score", "POST", chunks(), MULTIPART)
+        answer = ask(f"{url}/v1/score{query}", "POST", chunks(), MULTIPART)
         assert (answer.status, answer.code) == (413, "body_too_large")
         assert answer.headers["connection"] == "close"
         assert gauge(url, "moslens_buffered_bytes") == 0
 
     def test_uploads_over_all_requests_are_limited(self, scorer: Scorer) -> None:
-        with served(scorer, Settings(buffered=50_000)) as url:
+        with served(scorer, Settings(max_buffered=50_000)) as url:
             answer = post(f"{url}/v1/score", [("a.jpg", bytes(60_000))])
             assert (answer.status, answer.code) == (503, "busy")
             assert int(answer.headers["retry-after"]) >= 1
@@ -251,10 +322,11 @@ class TestRefusals:
             slow.go.set()
             assert post(f"{url}/v1/score", [("a.jpg", JPEG)]).status == 200
 
-    def test_nobody_waits_nobody_works(self, scorer: Scorer) -> None:
+    @pytest.mark.parametrize("query", ["", "?map=true"])
+    def test_decoding_ends_with_the_request(self, map_scorer: Scorer, query: str) -> None:
         endless = many_scans(20_000)  # four megabytes, half a minute of decoding
-        with served(scorer, Settings(timeout=0.5, workers=1)) as url:
-            assert post(f"{url}/v1/score", [("a.jpg", endless)]).code == "timeout"
+        with served(map_scorer, Settings(timeout=0.5, workers=1)) as url:
+            assert post(f"{url}/v1/score{query}", [("a.jpg", endless)]).code == "timeout"
             start = time.monotonic()
             wait_for(lambda: gauge(url, "moslens_pictures_in_work") == 0)
             assert time.monotonic() - start < 5
@@ -295,7 +367,7 @@ class TestQueue:
             assert post(f"{url}/v1/score", [("a.jpg", JPEG)]).status == 200
             assert slow.begun == 2
             text = ask(f"{url}/metrics").body.decode()
-            assert 'route="/v1/score",method="POST",status="499"} 1' in text
+            assert 'method="POST",route="/v1/score",status="499"} 1' in text
 
     def test_a_client_that_stops_in_its_upload_leaves_nothing_behind(self, url: str) -> None:
         parts = urlsplit(url)
@@ -327,7 +399,7 @@ class TestPromises:
     def test_nothing_is_written_and_nothing_is_fetched(self, url: str) -> None:
         events: list[str] = []
         active = True
-        sys.addaudithook(lambda name, args: events.append(deed) if active and (deed := _deed(name, args)) else None)
+        sys.addaudithook(lambda name, args: events.append(e) if active and (e := _forbidden(name, args)) else None)
         large = encode(np.zeros((1000, 1100, 3), np.uint8), "PNG", compress_level=0)
         body = form([("http://example.com/a.jpg", large), ("file:///etc/passwd", b"http://")])
         assert len(body) > 3 * 2**20  # past what form parsers usually keep in memory
@@ -335,7 +407,7 @@ class TestPromises:
         active = False
         assert [row["status"] for row in answer.json()] == ["ok", "error"]
         assert events == []
-        canary = _deed("open", ("x", "wb", 0)), _deed("socket.connect", (None, ("192.0.2.1", 80)))
+        canary = _forbidden("open", ("x", "wb", 0)), _forbidden("socket.connect", (None, ("192.0.2.1", 80)))
         assert all(canary)
 
     def test_logs_are_json_lines_without_file_names(self, url: str, caplog: pytest.LogCaptureFixture) -> None:
@@ -383,13 +455,57 @@ class TestPromises:
         with served(scorer) as url:
             post(f"{url}/v1/score", [("a.jpg", JPEG), ("b", b"text"), ("c", b"")])
             text = ask(f"{url}/metrics").body.decode()
-        samples = dict(line.rsplit(" ", 1) for line in text.splitlines() if not line.startswith("#"))
-        assert {samples[f'moslens_pictures_total{{code="{c}"}}'] for c in ("ok", "not_an_image", "empty")} == {"1"}
-        assert samples['moslens_picture_seconds_bucket{le="+Inf"}'] == samples["moslens_picture_seconds_count"] == "3"
-        assert float(samples["moslens_received_bytes_total"]) > len(JPEG)
+        samples = {
+            (sample.name, *sorted(sample.labels.items())): sample.value
+            for family in text_string_to_metric_families(text)
+            for sample in family.samples
+        }
+        assert {samples["moslens_pictures_total", ("code", c)] for c in ("ok", "not_an_image", "empty")} == {1}
+        assert (
+            samples["moslens_picture_seconds_bucket", ("le", "+Inf")] == samples["moslens_picture_seconds_count",] == 3
+        )
+        assert samples["moslens_received_bytes_total",] > len(JPEG)
         described = {line.split()[2] for line in text.splitlines() if line.startswith("# TYPE")}
-        stems = {name.partition("{")[0] for name in samples}
-        assert {stem for stem in stems if not any(stem.startswith(name) for name in described)} == set()
+        assert {name for name, *_ in samples if not any(name.startswith(stem) for stem in described)} == set()
+
+    def test_metrics_have_these_names_types_labels_and_buckets(self, scorer: Scorer) -> None:
+        with served(scorer) as url:
+            post(f"{url}/v1/score", [("a.jpg", JPEG)])
+            answer = ask(f"{url}/metrics")
+        assert answer.headers["content-type"] == "text/plain; version=0.0.4; charset=utf-8"
+        text = answer.body.decode()
+        types = dict(line.split()[2:] for line in text.splitlines() if line.startswith("# TYPE"))
+        assert types == {
+            "moslens_info": "gauge",
+            "moslens_queue_pictures": "gauge",
+            "moslens_pictures_in_work": "gauge",
+            "moslens_buffered_bytes": "gauge",
+            "moslens_requests_total": "counter",
+            "moslens_pictures_total": "counter",
+            "moslens_received_bytes_total": "counter",
+            "moslens_request_seconds": "histogram",
+            "moslens_picture_seconds": "histogram",
+        }
+        families = list(text_string_to_metric_families(text))
+        assert all(family.documentation for family in families)
+        labels = {sample.name: set(sample.labels) for family in families for sample in family.samples}
+        assert {name: names for name, names in labels.items() if names} == {
+            "moslens_info": {"model", "version"},
+            "moslens_requests_total": {"route", "method", "status"},
+            "moslens_pictures_total": {"code"},
+            "moslens_request_seconds_bucket": {"le"},
+            "moslens_picture_seconds_bucket": {"le"},
+        }
+        for name in ("moslens_request_seconds", "moslens_picture_seconds"):
+            (family,) = (family for family in families if family.name == name)
+            bounds = [float(sample.labels["le"]) for sample in family.samples if "le" in sample.labels]
+            assert bounds == [0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, float("inf")]
+
+    def test_two_services_in_one_process_count_apart(self, scorer: Scorer) -> None:
+        with served(scorer) as one, served(scorer) as other:
+            post(f"{one}/v1/score", [("a.jpg", JPEG)])
+            assert gauge(one, "moslens_picture_seconds_count") == 1
+            assert gauge(other, "moslens_picture_seconds_count") == 0
 
     def test_health_and_model(self, url: str, scorer: Scorer) -> None:
         health = ask(f"{url}/healthz").json()
@@ -400,7 +516,7 @@ class TestPromises:
         assert model["calibration"]["coverage"] == 0.9
 
 
-def _deed(name: str, args: Any) -> str | None:
+def _forbidden(name: str, args: Any) -> str | None:
     """What an audit event says was done, if it is one that the service must not do."""
     if name == "open" and isinstance(args[2], int):
         writing = args[2] & (os.O_WRONLY | os.O_RDWR | os.O_CREAT) or set(str(args[1] or "")) & set("wax+")

@@ -25,7 +25,7 @@ pytest.importorskip("fastapi", reason="needs the serve extra")
 from helpers.hostile import encode
 from helpers.serving import ask, post
 from moslens.errors import ImageTooLarge
-from moslens.serve.workers import LARGE, Busy, Workers
+from moslens.serve.workers import LARGE, QueueFull, Workers
 
 
 @contextmanager
@@ -125,11 +125,12 @@ class TestProcess:
         assert done.stderr.startswith(f"moslens: cannot listen on 127.0.0.1 port {port}: ")
         assert done.stderr.count("\n") == 1
 
-    def test_without_its_extra_it_says_which(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        code = "import sys; sys.modules['fastapi'] = None; from moslens.cli.app import main; main(['serve'])"
+    @pytest.mark.parametrize("package", ["fastapi", "uvicorn", "python_multipart", "prometheus_client"])
+    def test_without_its_extra_it_says_which(self, package: str) -> None:
+        code = f"import sys; sys.modules['{package}'] = None; from moslens.cli.app import main; main(['serve'])"
         done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
         assert done.returncode == 2
-        assert done.stderr == "moslens: this needs fastapi: pip install 'moslens[serve]'\n"
+        assert done.stderr == f"moslens: this needs {package}: pip install 'moslens[serve]'\n"
 
     def test_the_same_score_by_command_line_and_service(
         self, photo_folder: Path, tiny_model: Path, tmp_path: Path
@@ -164,8 +165,8 @@ class TestWorkers:
         async def run() -> list[Any]:
             workers = Workers(4, 100, 60, 200_000_000, lambda seconds, outcome: None)
             workers.start()
-            job = workers.submit(work, [b"large"] * 4 + [b"small"] * 4)
-            outcomes = await asyncio.wait_for(job.done, 20)
+            request = workers.submit(work, [b"large"] * 4 + [b"small"] * 4)
+            outcomes = await asyncio.wait_for(request.done, 20)
             await asyncio.to_thread(workers.stop)
             assert (workers.waiting, workers.running) == (0, 0)
             return outcomes
@@ -185,13 +186,13 @@ class TestWorkers:
         async def run() -> list[Any]:
             workers = Workers(2, 10, 60, 1, lambda seconds, outcome: None)
             workers.start()
-            job = workers.submit(work, [str(i).encode() for i in range(20)])
-            with pytest.raises(Busy):
+            request = workers.submit(work, [str(i).encode() for i in range(20)])
+            with pytest.raises(QueueFull):
                 workers.submit(work, [b"1"])
             await asyncio.to_thread(workers.stop)
-            with pytest.raises(Busy):
+            with pytest.raises(QueueFull):
                 workers.submit(work, [b"1"])
-            return await asyncio.wait_for(job.done, 5)
+            return await asyncio.wait_for(request.done, 5)
 
         outcomes = asyncio.run(run())
         assert isinstance(outcomes.pop(7), ZeroDivisionError)
@@ -203,7 +204,7 @@ class TestWorkers:
         workers.waiting = 200  # of 0.1 s each, by two workers
         assert workers.retry_after == 6
         assert not workers.full
-        workers.waiting = 301  # longer than the patience of 15 s, though far from the limit of pictures
+        workers.waiting = 301  # longer than 15 s, though far from the limit of pictures
         assert workers.full
         workers.waiting = 10_000
         assert workers.retry_after == 60

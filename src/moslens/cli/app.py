@@ -54,6 +54,7 @@ EXTRA_OF = {
     "pydantic": "serve",
     "uvicorn": "serve",
     "python_multipart": "serve",
+    "prometheus_client": "serve",
     "pyarrow": "bulk",
     "fsspec": "bulk",
     "ray": "bulk",

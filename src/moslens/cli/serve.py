@@ -15,7 +15,7 @@ from moslens.errors import ConfigError
 from moslens.scoring.scorer import Scorer
 from moslens.serve import logs
 from moslens.serve.app import create_app
-from moslens.serve.header_timeout import prompt
+from moslens.serve.header_timeout import h11_with_header_timeout
 from moslens.serve.settings import MEGABYTE, Settings
 from moslens.system.malloc import give_back_large_blocks
 
@@ -50,7 +50,7 @@ def run(
         max_body=max_body * MEGABYTE,
         max_pixels=max_pixels,
         queue=queue,
-        buffered=max(Settings.buffered, 2 * max_body * MEGABYTE),
+        max_buffered=max(Settings.max_buffered, 2 * max_body * MEGABYTE),
         timeout=timeout,
         workers=workers,
     )
@@ -65,7 +65,7 @@ def run(
         typer.echo(f"moslens: open {url} in a browser; Ctrl-C ends", err=True)
     config = uvicorn.Config(
         app,
-        http=prompt(timeout),
+        http=h11_with_header_timeout(timeout),
         ws="none",
         log_config=None,
         access_log=False,

@@ -1,6 +1,6 @@
-"""The HTTP service: uploads in, rows and maps out (contract: HTTP).
+"""The HTTP service: uploads in, rows and maps out.
 
-request -> limits -> upload in memory -> bounded queue -> worker threads over one Scorer -> rows
+request -> limits -> upload in memory -> bounded queue -> worker threads that share one Scorer -> rows
 """
 
 import asyncio
@@ -11,27 +11,30 @@ import logging
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from typing import Any
+from functools import partial
+from typing import Annotated, Any
 
 import numpy as np
-from fastapi import FastAPI, Request
+from fastapi import FastAPI, Query, Request
+from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 from starlette.responses import Response
 
 from moslens import __version__
 from moslens.errors import ImageError, ImageTooLarge, InternalError
+from moslens.scoring.quality_map import QualityMap
 from moslens.scoring.result import Failure, Score
 from moslens.scoring.scorer import Scorer
 from moslens.serve import schemas
 from moslens.serve.logs import event
 from moslens.serve.metrics import CONTENT_TYPE, Metrics
-from moslens.serve.middleware import Observe
-from moslens.serve.refusal import Json, Refusal, error_body, of_status
+from moslens.serve.middleware import RequestMiddleware
+from moslens.serve.refusal import AsciiJSONResponse, Refusal, error_body, http_error_response
 from moslens.serve.settings import Settings
 from moslens.serve.static_files import add_page
-from moslens.serve.upload import Budget, Held, Upload, read_uploads
-from moslens.serve.workers import Busy, Work, Workers
+from moslens.serve.upload import Reservation, Upload, UploadBuffer, read_uploads
+from moslens.serve.workers import PictureFunction, QueueFull, Workers
 from moslens.system.cores import available_cores
 
 UPLOAD_CODES = (
@@ -40,106 +43,125 @@ UPLOAD_CODES = (
 )  # fmt: skip
 DESCRIPTION = """Blind image quality: how good a photo is, where it is bad and what is wrong there.
 
-Scores run from 0 to 100, higher is better. Nothing is fetched from an address and nothing is stored."""
+Scores run from 0 to 100, higher is better. The service fetches no address and stores nothing."""
 
 
 class Service:
-    """One model, its workers and its limits."""
+    """One model, its worker threads, its limits and its metrics."""
 
     def __init__(self, scorer: Scorer, settings: Settings) -> None:
         self.scorer, self.settings = scorer, settings
         count = settings.workers or available_cores()
-        self.workers = Workers(count, settings.queue, settings.patience, settings.max_pixels, self._observe)
-        self.budget = Budget(settings.buffered)
+        self.workers = Workers(count, settings.queue, settings.max_wait, settings.max_pixels, self._record)
+        self.upload_buffer = UploadBuffer(settings.max_buffered)
         gauges: dict[str, tuple[str, Callable[[], float]]] = {
             "moslens_queue_pictures": ("Pictures that wait for a worker.", lambda: self.workers.waiting),
-            "moslens_pictures_in_work": ("Pictures in work.", lambda: self.workers.running),
-            "moslens_buffered_bytes": ("Bytes of uploads in memory.", lambda: self.budget.used),
+            "moslens_pictures_in_work": ("Pictures that a worker scores.", lambda: self.workers.running),
+            "moslens_buffered_bytes": ("Bytes of uploads in memory.", lambda: self.upload_buffer.used),
         }
         self.metrics = Metrics(scorer.model_id, __version__, gauges)
 
     @property
-    def maps(self) -> bool:
-        """Whether the model says where and what."""
+    def has_maps(self) -> bool:
+        """Whether the model says where a picture is bad and what is wrong there."""
         return self.scorer.has_maps
 
     def warm_up(self) -> None:
-        """Score a grey picture: the first run of a network is slow, and the queue learns how fast this machine is."""
+        """Score a grey picture twice: the first run is slow, the second tells the queue how fast this machine is."""
         grey = np.full((500, 500, 3), 128, np.uint8)
         for _ in range(2):
             start = time.perf_counter()
             self.scorer.score(grey)
-            self.workers.pace = time.perf_counter() - start
+            self.workers.seconds_per_picture = time.perf_counter() - start
 
     def score_one(self, source: io.BytesIO, max_pixels: int) -> Score:
+        """The score alone."""
         return self.scorer.score(source, max_pixels=max_pixels)
 
     def explain_one(self, source: io.BytesIO, max_pixels: int) -> dict[str, Any]:
         """The explain JSON with the overlay as a data URL."""
+        return with_overlay(self.scorer.explain(source, max_pixels=max_pixels))
+
+    def score_with_map(
+        self, source: io.BytesIO, max_pixels: int, *, overlay: bool
+    ) -> tuple[Score, dict[str, Any] | None]:
+        """The score and the explain JSON out of one run of the model; no JSON where the model makes no maps."""
+        if not self.has_maps:
+            return self.scorer.score(source, max_pixels=max_pixels), None
         found = self.scorer.explain(source, max_pixels=max_pixels)
-        file = io.BytesIO()
-        # without the legend it lies over the photo pixel by pixel; the page has a legend of its own
-        found.overlay(legend=False).save(file, "PNG", compress_level=3)
-        return {**found.to_dict(), "overlay": f"data:image/png;base64,{base64.b64encode(file.getvalue()).decode()}"}
+        return found.to_score(), with_overlay(found) if overlay else found.to_dict()
 
-    async def answer(self, request: Request, work: Work, *, one: bool = False) -> list[tuple[Upload, Any]]:
-        """The uploads of a request, without their bytes, and what ``work`` made of each or raised.
+    async def process(
+        self, request: Request, function: PictureFunction, *, one_file: bool = False
+    ) -> list[tuple[Upload, Any]]:
+        """The uploads of a request, without their bytes, and what ``function`` returned or raised for each.
 
-        Raises Refusal, and ClientDisconnect where nobody waits for the answer any more.
+        Raises Refusal, and ClientDisconnect where the client has left.
         """
         if self.workers.full:
             raise self._busy()
-        with Held(self.budget) as held:
-            uploads = await read_uploads(request, self.settings, held)
+        with Reservation(self.upload_buffer) as reservation:
+            uploads = await read_uploads(request, self.settings, reservation)
             request.scope["state"]["pictures"] = len(uploads)
-            if one and len(uploads) > 1:
+            if one_file and len(uploads) > 1:
                 raise Refusal("one_file")
             try:
-                job = self.workers.submit(work, [upload.data for upload in uploads])
-            except Busy:
+                queued = self.workers.submit(function, [upload.data for upload in uploads])
+            except QueueFull:
                 raise self._busy() from None
             for upload in uploads:
                 upload.data = b""
-            gone = asyncio.create_task(_disconnected(request))
+            disconnect = asyncio.create_task(_wait_for_disconnect(request))
             try:
-                await asyncio.wait((job.done, gone), timeout=self.settings.timeout, return_when="FIRST_COMPLETED")
-                if job.done.done():
-                    return list(zip(uploads, job.done.result(), strict=True))
-                if gone.done():
+                await asyncio.wait(
+                    (queued.done, disconnect), timeout=self.settings.timeout, return_when="FIRST_COMPLETED"
+                )
+                if queued.done.done():
+                    return list(zip(uploads, queued.done.result(), strict=True))
+                if disconnect.done():
                     raise ClientDisconnect
-                wait = str(self.workers.retry_after)
-                raise Refusal("timeout", f"not ready within {self.settings.timeout:g} s", Retry_After=wait)
+                message = f"not ready within {self.settings.timeout:g} s"
+                raise Refusal("timeout", message, retry_after=self.workers.retry_after)
             finally:
-                gone.cancel()
-                self.workers.cancel(job)
+                disconnect.cancel()
+                self.workers.cancel(queued)
 
     def row(self, upload: Upload, outcome: Any) -> dict[str, Any]:
         """The row of the contract for one upload."""
         if isinstance(outcome, Score):
             return dataclasses.replace(outcome, path=upload.name).to_row()
-        return Failure(upload.name, named(outcome, upload.name), self.scorer.model_id).to_row()
+        return Failure(upload.name, with_name(outcome, upload.name), self.scorer.model_id).to_row()
 
     def _busy(self) -> Refusal:
-        return Refusal("busy", Retry_After=str(self.workers.retry_after))
+        return Refusal("busy", retry_after=self.workers.retry_after)
 
-    def _observe(self, seconds: float, outcome: Any) -> None:
+    def _record(self, seconds: float, outcome: Any) -> None:
+        """Count one picture in the metrics."""
         code = "ok"
         if isinstance(outcome, Exception):
             code = outcome.code if isinstance(outcome, ImageError) else "internal"
         if code == "internal":
             event("fault", logging.ERROR, error=outcome)
-        self.metrics.pictures.add(code=code)
+        self.metrics.pictures.labels(code).inc()
         self.metrics.picture_seconds.observe(seconds)
 
 
-def named(error: Exception, name: str | None) -> ImageError:
-    """The error of one picture, under the name it was sent with."""
+def with_overlay(found: QualityMap) -> dict[str, Any]:
+    """The explain JSON of a map, and ``overlay``, its drawing as a PNG data URL."""
+    file = io.BytesIO()
+    # without the legend it lies over the photo pixel by pixel; the page has a legend of its own
+    found.overlay(legend=False).save(file, "PNG", compress_level=3)
+    return {**found.to_dict(), "overlay": f"data:image/png;base64,{base64.b64encode(file.getvalue()).decode()}"}
+
+
+def with_name(error: Exception, name: str | None) -> ImageError:
+    """The error of one picture, with the name under which the picture was sent."""
     if isinstance(error, ImageError):
         return type(error)(error.message, name)
     return InternalError(f"{type(error).__name__}: {error}", name)
 
 
-async def _disconnected(request: Request) -> None:
+async def _wait_for_disconnect(request: Request) -> None:
     while (await request.receive())["type"] != "http.disconnect":
         pass
 
@@ -147,7 +169,7 @@ async def _disconnected(request: Request) -> None:
 def create_app(scorer: Scorer, settings: Settings | None = None) -> FastAPI:
     """The application around one scorer; see :class:`moslens.serve.settings.Settings` for the limits.
 
-    The scorer should have ``threads=1``: pictures run side by side, so windows need not.
+    The scorer should have ``threads=1``: the workers already score several pictures at once.
     """
     service = Service(scorer, settings or Settings())
 
@@ -167,12 +189,12 @@ def create_app(scorer: Scorer, settings: Settings | None = None) -> FastAPI:
         version=__version__,
         license_info={"name": "Apache-2.0", "identifier": "Apache-2.0"},
         lifespan=lifespan,
-        docs_url=None,  # its page would load scripts from elsewhere
+        docs_url=None,  # its page loads scripts from other servers
         redoc_url=None,
         redirect_slashes=False,
     )
     app.state.service = service
-    app.add_middleware(Observe, metrics=service.metrics)
+    app.add_middleware(RequestMiddleware, metrics=service.metrics)
     _add_handlers(app)
     _add_routes(app, service)
     add_page(app)
@@ -185,17 +207,22 @@ def _add_handlers(app: FastAPI) -> None:
         request.scope["state"]["code"] = refusal.code
         return refusal.response()
 
+    @app.exception_handler(RequestValidationError)
+    async def bad_query(request: Request, invalid: RequestValidationError) -> Response:
+        error = invalid.errors()[0]
+        return await refused(request, Refusal("bad_query", f"{error['loc'][-1]}: {error['msg']}"))
+
     @app.exception_handler(HTTPException)
     async def http_error(request: Request, error: HTTPException) -> Response:
-        return of_status(error.status_code, error.detail, error.headers)
+        return http_error_response(error.status_code, error.detail, error.headers)
 
     @app.exception_handler(ClientDisconnect)
-    async def gone(request: Request, error: ClientDisconnect) -> Response:
-        return Nothing()
+    async def client_left(request: Request, error: ClientDisconnect) -> Response:
+        return NoResponse()
 
 
-class Nothing(Response):
-    """No answer: the client is gone."""
+class NoResponse(Response):
+    """Sends nothing: the client has left."""
 
     async def __call__(self, *_: Any) -> None:
         return
@@ -205,15 +232,28 @@ def _add_routes(app: FastAPI, service: Service) -> None:
     @app.post(
         "/v1/score",
         summary="Score pictures",
-        description="One row a file, in order. A file that cannot be scored costs a row with its error, no more.",
+        description="One row for each file, in order. A file that cannot be scored gives a row with its error.",
         response_model=list[schemas.Row],
-        responses=schemas.errors(*UPLOAD_CODES),
+        responses=schemas.errors(*UPLOAD_CODES, "one_file", "bad_query"),
         openapi_extra=schemas.multipart("One picture, or many.", many=True),
         tags=["quality"],
     )
-    async def score(request: Request) -> Response:
-        answers = await service.answer(request, service.score_one)
-        return Json([service.row(upload, outcome) for upload, outcome in answers])
+    async def score(
+        request: Request,
+        add_map: Annotated[bool, Query(alias="map", description="Add the answer of /v1/explain to the row.")] = False,
+        overlay: Annotated[
+            bool, Query(description="Whether the map has its drawing; a request that draws takes one picture.")
+        ] = True,
+    ) -> Response:
+        if not add_map:
+            outcomes = await service.process(request, service.score_one)
+            return AsciiJSONResponse([service.row(upload, outcome) for upload, outcome in outcomes])
+        rows = []
+        function = partial(service.score_with_map, overlay=overlay)
+        for upload, outcome in await service.process(request, function, one_file=overlay):
+            result, found = outcome if isinstance(outcome, tuple) else (outcome, None)
+            rows.append({**service.row(upload, result), "map": found and {**found, "path": upload.name}})
+        return AsciiJSONResponse(rows)
 
     @app.post(
         "/v1/explain",
@@ -225,21 +265,21 @@ def _add_routes(app: FastAPI, service: Service) -> None:
         tags=["quality"],
     )
     async def explain(request: Request) -> Response:
-        if not service.maps:
+        if not service.has_maps:
             raise Refusal("no_map")
-        ((upload, outcome),) = await service.answer(request, service.explain_one, one=True)
+        ((upload, outcome),) = await service.process(request, service.explain_one, one_file=True)
         if isinstance(outcome, Exception):
-            error = named(outcome, upload.name)
+            error = with_name(outcome, upload.name)
             status = 413 if isinstance(error, ImageTooLarge) else 500 if isinstance(error, InternalError) else 422
             request.scope["state"]["code"] = error.code
-            return Json(error_body(error.code, error.message), status)
-        return Json({**outcome, "path": upload.name})
+            return AsciiJSONResponse(error_body(error.code, error.message), status)
+        return AsciiJSONResponse({**outcome, "path": upload.name})
 
     @app.get("/v1/models", summary="The model served", response_model=list[schemas.ServedModel], tags=["service"])
     async def models() -> Response:
         card = service.scorer.model.card
         record = card.record
-        return Json(
+        return AsciiJSONResponse(
             [
                 {
                     "id": card.id,
@@ -252,7 +292,7 @@ def _add_routes(app: FastAPI, service: Service) -> None:
                     "trained_on": record.get("trained_on"),
                     "limits": record.get("limits", []),
                     "metrics": record.get("metrics", {}),
-                    "maps": service.maps,
+                    "maps": service.has_maps,
                 }
             ]
         )
@@ -260,9 +300,11 @@ def _add_routes(app: FastAPI, service: Service) -> None:
     @app.get("/healthz", summary="Whether the service is up", response_model=schemas.Health, tags=["service"])
     async def healthz() -> Response:
         waiting = service.workers.waiting
-        return Json({"status": "ok", "model": service.scorer.model_id, "version": __version__, "waiting": waiting})
+        return AsciiJSONResponse(
+            {"status": "ok", "model": service.scorer.model_id, "version": __version__, "waiting": waiting}
+        )
 
-    app.add_api_route("/healthz", healthz, methods=["HEAD"], include_in_schema=False)  # as many monitors ask
+    app.add_api_route("/healthz", healthz, methods=["HEAD"], include_in_schema=False)  # for monitors that send HEAD
 
     @app.get(
         "/metrics",

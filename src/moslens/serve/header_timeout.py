@@ -1,8 +1,8 @@
-"""HTTP over one connection: uvicorn's h11 protocol, and an end to clients that never finish their headers.
+"""A time limit for the headers of a request, which uvicorn does not have.
 
-uvicorn times idle connections between two requests, not the time from a connection, or from the first byte of a
-request, to the end of its headers: so a client that sends a byte now and then would hold its connection for good, and a
-few hundred of them all that the process may open.
+uvicorn closes a connection that is idle between two requests, but it waits for ever for headers that have begun. A
+client that sends a byte now and then would keep its connection, and a few hundred such clients would take all the
+connections that the process may open.
 """
 
 import asyncio
@@ -11,32 +11,32 @@ from typing import Any
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 
-def prompt(seconds: float) -> type[asyncio.Protocol]:
-    """A protocol class for ``uvicorn.Config(http=...)`` that gives every request so long for its headers."""
+def h11_with_header_timeout(seconds: float) -> type[asyncio.Protocol]:
+    """uvicorn's h11 protocol, for ``uvicorn.Config(http=...)``, with ``seconds`` for the headers of every request."""
 
-    class Prompt(H11Protocol):
-        _end: asyncio.TimerHandle | None = None
+    class HeaderTimeoutProtocol(H11Protocol):
+        _timer: asyncio.TimerHandle | None = None
 
         def connection_made(self, transport: Any) -> None:
             super().connection_made(transport)
-            self._time()
+            self._set_timer()
 
         def data_received(self, data: bytes) -> None:
             super().data_received(data)
-            self._time()
+            self._set_timer()
 
         def connection_lost(self, exc: Exception | None) -> None:
             super().connection_lost(exc)
-            if self._end is not None:
-                self._end.cancel()
+            if self._timer is not None:
+                self._timer.cancel()
 
-        def _time(self) -> None:
-            """Start the clock while headers are awaited, unless it runs; stop it when they are there."""
-            awaited = self.cycle is None or self.cycle.response_complete
-            if not awaited and self._end is not None:
-                self._end.cancel()
-                self._end = None
-            elif awaited and self._end is None and not self.transport.is_closing():
-                self._end = self.loop.call_later(seconds, self.transport.close)
+        def _set_timer(self) -> None:
+            """Start the timer when the connection waits for headers; cancel it when they are complete."""
+            waiting = self.cycle is None or self.cycle.response_complete
+            if not waiting and self._timer is not None:
+                self._timer.cancel()
+                self._timer = None
+            elif waiting and self._timer is None and not self.transport.is_closing():
+                self._timer = self.loop.call_later(seconds, self.transport.close)
 
-    return Prompt
+    return HeaderTimeoutProtocol

@@ -1,4 +1,4 @@
-"""Logs as JSON, one object a line, on standard error. File names and pictures never get into them."""
+"""Logs as JSON, one object a line, on standard error. They never hold file names or pictures."""
 
 import json
 import logging
@@ -31,9 +31,11 @@ def event(name: str, level: int = logging.INFO, *, error: BaseException | None =
 
 
 def set_up(level: int = logging.INFO) -> None:
-    """Send everything that is logged in this process to standard error as JSON lines."""
+    """Write all logs of this process to standard error as JSON lines."""
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(JsonLines())
     logging.basicConfig(level=logging.WARNING, handlers=[handler], force=True)
     logger.setLevel(level)
-    logging.getLogger("python_multipart").setLevel(logging.ERROR)  # a broken form has its line: code bad_multipart
+    logging.getLogger("python_multipart").setLevel(
+        logging.ERROR
+    )  # it warns of every broken form, which our own line has as bad_multipart

@@ -1,4 +1,4 @@
-"""Around every request: an id, security headers, one line in the log, metrics, and an answer whatever breaks."""
+"""What every request gets: an id, security headers, a line in the log, metrics, and a 500 where the code fails."""
 
 import logging
 import re
@@ -9,7 +9,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from moslens.serve.logs import event
 from moslens.serve.metrics import Metrics
-from moslens.serve.refusal import Json, error_body
+from moslens.serve.refusal import AsciiJSONResponse, error_body
 
 CLIENT_GONE = 499
 LOGGED_PATH = 200
@@ -21,8 +21,11 @@ HEADERS = (
 )
 
 
-class Observe:
-    """ASGI middleware. ``scope["state"]`` may get ``pictures``, a count, for the log."""
+class RequestMiddleware:
+    """ASGI middleware. The routes may set two fields of the log in ``scope["state"]``.
+
+    ``pictures`` is how many pictures the request has, ``code`` the code of its error.
+    """
 
     def __init__(self, app: ASGIApp, metrics: Metrics) -> None:
         self.app, self.metrics = app, metrics
@@ -37,13 +40,13 @@ class Observe:
         status, received = 0, 0
         state = scope.setdefault("state", {})
 
-        async def count(*_: object) -> Message:
+        async def receive_and_count(*_: object) -> Message:
             nonlocal received
             message = await receive()
             received += len(message.get("body", b""))
             return message
 
-        async def add_headers(message: Message) -> None:
+        async def send_with_headers(message: Message) -> None:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
@@ -51,20 +54,20 @@ class Observe:
             await send(message)
 
         try:
-            await self.app(scope, count, add_headers)
+            await self.app(scope, receive_and_count, send_with_headers)
         except Exception as error:
             path = scope["path"][:LOGGED_PATH]
             event("fault", logging.ERROR, error=error, id=request_id.decode(), path=path)
             if not status:
-                body = error_body("internal", f"a fault of the service; its log has it under {request_id.decode()}")
-                await Json(body, 500)(scope, receive, add_headers)
+                body = error_body("internal", f"an internal error; the log has it under {request_id.decode()}")
+                await AsciiJSONResponse(body, 500)(scope, receive, send_with_headers)
         seconds = time.perf_counter() - start
         status = status or CLIENT_GONE
         route = getattr(scope.get("route"), "path", "other")
         method = scope["method"] if scope["method"] in ("GET", "POST", "HEAD") else "other"
-        self.metrics.requests.add(route=route, method=method, status=str(status))
+        self.metrics.requests.labels(route, method, str(status)).inc()
         self.metrics.request_seconds.observe(seconds)
-        self.metrics.received.add(received)
+        self.metrics.received.inc(received)
         event(
             "request",
             id=request_id.decode(),

@@ -1,4 +1,4 @@
-"""Every answer that is no result: a status, and ``{"error": {"code", "message"}}``."""
+"""Every answer that is not a result: a status, and ``{"error": {"code", "message"}}``."""
 
 import asyncio
 import json
@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from http import HTTPStatus
 from typing import Any
 
-from starlette.responses import Response
+from starlette.responses import JSONResponse, Response
 from starlette.types import Receive, Scope, Send
 
 DRAIN_BYTES = 64 * 2**20
@@ -24,52 +24,54 @@ REASONS: dict[str, tuple[int, str]] = {
     "too_many_files": (413, "More files than one request may have."),
     "not_multipart": (415, "The body must be multipart/form-data."),
     "bad_picture": (422, "The picture cannot be used; the code says why, as in a row of /v1/score."),
-    "internal": (500, "A fault of the service."),
-    "busy": (503, "As much work waits as the service takes on; see Retry-After."),
+    "bad_query": (422, "A query parameter has a value that it cannot have."),
+    "internal": (500, "An internal error of the service."),
+    "busy": (503, "The queue is full; see Retry-After."),
     "timeout": (503, "The answer was not ready within the time limit; see Retry-After."),
 }
 
 
-class Json(Response):
-    """A JSON answer in ASCII, so that names which are not UTF-8 keep their escapes."""
-
-    media_type = "application/json"
+class AsciiJSONResponse(JSONResponse):
+    """JSON in ASCII: a file name that is not UTF-8 holds surrogates, which only escapes can carry."""
 
     def render(self, content: Any) -> bytes:
         return json.dumps(content, allow_nan=False).encode("ascii")
 
 
 class Refusal(Exception):
-    """Ends a request with the status of ``code``; the message is shown to the client."""
+    """Ends a request with the status of ``code``, a key of REASONS. The client sees the message.
 
-    def __init__(self, code: str, message: str | None = None, *, status: int | None = None, **headers: str) -> None:
-        usual_status, usual_message = REASONS.get(code, (400, code))
-        self.status = usual_status if status is None else status
+    ``retry_after`` is in seconds.
+    """
+
+    def __init__(self, code: str, message: str | None = None, *, retry_after: int | None = None) -> None:
+        self.status, reason = REASONS[code]
         self.code = code
-        self.message = usual_message if message is None else message
-        self.headers = {name.replace("_", "-"): value for name, value in headers.items()}
+        self.message = reason if message is None else message
+        self.headers = {} if retry_after is None else {"Retry-After": str(retry_after)}
         super().__init__(self.message)
 
     def response(self) -> Response:
-        """The answer. Before the whole body was read the connection cannot be used again."""
-        return LastAnswer(error_body(self.code, self.message), self.status, self.headers)
+        """The answer. It closes the connection, because the body of the request may not have been read to its end."""
+        return ClosingResponse(error_body(self.code, self.message), self.status, self.headers)
 
 
 def error_body(code: str, message: str) -> dict[str, Any]:
+    """The JSON of an error."""
     return {"error": {"code": code, "message": message}}
 
 
-def of_status(status: int, message: str, headers: Mapping[str, str] | None = None) -> Response:
+def http_error_response(status: int, message: str, headers: Mapping[str, str] | None = None) -> Response:
     """The answer for an error that the framework found, such as an unknown address."""
     code = next((code for code, (usual, _) in REASONS.items() if usual == status), "bad_request")
     text = REASONS[code][1] if code in REASONS else message or HTTPStatus(status).phrase
-    return Json(error_body(code, text), status, dict(headers or {}))
+    return AsciiJSONResponse(error_body(code, text), status, headers)
 
 
-class LastAnswer(Json):
-    """Answers while the client may still be sending, takes what comes for a moment, then closes.
+class ClosingResponse(AsciiJSONResponse):
+    """Answers while the client may still be sending, reads what comes for a moment, then closes the connection.
 
-    Closing with unread bytes would reset the connection, and many clients would then never see the answer.
+    Closing a connection with unread bytes resets it, and many clients would then never see the answer.
     """
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -83,6 +85,7 @@ class LastAnswer(Json):
 
 
 async def _drain(receive: Receive) -> None:
+    """Read and drop the rest of the body, within limits."""
     taken = 0
     try:
         async with asyncio.timeout(DRAIN_SECONDS):

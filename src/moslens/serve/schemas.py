@@ -1,4 +1,4 @@
-"""The shapes of the answers, for the OpenAPI document."""
+"""The fields of the answers, for the OpenAPI document."""
 
 from typing import Any, Literal
 
@@ -35,43 +35,6 @@ class Problem(BaseModel):
     message: str
 
 
-class Row(BaseModel):
-    """One picture of a request, the same row as ``moslens score`` writes."""
-
-    path: str | None = Field(description="The name under which the file was sent.")
-    status: Literal["ok", "error"]
-    score: float | None = Field(ge=0, le=100, description="0 to 100, higher is better; null for an error.")
-    low: float | None = Field(ge=0, le=100, description="Lower bound at 90 % coverage.")
-    high: float | None = Field(ge=0, le=100, description="Upper bound at 90 % coverage.")
-    width: int | None
-    height: int | None
-    distortions: list[Distortion]
-    worst_block: Box | None
-    model: str
-    version: str
-    error: Problem | None
-
-    model_config = ConfigDict(
-        json_schema_extra={
-            "examples": [
-                {
-                    "path": "a.jpg", "status": "ok", "score": 71.3, "low": 62.0, "high": 80.1,
-                    "width": 4032, "height": 3024,
-                    "distortions": [{"kind": "motion_blur", "group": "blur", "severity": 3.2, "share": 0.25}],
-                    "worst_block": {"x": 0, "y": 1512, "width": 1008, "height": 756, "score": 41.0},
-                    "model": ID, "version": "0.1.0", "error": None,
-                },
-                {
-                    "path": "b.jpg", "status": "error", "score": None, "low": None, "high": None,
-                    "width": None, "height": None, "distortions": [], "worst_block": None,
-                    "model": ID, "version": "0.1.0",
-                    "error": {"code": "truncated", "message": "b.jpg: the file ends after 1,024 of 5,000 bytes"},
-                },
-            ]
-        }
-    )  # fmt: skip
-
-
 class Block(Box):
     """One cell of the map. ``kind``, ``group`` and ``severity`` are null where nothing is wrong."""
 
@@ -90,7 +53,7 @@ class Grid(BaseModel):
     blocks: list[Block]
 
 
-class Explanation(BaseModel):
+class QualityMap(BaseModel):
     """Where one picture is bad and what is wrong there."""
 
     path: str | None
@@ -101,6 +64,11 @@ class Explanation(BaseModel):
     width: int
     height: int
     grid: Grid
+
+
+class Explanation(QualityMap):
+    """The map and its drawing."""
+
     overlay: str = Field(description="The picture with its map, a PNG as a data URL.")
 
     model_config = ConfigDict(
@@ -128,8 +96,49 @@ class Explanation(BaseModel):
     )  # fmt: skip
 
 
+class Row(BaseModel):
+    """One picture of a request, the same row as ``moslens score`` writes."""
+
+    path: str | None = Field(description="The name under which the file was sent.")
+    status: Literal["ok", "error"]
+    score: float | None = Field(ge=0, le=100, description="0 to 100, higher is better; null for an error.")
+    low: float | None = Field(ge=0, le=100, description="Lower bound at 90 % coverage.")
+    high: float | None = Field(ge=0, le=100, description="Upper bound at 90 % coverage.")
+    width: int | None
+    height: int | None
+    distortions: list[Distortion]
+    worst_block: Box | None
+    model: str
+    version: str
+    error: Problem | None
+    map: Explanation | QualityMap | None = Field(
+        default=None,
+        description="Only with map=true. Null for an error, and where the served model makes no maps.",
+    )
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [
+                {
+                    "path": "a.jpg", "status": "ok", "score": 71.3, "low": 62.0, "high": 80.1,
+                    "width": 4032, "height": 3024,
+                    "distortions": [{"kind": "motion_blur", "group": "blur", "severity": 3.2, "share": 0.25}],
+                    "worst_block": {"x": 0, "y": 1512, "width": 1008, "height": 756, "score": 41.0},
+                    "model": ID, "version": "0.1.0", "error": None,
+                },
+                {
+                    "path": "b.jpg", "status": "error", "score": None, "low": None, "high": None,
+                    "width": None, "height": None, "distortions": [], "worst_block": None,
+                    "model": ID, "version": "0.1.0",
+                    "error": {"code": "truncated", "message": "b.jpg: the file ends after 1,024 of 5,000 bytes"},
+                },
+            ]
+        }
+    )  # fmt: skip
+
+
 class ServedModel(BaseModel):
-    """What the card of the served model says, and whether the model makes maps."""
+    """The card of the served model, and whether the model makes maps."""
 
     id: str
     name: str
@@ -154,7 +163,7 @@ class Health(BaseModel):
 
 
 class Error(BaseModel):
-    """Any answer that is no result."""
+    """Any answer that is not a result."""
 
     error: Problem
 

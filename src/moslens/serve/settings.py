@@ -7,20 +7,29 @@ MEGABYTE = 2**20
 
 @dataclass(frozen=True)
 class Settings:
-    """What one request, and all of them together, may cost.
+    """The limits of one request, and of all requests together.
 
-    max_body: bytes of one request. max_pixels: of one picture, by its header. max_files: pictures in one request.
-    queue: pictures that wait for a worker, over all requests; more are refused at once. patience: seconds that a
-    picture may have to wait, by the pace of late; refused at once where it would be longer. buffered: bytes of uploads
-    held in memory, over all requests. timeout: seconds a client has to send its request, and again seconds the
-    service has to answer it. workers: pictures in work at once (None: one a core).
+    One request:
+
+    - ``max_body``: bytes of its body.
+    - ``max_files``: pictures in it.
+    - ``max_pixels``: pixels of one picture, by its header.
+    - ``timeout``: seconds to receive it, and again seconds to answer it.
+
+    All requests together:
+
+    - ``workers``: pictures that are scored at once; None is one a core.
+    - ``queue``: pictures that wait. More are refused at once.
+    - ``max_wait``: seconds that a picture may have to wait, estimated from how long recent pictures took. A request
+      that would wait longer is refused at once.
+    - ``max_buffered``: bytes of uploads in memory.
     """
 
     max_body: int = 32 * MEGABYTE
-    max_pixels: int = 200_000_000
     max_files: int = 100
-    queue: int = 64
-    patience: float = 5.0
-    buffered: int = 256 * MEGABYTE
+    max_pixels: int = 200_000_000
     timeout: float = 30.0
     workers: int | None = None
+    queue: int = 64
+    max_wait: float = 5.0
+    max_buffered: int = 256 * MEGABYTE

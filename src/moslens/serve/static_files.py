@@ -1,4 +1,4 @@
-"""The page: files of this package, read once, served with a policy that lets nothing from elsewhere in."""
+"""The page: files of this package, read once, served with a policy that forbids content from other addresses."""
 
 import hashlib
 from importlib.resources import files
@@ -6,7 +6,7 @@ from importlib.resources import files
 from fastapi import FastAPI, Request
 from starlette.responses import Response
 
-POLICY = "; ".join(
+CONTENT_SECURITY_POLICY = "; ".join(
     (
         "default-src 'none'",
         "script-src 'self'",
@@ -19,7 +19,7 @@ POLICY = "; ".join(
         "require-trusted-types-for 'script'",
     )
 )
-TYPES = {
+MEDIA_TYPES = {
     ".html": "text/html; charset=utf-8",
     ".css": "text/css; charset=utf-8",
     ".js": "text/javascript; charset=utf-8",
@@ -28,17 +28,17 @@ TYPES = {
 
 
 def add_page(app: FastAPI) -> None:
-    """Serve ``static/index.html`` at ``/`` and its companions under ``/static/``."""
+    """Serve ``static/index.html`` at ``/`` and the other files under ``/static/``."""
     for entry in files("moslens.serve").joinpath("static").iterdir():
         suffix = entry.name[entry.name.rfind(".") :]
-        if suffix in TYPES:
+        if suffix in MEDIA_TYPES:
             address = "/" if entry.name == "index.html" else f"/static/{entry.name}"
-            _add(app, address, entry.read_bytes(), TYPES[suffix])
+            _add(app, address, entry.read_bytes(), MEDIA_TYPES[suffix])
 
 
 def _add(app: FastAPI, address: str, content: bytes, media_type: str) -> None:
     tag = f'"{hashlib.sha256(content).hexdigest()[:16]}"'
-    headers = {"etag": tag, "cache-control": "no-cache", "content-security-policy": POLICY}
+    headers = {"etag": tag, "cache-control": "no-cache", "content-security-policy": CONTENT_SECURITY_POLICY}
 
     async def answer(request: Request) -> Response:
         if request.headers.get("if-none-match") == tag:

@@ -1,4 +1,4 @@
-"""Uploads: a multipart body into memory, within the limits, never to disk."""
+"""Reads the files of a multipart body into memory, within the limits; nothing is written to disk."""
 
 import asyncio
 from dataclasses import dataclass, field
@@ -24,45 +24,38 @@ class Upload:
 
 
 @dataclass
-class Budget:
-    """Bytes of uploads in memory, over all requests."""
+class UploadBuffer:
+    """How many bytes of uploads are in memory, over all requests."""
 
     limit: int
     used: int = 0
 
-    def take(self, count: int) -> bool:
-        if self.used + count > self.limit:
-            return False
-        self.used += count
-        return True
-
-    def give_back(self, count: int) -> None:
-        self.used -= count
-
 
 @dataclass
-class Held:
-    """What one request holds of the budget; given back when the request ends."""
+class Reservation:
+    """The share of one request in the upload buffer. A context manager: the end of the request frees it."""
 
-    budget: Budget
-    count: int = 0
+    buffer: UploadBuffer
+    size: int = 0
 
-    def __enter__(self) -> "Held":
+    def __enter__(self) -> "Reservation":
         return self
 
     def __exit__(self, *error: object) -> None:
-        self.budget.give_back(self.count)
+        self.buffer.used -= self.size
 
-    def add(self, count: int) -> bool:
-        if not self.budget.take(count):
+    def grow(self, count: int) -> bool:
+        """Reserve ``count`` more bytes; False, and nothing is reserved, where the buffer has no room for them."""
+        if self.buffer.used + count > self.buffer.limit:
             return False
-        self.count += count
+        self.buffer.used += count
+        self.size += count
         return True
 
 
 @dataclass
-class _Form:
-    """Collects the parts named ``file`` from the parser's callbacks."""
+class _FileCollector:
+    """The callbacks of the multipart parser; keeps the parts named ``file``."""
 
     max_files: int
     files: list[Upload] = field(default_factory=list)
@@ -82,11 +75,11 @@ class _Form:
 
     def on_header_field(self, data: bytes, start: int, end: int) -> None:
         self._field += data[start:end]
-        self._bound()
+        self._check_header_size()
 
     def on_header_value(self, data: bytes, start: int, end: int) -> None:
         self._value += data[start:end]
-        self._bound()
+        self._check_header_size()
 
     def on_header_end(self) -> None:
         self._headers[self._field.lower()] = self._value
@@ -115,13 +108,16 @@ class _Form:
     def on_end(self) -> None:
         self.ended = True
 
-    def _bound(self) -> None:
+    def _check_header_size(self) -> None:
         if sum(map(len, (*self._headers, *self._headers.values(), self._field, self._value))) > MAX_PART_HEADERS:
             raise Refusal("bad_multipart", "the headers of a part are too long")
 
 
-async def read_uploads(request: Request, settings: Settings, held: Held) -> list[Upload]:
-    """The files of a request, in order. Raises Refusal, and starlette's ClientDisconnect."""
+async def read_uploads(request: Request, settings: Settings, reservation: Reservation) -> list[Upload]:
+    """The files of a request, in order.
+
+    Raises Refusal where the body is malformed, too large or too slow, and starlette's ClientDisconnect.
+    """
     kind, options = parse_options_header(request.headers.get("content-type", ""))
     boundary = options.get(b"boundary", b"")
     if kind != b"multipart/form-data" or not boundary:
@@ -129,26 +125,26 @@ async def read_uploads(request: Request, settings: Settings, held: Held) -> list
     too_large = Refusal("body_too_large", f"the body is larger than {settings.max_body / MEGABYTE:g} MB")
     if int(request.headers.get("content-length", 0)) > settings.max_body:
         raise too_large
-    form = _Form(settings.max_files)
-    names = [name for name in dir(form) if name.startswith("on_")]
+    collector = _FileCollector(settings.max_files)
+    names = [name for name in dir(collector) if name.startswith("on_")]
     count = 0
     try:
-        parser = MultipartParser(boundary, {name: getattr(form, name) for name in names})  # type: ignore[arg-type]
+        parser = MultipartParser(boundary, {name: getattr(collector, name) for name in names})  # type: ignore[arg-type]
         async with asyncio.timeout(settings.timeout):
             async for chunk in request.stream():
                 count += len(chunk)
                 if count > settings.max_body:
                     raise too_large
-                if not held.add(len(chunk)):
-                    raise Refusal("busy", "as many uploads are under way as the service holds", Retry_After="1")
+                if not reservation.grow(len(chunk)):
+                    raise Refusal("busy", "the memory for uploads is full", retry_after=1)
                 parser.write(chunk)
         parser.finalize()
     except TimeoutError:
         raise Refusal("upload_timeout", f"the request did not arrive within {settings.timeout:g} s") from None
     except FormParserError as error:
         raise Refusal("bad_multipart", f"not well-formed multipart/form-data: {error}") from None
-    if not form.ended:
+    if not collector.ended:
         raise Refusal("bad_multipart", "the body ends before its last boundary")
-    if not form.files:
+    if not collector.files:
         raise Refusal("no_file")
-    return form.files
+    return collector.files

@@ -1,59 +1,59 @@
-// The four calls the page makes, and what may go wrong with them.
+// The two calls that the page makes, and the errors that they may end in.
 
 const TRIES = 20;
 
-export class Refused extends Error {
+export class ApiError extends Error {
   constructor(code, message) {
     super(message);
     this.code = code;
   }
 }
 
-const pause = (seconds) => new Promise((done) => setTimeout(done, 1000 * seconds));
+const sleep = (seconds) => new Promise((done) => setTimeout(done, 1000 * seconds));
 
-async function ask(address, options) {
+async function fetchJson(address, options) {
   let answer;
   try {
     answer = await fetch(address, options);
   } catch (error) {
     if (error.name === "AbortError") throw error;
-    throw new Refused("unreachable", "the server cannot be reached");
+    throw new ApiError("unreachable", "the server cannot be reached");
   }
   let content = null;
   try {
     content = await answer.json();
   } catch {
-    throw new Refused("unreadable", `the server gave no readable answer (${answer.status})`);
+    throw new ApiError("unreadable", `the server gave no readable answer (${answer.status})`);
   }
   if (answer.ok) return content;
-  const error = new Refused(content.error?.code ?? "unknown", content.error?.message ?? `status ${answer.status}`);
+  const error = new ApiError(content.error?.code ?? "unknown", content.error?.message ?? `status ${answer.status}`);
   error.wait = Number(answer.headers.get("Retry-After")) || 0;
   throw error;
 }
 
-// A busy server says when to come back, and is asked again then.
-async function send(address, file, signal) {
+// A busy server says when to come back; the upload is sent again then.
+async function upload(address, file, signal) {
   try {
-    await file.slice(0, 1).arrayBuffer(); // fetch would blame the connection
+    await file.slice(0, 1).arrayBuffer(); // fetch would report a connection error
   } catch {
-    throw new Refused("unreadable", "the browser cannot read this file; is it a folder, or has it changed?");
+    throw new ApiError("unreadable", "the browser cannot read this file; is it a folder, or has it changed?");
   }
   const body = new FormData();
   body.append("file", file, file.name);
   for (let left = TRIES; ; left -= 1) {
     try {
-      return await ask(address, { method: "POST", body, signal });
+      return await fetchJson(address, { method: "POST", body, signal });
     } catch (error) {
       if (error.code !== "busy" || left === 0 || signal.aborted) throw error;
-      await pause(Math.max(1, error.wait));
+      await sleep(Math.max(1, error.wait));
     }
   }
 }
 
-export async function score(file, signal) {
-  const [row] = await send("/v1/score", file, signal);
+// The row of one photo with its map; `overlay` asks for the drawing too, which costs the server more than the score.
+export async function score(file, overlay, signal) {
+  const [row] = await upload(`/v1/score?map=true&overlay=${overlay}`, file, signal);
   return row;
 }
 
-export const explain = (file, signal) => send("/v1/explain", file, signal);
-export const models = () => ask("/v1/models");
+export const models = () => fetchJson("/v1/models");

@@ -1,8 +1,8 @@
-// Rows as CSV, the columns of `moslens score --format csv`.
+// Rows as CSV, with the columns of `moslens score --format csv`.
 
 const COLUMNS = ["path", "status", "score", "low", "high", "width", "height", "distortions", "worst_block", "model", "version", "error"];
 
-// Spreadsheets run text that begins like a formula, and a file name may be anything: a quote in front makes it text.
+// Spreadsheets run text that begins like a formula, and a file name may begin so. A quote in front keeps it text.
 const harmless = (text) => (/^[=+\-@\t\r\n]/.test(text) ? `'${text}` : text);
 
 function cell(value) {

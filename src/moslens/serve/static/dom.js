@@ -1,4 +1,4 @@
-// Small helpers: elements by id, new elements, bars, one task after another.
+// Small helpers: elements by id, new elements, bars, a limit on how many tasks run at once.
 
 export const byId = (id) => document.getElementById(id);
 
@@ -8,21 +8,21 @@ export function make(tag, properties = {}, ...children) {
   return element;
 }
 
-// The policy forbids style attributes, not setting properties.
-export function place(element, styles) {
+// The content security policy forbids style attributes, but not setting properties.
+export function setStyle(element, styles) {
   for (const [name, value] of Object.entries(styles)) element.style.setProperty(name, value);
 }
 
 export function setBar(bar, row) {
   const [range, point] = bar.children;
   const width = Math.max(1, row.high - row.low);
-  place(range, {
+  setStyle(range, {
     left: `${row.low}%`,
     width: `${width}%`,
     "--whole": `${(100 * 100) / width}%`,
     "--shift": width >= 100 ? "0" : `${(100 * row.low) / (100 - width)}%`,
   });
-  place(point, { left: `${row.score}%` });
+  setStyle(point, { left: `${row.score}%` });
 }
 
 export function makeBar(row) {
@@ -32,19 +32,20 @@ export function makeBar(row) {
   return bar;
 }
 
-// Runs tasks in the order given, at most `width` at a time.
-export function lanes(width) {
+// Runs tasks in the order given, at most `most` at a time; gives a promise of what each returns.
+export function limitConcurrency(most) {
   const waiting = [];
   let running = 0;
   const next = async () => {
-    if (running >= width || waiting.length === 0) return;
+    if (running >= most || waiting.length === 0) return;
     running += 1;
     await waiting.shift()();
     running -= 1;
     next();
   };
-  return (task) => {
-    waiting.push(task);
-    next();
-  };
+  return (task) =>
+    new Promise((resolve) => {
+      waiting.push(async () => resolve(await task()));
+      next();
+    });
 }

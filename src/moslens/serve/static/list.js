@@ -1,11 +1,11 @@
 // The list of photos: cards, sorting and filtering.
 
-import { byId, lanes, make, makeBar } from "./dom.js";
+import { byId, limitConcurrency, make, makeBar } from "./dom.js";
 import { plain, range, summary } from "./words.js";
 
 const THUMBNAIL = 320;
 const list = byId("list");
-const decode = lanes(2); // a decoded photo takes memory by the hundred megabytes
+const decode = limitConcurrency(2); // a decoded photo can take hundreds of megabytes
 
 export function makeCard(item, actions) {
   const thumb = make("span", { className: "thumb" });
@@ -21,7 +21,7 @@ export function makeCard(item, actions) {
   again.setAttribute("aria-label", `Try again: ${item.file.name}`);
   again.addEventListener("click", () => actions.retry(item));
   item.card = make("li", { className: "card" }, choose, again, remove);
-  decode(() => showThumbnail(item, thumb));
+  item.decodable = decode(() => showThumbnail(item, thumb));
   showState(item);
 }
 
@@ -38,8 +38,9 @@ export function showState(item) {
   item.card.querySelector(".again").hidden = !(item.error && !row);
 }
 
+// Whether the browser can decode the photo.
 async function showThumbnail(item, place) {
-  if (item.removed) return;
+  if (item.removed) return false;
   try {
     const picture = await createImageBitmap(item.file, { resizeWidth: THUMBNAIL, resizeQuality: "medium" });
     const canvas = make("canvas", { width: picture.width, height: picture.height });
@@ -48,8 +49,10 @@ async function showThumbnail(item, place) {
     const blob = await new Promise((done) => canvas.toBlob(done, "image/jpeg", 0.8));
     item.thumbnail = URL.createObjectURL(blob);
     place.replaceChildren(make("img", { src: item.thumbnail, alt: "" }));
+    return true;
   } catch {
     place.textContent = item.file.name.split(".").pop().slice(0, 5).toUpperCase() || "?";
+    return false;
   }
 }
 
@@ -60,7 +63,7 @@ const ORDERS = {
   name: (a, b) => a.file.name.localeCompare(b.file.name, undefined, { numeric: true }) || a.number - b.number,
 };
 
-// Infinity - Infinity is no number, which counts as equal
+// Infinity - Infinity is NaN, which sorts as equal
 const value = (item, missing) => item.row?.score ?? missing;
 
 function matches(item) {
@@ -78,7 +81,7 @@ export function arrange(items) {
   const wanted = items.filter(matches).sort(ORDERS[byId("sort").value]);
   const cards = new Set(wanted.map((item) => item.card));
   for (const card of [...list.children]) if (!cards.has(card)) card.remove();
-  // only cards out of place are moved, so that the one with the focus keeps it
+  // only cards out of place are moved, so that the card with the focus keeps it
   wanted.forEach((item, index) => {
     if (list.children[index] !== item.card) list.insertBefore(item.card, list.children[index] ?? null);
   });

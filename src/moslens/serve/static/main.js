@@ -1,13 +1,13 @@
-// Photos come in by picker, drop or paste, are scored two at a time, and one of them is in view.
+// Takes photos from the picker, a drop or a paste, scores two at a time, and shows one of them.
 
 import { models, score } from "./api.js";
 import { save, toCsv } from "./csv.js";
-import { byId, lanes } from "./dom.js";
+import { byId, limitConcurrency } from "./dom.js";
 import { arrange, makeCard, offerKinds, showState } from "./list.js";
-import { setMaps, show } from "./viewer.js";
+import { show } from "./viewer.js";
 import { summary } from "./words.js";
 
-const run = lanes(2);
+const run = limitConcurrency(2);
 let items = [];
 let chosen = null;
 let added = 0;
@@ -19,13 +19,13 @@ const say = (text) => {
 function add(files) {
   const fresh = [...files].filter((file) => file.size > 0 || file.type !== "");
   if (fresh.length === 0) {
-    say("Nothing to score in that.");
+    say("There is no file to score in that.");
     return;
   }
   document.body.classList.add("started");
   byId("panes").hidden = false;
   for (const file of fresh) {
-    const item = { file, number: (added += 1), row: null, error: null, abort: new AbortController() };
+    const item = { file, number: (added += 1), row: null, map: null, error: null, abort: new AbortController() };
     items.push(item);
     makeCard(item, { choose, remove, retry });
     run(() => process(item));
@@ -36,7 +36,7 @@ function add(files) {
   showTools();
 }
 
-// Nothing to sort, filter or turn over while there is one photo.
+// One photo alone needs no sorting, no filters and no way to the next.
 function showTools() {
   byId("tools").hidden = byId("turn").hidden = items.length < 2;
 }
@@ -44,8 +44,10 @@ function showTools() {
 async function process(item) {
   if (item.removed) return;
   try {
-    // forms escape quotes in names: the name is ours to put back
-    item.row = { ...(await score(item.file, item.abort.signal)), path: item.file.name };
+    const overlay = !(await item.decodable); // it stands in for a photo that the browser cannot show
+    const { map, ...row } = await score(item.file, overlay, item.abort.signal);
+    item.map = map;
+    item.row = { ...row, path: item.file.name }; // forms escape quotes in names
     item.error = item.row.error ? reason(item.row.error.message) : null;
   } catch (error) {
     if (item.removed) return;
@@ -58,7 +60,7 @@ async function process(item) {
   report(item);
 }
 
-// messages begin with the file's name, which is beside them here
+// a message begins with the name of the file, which the card shows already
 const reason = (message) => message.slice(message.indexOf(": ") + 2);
 
 function report(item) {
@@ -70,18 +72,18 @@ function report(item) {
 
 function choose(item, scroll = true) {
   if (chosen) chosen.card.querySelector(".choose").setAttribute("aria-pressed", "false");
+  if (item !== chosen) show(item);
   chosen = item;
-  show(item);
   byId("viewer").hidden = item === null;
   if (item === null) return;
   item.card.querySelector(".choose").setAttribute("aria-pressed", "true");
   if (scroll) byId("viewer").scrollIntoView({ block: "nearest" });
 }
 
-// The one before or after in the list as it is sorted and filtered; around its ends.
-function turn(step) {
+// Shows the photo before or after this one, in the list as it is sorted and filtered; the ends are joined.
+function step(by) {
   const wanted = arrange(items);
-  if (wanted.length > 0) choose(wanted.at((wanted.indexOf(chosen) + step) % wanted.length));
+  if (wanted.length > 0) choose(wanted.at((wanted.indexOf(chosen) + by) % wanted.length));
 }
 
 function forget(item) {
@@ -150,8 +152,8 @@ document.addEventListener("drop", (event) => {
 });
 
 for (const id of ["sort", "show", "at-most", "search"]) byId(id).addEventListener("input", () => arrange(items));
-byId("previous").addEventListener("click", () => turn(-1));
-byId("next").addEventListener("click", () => turn(1));
+byId("previous").addEventListener("click", () => step(-1));
+byId("next").addEventListener("click", () => step(1));
 byId("export").addEventListener("click", exportCsv);
 byId("clear").addEventListener("click", clear);
 
@@ -166,7 +168,7 @@ byId("theme").addEventListener("click", () => {
   try {
     localStorage.setItem("theme", theme);
   } catch {
-    // a browser that stores nothing still switches
+    // without storage the theme still changes, for this visit
   }
 });
 try {
@@ -178,7 +180,6 @@ try {
 
 try {
   const [model] = await models();
-  setMaps(model.maps);
   byId("model").textContent = model.id;
 } catch (error) {
   say(`The server does not answer: ${error.message}`);

@@ -1,9 +1,9 @@
 // The map of one photo: colours for quality, outlines and words for what is wrong, and a button for every block.
 
-import { byId, make, place } from "./dom.js";
+import { byId, make, setStyle } from "./dom.js";
 import { plain, region } from "./words.js";
 
-// cividis, which people with and without colour vision deficiency see alike; the same as moslens/overlay.py
+// The colour map cividis, which people with a colour vision deficiency can read too; as in moslens/scoring/draw_map.py
 const COLOURS = ["00224e", "123570", "3b496c", "575d6d", "707173", "8a8678", "a59c74", "c3b369", "e1cc55", "fee838"].map((code) =>
   [0, 2, 4].map((at) => parseInt(code.slice(at, at + 2), 16)),
 );
@@ -35,7 +35,7 @@ export function mark(kind) {
   for (const block of blocks.children) block.classList.toggle("marked", kind !== undefined && block.dataset.kind === kind);
 }
 
-// One pixel a block: the browser's scaling makes it smooth.
+// One pixel for each block; the browser smooths them when it scales the canvas.
 function drawTint({ rows, columns, blocks: cells }) {
   Object.assign(tint, { width: columns, height: rows });
   const context = tint.getContext("2d");
@@ -49,7 +49,7 @@ const inPercent = (part, whole) => `${(100 * part) / whole}%`;
 function makeBlock(map, block, index, worst) {
   const { columns, blocks: cells } = map.grid;
   const button = make("button", { type: "button", className: "block", tabIndex: index === 0 ? 0 : -1 });
-  place(button, {
+  setStyle(button, {
     left: inPercent(block.x, map.width),
     top: inPercent(block.y, map.height),
     width: inPercent(block.width, map.width),
@@ -70,13 +70,13 @@ function makeBlock(map, block, index, worst) {
   return button;
 }
 
-// A line goes around what has the same name; where two names meet, one of the two blocks draws it.
+// Blocks with the same fault share an outline. Between two faults only one of the two blocks draws the line.
 function hasEdge(block, side, next) {
   if (block.kind === null || next?.kind === block.kind) return false;
   return side === "right" || side === "bottom" || (next?.kind ?? null) === null;
 }
 
-// The blocks beside one; -1 beyond the edge of the photo.
+// The indices of the blocks beside a block; -1 beyond the edge of the photo.
 function neighbours(index, columns, count) {
   const column = index % columns;
   return {
@@ -87,7 +87,7 @@ function neighbours(index, columns, count) {
   };
 }
 
-// Of every kind, the largest group of blocks that touch; the greatest first.
+// For each kind of fault the largest group of blocks that touch; the largest group first.
 function largest({ columns, blocks: cells }) {
   const seen = new Set();
   const found = new Map();
@@ -110,8 +110,8 @@ function largest({ columns, blocks: cells }) {
   return [...found.values()].sort((a, b) => b.length - a.length);
 }
 
-// On the block nearest to the middle of the group where it covers no other label; left out where there is none, since
-// the outline and the words on pointing at it are still there.
+// Puts the label on the block nearest to the middle of its group where it covers no other label. Without such a block
+// there is no label; the outline, and the words on pointing at it, are still there.
 function addLabel(map, group) {
   const middle = (cell) => [cell.x + cell.width / 2, cell.y + cell.height / 2];
   const mean = [0, 1].map((axis) => group.reduce((sum, cell) => sum + middle(cell)[axis], 0) / group.length);
@@ -121,7 +121,7 @@ function addLabel(map, group) {
   labels.append(label);
   for (const cell of [...group].sort((a, b) => distance(a) - distance(b))) {
     const [x, y] = middle(cell);
-    place(label, { "--x": inPercent(x, map.width), "--y": inPercent(y, map.height) });
+    setStyle(label, { "--x": inPercent(x, map.width), "--y": inPercent(y, map.height) });
     const box = label.getBoundingClientRect();
     const apart = (other) => box.right <= other.left || box.left >= other.right || box.bottom <= other.top || box.top >= other.bottom;
     if (others.every(apart)) return;

@@ -1,4 +1,4 @@
-// Numbers, faults and places as people say them.
+// Numbers, faults and places in words.
 
 const WORDS = ["bad", "poor", "fair", "good", "excellent"]; // the five grades of ITU-R BT.500
 const STRENGTHS = ["faint", "mild", "clear", "strong", "severe"]; // levels 1 to 5 of `moslens distortions`
@@ -60,13 +60,13 @@ export function place(blocks, width, height) {
   return `${down} ${across}`.trim() || "in the middle";
 }
 
-// A fault of the whole photo; `where` is known once the map is there.
+// One fault of the photo; `where` is null without a map.
 export function fault({ kind, severity, share }, where) {
   const at = where ? `${where}, ` : "";
   return `${upper(plain(kind))}, ${strength(severity)}: ${at}${percent(share)} of the photo`;
 }
 
-// What hurts a photo most, in a sentence.
+// One sentence on the worst fault of a photo.
 export function story(row, where) {
   const [worst] = [...row.distortions].sort((a, b) => b.severity * b.share - a.severity * a.share);
   if (worst) {
