@@ -1,6 +1,6 @@
 """The public API as lines of text: names, parameters, commands and options, without what a Python version words anew.
 
-python tests/helpers/inventory.py --write       after a deliberate change; the list is tests/project/public_api.txt
+    python -m helpers.inventory --write      (in tests) after a deliberate change; the list is project/public_api.txt
 """
 
 from __future__ import annotations
@@ -9,12 +9,13 @@ import importlib
 import inspect
 import sys
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import typer
 
-FILE = Path(__file__).with_name("public_api.txt")
+from helpers.paths import ROOT
+
+FILE = ROOT / "tests" / "project" / "public_api.txt"
 MODULES = {
     "moslens": None,
     "moslens.blocks": ["BlockDegradation"],

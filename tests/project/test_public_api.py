@@ -7,7 +7,7 @@ def test_nothing_public_is_gone_or_changed() -> None:
     promised = FILE.read_text("utf-8").splitlines()
     assert promised == sorted(promised)
     missing = sorted(set(promised) - set(inventory()))
-    assert missing == [], "if this is meant: python tests/helpers/inventory.py --write, and a line in CHANGELOG.md"
+    assert missing == [], "if this is meant: python -m helpers.inventory --write (in tests), and a line in CHANGELOG.md"
 
 
 def test_the_inventory_sees_what_matters() -> None:
