@@ -14,7 +14,8 @@ from typing import Any
 
 import typer
 
-FILE = Path(__file__).with_name("public_api.txt")
+ROOT = next(folder for folder in Path(__file__).resolve().parents if (folder / "pyproject.toml").is_file())
+FILE = ROOT / "tests" / "project" / "public_api.txt"
 MODULES = {
     "moslens": None,
     "moslens.blocks": ["BlockDegradation"],
