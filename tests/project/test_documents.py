@@ -67,6 +67,21 @@ def test_files_named_in_the_figure_of_the_method_exist() -> None:
     assert [name for name in names if not (ROOT / "src" / "moslens" / name).is_file()] == []
 
 
+def test_statements_of_the_method_that_code_cites_exist() -> None:
+    text = (ROOT / "docs" / "method.md").read_text("utf-8")
+    known = set(re.findall(r"^(?:## |\*\*)(\d+(?:\.\d+)?)\b", text, re.MULTILINE))
+    cited: dict[str, str] = {}
+    for folder in ("src", "tests", "benchmarks", "tools", "configs"):
+        for path in sorted((ROOT / folder).rglob("*.[pt][yo]*")):
+            if path.suffix in (".py", ".toml"):
+                for places in re.findall(
+                    r"method(?:\.md)?`* (\d[\d., ]*\d|\d)", path.read_text("utf-8"), re.IGNORECASE
+                ):
+                    cited |= dict.fromkeys(re.findall(r"\d+(?:\.\d+)?", places), str(path.relative_to(ROOT)))
+    assert len(cited) > 10
+    assert {place: path for place, path in cited.items() if place not in known} == {}
+
+
 def exists(name: str) -> bool:
     """Whether a file is there by its path from the root or from the package, or, given by its name alone, anywhere."""
     places = [ROOT / name, ROOT / "src" / "moslens" / name, ROOT / "docs" / name]
