@@ -1,5 +1,6 @@
 """The errors that moslens raises, one small tree.
 
+```text
 MoslensError
 +-- ImageError            a picture could not be used; .path and .code
 |   +-- UnreadableImage   unreadable    missing, no permission, a folder
@@ -18,6 +19,7 @@ MoslensError
 |   +-- NoMapsError       the model gives scores alone
 +-- OutputError           results cannot be written as asked
 +-- MissingExtra          an optional dependency is not installed
+```
 """
 
 import os

@@ -228,8 +228,8 @@ def tried() -> str:
 def found() -> str:
     """What the trials found and what was changed, from findings.toml."""
     record = tomllib.loads((DOCS / "data" / "findings.toml").read_text("utf-8"))
-    lines = ["| by | found | mended |", "|---|---|---|"]
-    return "\n".join(lines + [f"| {one['by']} | {one['found']} | {one['mended']} |" for one in record["finding"]])
+    lines = ["| found by | what happened | what happens now |", "|---|---|---|"]
+    return "\n".join(lines + [f"| {one['by']} | {one['found']} | {one['fixed']} |" for one in record["finding"]])
 
 
 def promises() -> str:

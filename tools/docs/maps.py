@@ -1,6 +1,6 @@
 """Quality maps of 24 LIVEC photos from the lowest to the highest opinion score: the page docs/maps.md.
 
-    python -m tools.docs.maps [--model NAME|DIR]
+    python -m tools.docs.maps --root DIR [--model NAME|DIR]
 
 Photos are those at 24 evenly spaced ranks of the opinion score, so nobody chose them. What is right and wrong in
 them to the eye is kept in ``docs/data/maps-notes.toml`` (photo name = words) and put beside them; this command does
@@ -19,7 +19,6 @@ from moslens import Scorer
 from moslens.data.records import Sample
 from moslens.data.sets import load_dataset
 
-DATA = ROOT.parent / "shared" / "data" / "livec"
 PAGE = ROOT / "docs" / "maps.md"
 NOTES = ROOT / "docs" / "data" / "maps-notes.toml"
 IMAGES = ROOT / "docs" / "images" / "maps"
@@ -32,7 +31,7 @@ MOST_BYTES = 1_500_000
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--model", default=None)
-    parser.add_argument("--root", type=Path, default=DATA)
+    parser.add_argument("--root", type=Path, required=True, help="folder of LIVE In the Wild")
     options = parser.parse_args()
     scorer = Scorer(options.model)
     notes = tomllib.loads(NOTES.read_text("utf-8")) if NOTES.is_file() else {}
