@@ -1,6 +1,6 @@
 """The public API as lines of text: names, parameters, commands and options, without what a Python version words anew.
 
-    python -m helpers.inventory --write      (in tests) after a deliberate change; the list is project/public_api.txt
+python -m helpers.inventory --write      (in tests) after a deliberate change; the list is project/public_api.txt
 """
 
 from __future__ import annotations
