@@ -313,7 +313,10 @@ def test_a_full_disk_ends_the_run_with_a_reason(
 
     monkeypatch.setattr(Image.Image, "save", no_space)
     assert call("degrade", photos, "--output", tmp_path / "out", "--workers", "1") == 2
-    assert f"{tmp_path / 'out' / 'pictures' / 'a.png'}: No space left on device" in capsys.readouterr().err
+    assert (
+        f"{tmp_path / 'out' / 'pictures' / 'a.png'}: cannot be written: No space left on device"
+        in capsys.readouterr().err
+    )
 
 
 def test_a_codec_that_fails_costs_one_row(photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

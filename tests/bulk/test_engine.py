@@ -22,9 +22,9 @@ from hypothesis import strategies as st
 from helpers.hostile import make_odd_files
 from helpers.processes import heed_interrupts
 from helpers.tiny_model import make_photo
-from moslens.bulk.engine import Tally, score_all
-from moslens.bulk.inputs import find_pictures, read_listing, walk
-from moslens.bulk.rows import encode, path_of_csv_name, read_rows
+from moslens.bulk.engine import RunCounts, score_all
+from moslens.bulk.inputs import distinct_names, find_pictures, read_listing, walk
+from moslens.bulk.rows import RowLine, encode, path_of_csv_name, read_rows
 from moslens.bulk.writers import FileWriter, ParquetWriter, StreamWriter
 from moslens.errors import ConfigError, CorruptImage, MissingExtra, OutputError
 from moslens.scoring.result import COLUMNS, Failure, Score
@@ -139,6 +139,12 @@ class TestInputs:
             expected = sorted({path for path in glob.glob(given_as, recursive=True) if path.endswith(".jpg")})  # noqa: PTH207
             assert list(find_pictures([given_as], NO_LIST)) == expected
 
+    def test_long_names_leave_room_for_numbers_and_extensions(self) -> None:
+        names = distinct_names([f"{folder}/{'x' * 250}.jpg" for folder in range(12)])
+        assert names[0] == "x" * 240
+        assert names[1:9] == [f"{'x' * 240}-{number}" for number in range(2, 10)]
+        assert names[9:] == [f"{'x' * 239}-{number}" for number in (10, 11, 12)]
+
     def test_what_names_nothing_is_refused_before_anything_is_read(self, tmp_path: Path) -> None:
         with pytest.raises(ConfigError, match="missing"):
             find_pictures([str(tmp_path), str(tmp_path / "missing")], NO_LIST)
@@ -242,7 +248,7 @@ class TestResultsFile:
             survived = sum(end <= cut for end in ends[1:])
             assert set(writer.done) == {(row["path"], "m@0") for row in rows[:survived]}
             for row in rows[survived:]:
-                writer.write(row)
+                writer.write(RowLine.of(row))
             writer.close()
             assert path.read_bytes() == whole
 
@@ -294,7 +300,7 @@ class TestResultsFile:
     def test_a_full_disk_is_an_output_error(self) -> None:
         writer = FileWriter("/dev/full", "jsonl")
         with pytest.raises(OutputError, match="No space left"):
-            writer.write(ok_row("a.jpg"))
+            writer.write(RowLine.of(ok_row("a.jpg")))
         writer.close()
 
     def test_only_regular_files_are_resumed(self) -> None:
@@ -318,7 +324,7 @@ class TestParquet:
         path = tmp_path / "rows.parquet"
         writer = ParquetWriter(str(path))
         for row in rows:
-            writer.write(row)
+            writer.write(RowLine.of(row))
         assert not path.exists()
         writer.close()
         back = parquet.read_table(path).to_pylist()
@@ -336,26 +342,58 @@ def scorer(tiny_model: Path) -> Scorer:
     return Scorer(tiny_model)
 
 
+class StubScorer:
+    """Gives rows that it has as lines, as the watched process sends them."""
+
+    model_id = "m@0"
+
+    def __init__(self, rows: list[dict[str, Any]]) -> None:
+        self.rows = rows
+
+    def score_many(self, paths: Any, *, workers: int | None, max_pixels: int) -> Iterator[RowLine]:
+        for _, row in zip(paths, self.rows, strict=True):
+            yield RowLine.of(row)
+
+
+class TestRowLine:
+    @given(paths, st.booleans())
+    def test_it_is_the_row_in_every_format(self, path: str, good: bool) -> None:
+        row = ok_row(path) if good else error_row(path)
+        line = RowLine.of(row)
+        assert line.status == row["status"]
+        assert line.to_row() == row
+        for format in ("jsonl", "csv", "table"):
+            assert line.encoded(format) == encode(row, format)
+
+    def test_a_line_is_written_as_it_came_and_never_parsed(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        rows = [ok_row("a.jpg"), error_row("b.jpg")]
+        scorer, stream, counts = StubScorer(rows), io.BytesIO(), RunCounts()
+        monkeypatch.delattr(RowLine, "to_row")
+        score_all(scorer, ["a.jpg", "b.jpg"], StreamWriter(stream, "jsonl"), counts)  # type: ignore[arg-type]
+        assert stream.getvalue() == encode(rows[0], "jsonl") + encode(rows[1], "jsonl")
+        assert counts == RunCounts(2, 1, 0, 0)
+
+
 class TestRun:
     @pytest.fixture
     def rows(self, tmp_path: Path) -> Callable[[], list[dict[str, Any]]]:
         return lambda: [json.loads(line) for line in (tmp_path / "rows.jsonl").read_bytes().splitlines()]
 
-    def resume(self, scorer: Scorer, tmp_path: Path, names: list[str]) -> Tally:
-        tally = Tally()
+    def resume(self, scorer: Scorer, tmp_path: Path, names: list[str]) -> RunCounts:
+        counts = RunCounts()
         writer = FileWriter(str(tmp_path / "rows.jsonl"), "jsonl", resume=True)
-        score_all(scorer, names, writer, tally, done=writer.done, workers=2)
+        score_all(scorer, names, writer, counts, done=writer.done, workers=2)
         writer.close()
-        return tally
+        return counts
 
     def test_resume_leaves_out_what_has_a_row_errors_included(
         self, scorer: Scorer, photo_folder: Path, tmp_path: Path, rows: Callable[[], list[dict[str, Any]]]
     ) -> None:
         names = [str(path) for path in sorted(photo_folder.iterdir())] + ["missing.jpg"]
-        assert self.resume(scorer, tmp_path, names[:3] + names[6:]) == Tally(4, 1, 0, 0)
-        assert self.resume(scorer, tmp_path, names) == Tally(3, 0, 4, 1)
+        assert self.resume(scorer, tmp_path, names[:3] + names[6:]) == RunCounts(4, 1, 0, 0)
+        assert self.resume(scorer, tmp_path, names) == RunCounts(3, 0, 4, 1)
         assert sorted(row["path"] for row in rows()) == sorted(names)
-        assert self.resume(scorer, tmp_path, names) == Tally(0, 0, 7, 1)
+        assert self.resume(scorer, tmp_path, names) == RunCounts(0, 0, 7, 1)
         assert len(rows()) == 7
 
     def test_resume_keeps_rows_of_another_model_and_adds_its_own(
@@ -363,18 +401,18 @@ class TestRun:
     ) -> None:
         name = str(photo_folder / "a.jpg")
         (tmp_path / "rows.jsonl").write_bytes(encode(ok_row(name, "other@000000000000"), "jsonl"))
-        assert self.resume(scorer, tmp_path, [name]) == Tally(1, 0, 0, 0)
+        assert self.resume(scorer, tmp_path, [name]) == RunCounts(1, 0, 0, 0)
         assert [row["model"] for row in rows()] == ["other@000000000000", scorer.model_id]
 
     def test_a_path_named_twice(
         self, scorer: Scorer, photo_folder: Path, tmp_path: Path, rows: Callable[[], list[dict[str, Any]]]
     ) -> None:
         name = str(photo_folder / "a.jpg")
-        assert self.resume(scorer, tmp_path, [name, name]) == Tally(1, 0, 0, 0)
+        assert self.resume(scorer, tmp_path, [name, name]) == RunCounts(1, 0, 0, 0)
         assert len(rows()) == 1
-        stream, tally = io.BytesIO(), Tally()
-        score_all(scorer, [name, name], StreamWriter(stream, "jsonl"), tally)
-        assert tally == Tally(2, 0, 0, 0)
+        stream, counts = io.BytesIO(), RunCounts()
+        score_all(scorer, [name, name], StreamWriter(stream, "jsonl"), counts)
+        assert counts == RunCounts(2, 0, 0, 0)
         assert stream.getvalue().count(b"\n") == 2
 
     def test_rows_are_written_one_by_one(self, scorer: Scorer, photo_folder: Path, tmp_path: Path) -> None:
@@ -384,7 +422,7 @@ class TestRun:
         def count() -> None:
             sizes.append((tmp_path / "rows.jsonl").read_bytes().count(b"\n"))
 
-        score_all(scorer, sorted(map(str, photo_folder.iterdir())), writer, Tally(), on_row=count)
+        score_all(scorer, sorted(map(str, photo_folder.iterdir())), writer, RunCounts(), on_row=count)
         writer.close()
         assert sizes == [1, 2, 3, 4, 5, 6]
 

@@ -141,7 +141,7 @@ def test_hostile_files_cost_a_row_each_and_nothing_else(model: Path, tmp_path: P
     assert len(page.groups) == sum(code is None for code in expected.values())
     assert len(page.cells) == 3 * sum(code is not None for code in expected.values())
     assert len(list(output.glob("*.json"))) == len(page.groups)
-    assert not list(output.glob("*.part"))
+    assert not list(output.glob("*.partial"))
 
 
 def test_wrong_use_is_one_line_and_writes_nothing(

@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from helpers.tiny_model import make_photo
-from moslens.bulk.parquet_parts import Parts
+from moslens.bulk.parquet_parts import ParquetParts
 from moslens.scoring.card import Card
 
 psutil = pytest.importorskip("psutil", reason="needs psutil, which comes with accelerate")
@@ -130,7 +130,7 @@ def test_a_listing_that_grew_gets_the_missing_rows_alone(photo_folder: Path, tin
     assert "\n1 rows" in "\n" + done.stderr
     counts = Counter(row["path"] for row in rows_of(output))
     assert counts == Counter(str(listing / file.name) for file in files)
-    assert Parts(str(output)).done(Card.read(tiny_model).id)[1] == 0
+    assert ParquetParts(str(output)).done(Card.read(tiny_model).id)[1] == 0
 
 
 def test_wrong_use_is_one_line(photo_folder: Path, tiny_model: Path, tmp_path: Path) -> None:

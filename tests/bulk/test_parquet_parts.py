@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from moslens.bulk.parquet_parts import Parts, chunks, part_name
+from moslens.bulk.parquet_parts import ParquetParts, chunks, part_name
 from moslens.errors import CorruptImage, OutputError
 from moslens.scoring.result import Failure, Score
 
@@ -43,7 +43,7 @@ def test_the_name_tells_model_and_paths_apart() -> None:
 @pytest.mark.parametrize("place", ["local", "memory"])
 def test_rows_come_back_and_unfinished_files_do_not(place: str, tmp_path: Path) -> None:
     url = str(tmp_path / "out") if place == "local" else "memory://parts"
-    parts: Parts = pickle.loads(pickle.dumps(Parts(url)))
+    parts: ParquetParts = pickle.loads(pickle.dumps(ParquetParts(url)))
     assert not parts
     parts.write("part-0000000000-aa.parquet", rows(ODD))
     parts.write("part-0000000000-aa.parquet", rows(ODD))
@@ -54,7 +54,7 @@ def test_rows_come_back_and_unfinished_files_do_not(place: str, tmp_path: Path) 
     if place == "local":
         left = tmp_path / "out" / ".part-0000000007-cc.parquet.1234"
         left.write_bytes(b"PAR1 half")
-        assert Parts(url).done("m@1") == (set(ODD), 1)
+        assert ParquetParts(url).done("m@1") == (set(ODD), 1)
         assert pq.read_table(tmp_path / "out").num_rows == len(ODD) + 2, "readers of the folder pass over it"
         parts.tidy()
         assert not left.exists()
@@ -65,7 +65,7 @@ def test_rows_come_back_and_unfinished_files_do_not(place: str, tmp_path: Path) 
 def test_what_is_no_part_or_no_folder_is_named(tmp_path: Path) -> None:
     (tmp_path / "part-1.parquet").write_bytes(b"nonsense")
     with pytest.raises(OutputError, match=r"part-1\.parquet: not a part"):
-        Parts(str(tmp_path)).done("m")
+        ParquetParts(str(tmp_path)).done("m")
     (tmp_path / "file").write_text("x")
     with pytest.raises(OutputError, match="file"):
-        Parts(str(tmp_path / "file"))
+        ParquetParts(str(tmp_path / "file"))

@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from helpers.tiny_model import make_photo
-from moslens.bulk.watched import GuardedScorer
+from moslens.bulk.watched import WatchedScorer
 from moslens.errors import ModelError
 from moslens.scoring.scorer import Scorer
 
@@ -23,7 +23,7 @@ from moslens.scoring.scorer import Scorer
 SABOTAGE = """
 import ctypes, os, re, signal, time
 from pathlib import Path
-import moslens.image as image
+import moslens.picture.load as image
 
 honest = image.load
 
@@ -71,7 +71,7 @@ def pictures(folder: Path, *names: str) -> list[str]:
     return [str(folder / name) for name in names]
 
 
-def rows_of(scorer: GuardedScorer, paths: list[str], **options: Any) -> list[dict[str, Any]]:
+def rows_of(scorer: WatchedScorer, paths: list[str], **options: Any) -> list[dict[str, Any]]:
     with scorer:
         rows = [result.to_row() for result in scorer.score_many(paths, **options)]
     assert [row["path"] for row in rows] == paths
@@ -82,7 +82,7 @@ def test_rows_are_those_of_a_plain_scorer(tiny_model: Path, photo_folder: Path) 
     paths = [str(path) for path in sorted(photo_folder.iterdir())] + ["missing.jpg", "\udcff.jpg"]
     plain = [result.to_row() for result in Scorer(tiny_model).score_many(paths)]
     for workers in (1, 3):
-        assert rows_of(GuardedScorer(tiny_model), paths, workers=workers) == plain
+        assert rows_of(WatchedScorer(tiny_model), paths, workers=workers) == plain
 
 
 @pytest.mark.usefixtures("sabotage")
@@ -90,7 +90,7 @@ def test_rows_are_those_of_a_plain_scorer(tiny_model: Path, photo_folder: Path) 
 def test_deaths_cost_one_row_each(tiny_model: Path, tmp_path: Path, workers: int) -> None:
     kinds = ["", "abort", "", "", "segfault", "exit", "", ""]
     paths = pictures(tmp_path / "in", *(f"{number}{kind}.png" for number, kind in enumerate(kinds)))
-    rows = rows_of(GuardedScorer(tiny_model), paths, workers=workers)
+    rows = rows_of(WatchedScorer(tiny_model), paths, workers=workers)
     found = {Path(row["path"]).stem[1:]: row["error"] for row in rows}
     for kind, words in {"abort": "SIGABRT", "segfault": "SIGSEGV", "exit": "exit code 0"}.items():
         assert found[kind]["code"] == "internal"
@@ -101,13 +101,13 @@ def test_deaths_cost_one_row_each(tiny_model: Path, tmp_path: Path, workers: int
 @pytest.mark.usefixtures("sabotage")
 def test_a_death_that_does_not_come_again_costs_nothing(tiny_model: Path, tmp_path: Path) -> None:
     paths = pictures(tmp_path / "in", "a.png", "once.png", "b.png")
-    assert [row["status"] for row in rows_of(GuardedScorer(tiny_model), paths)] == ["ok"] * 3
+    assert [row["status"] for row in rows_of(WatchedScorer(tiny_model), paths)] == ["ok"] * 3
 
 
 @pytest.mark.usefixtures("sabotage")
 def test_pictures_that_only_die_together_are_scored_one_by_one(tiny_model: Path, tmp_path: Path) -> None:
     paths = pictures(tmp_path / "in", *(f"crowd{number}.png" for number in range(4)))
-    assert [row["status"] for row in rows_of(GuardedScorer(tiny_model), paths, workers=4)] == ["ok"] * 4
+    assert [row["status"] for row in rows_of(WatchedScorer(tiny_model), paths, workers=4)] == ["ok"] * 4
 
 
 @pytest.mark.usefixtures("sabotage")
@@ -115,7 +115,7 @@ def test_pictures_that_only_die_together_are_scored_one_by_one(tiny_model: Path,
 def test_a_hang_costs_one_row(tiny_model: Path, tmp_path: Path, kind: str) -> None:
     paths = pictures(tmp_path / "in", "a.png", f"b{kind}.png", "c.png", "d.png")
     start = time.monotonic()
-    rows = rows_of(GuardedScorer(tiny_model, time_limit=2), paths, workers=2)
+    rows = rows_of(WatchedScorer(tiny_model, time_limit=2), paths, workers=2)
     assert time.monotonic() - start < 30
     assert [row["status"] for row in rows] == ["ok", "error", "ok", "ok"]
     assert rows[1]["error"] == {"code": "internal", "message": f"{paths[1]}: it took more than 2 s"}
@@ -128,7 +128,7 @@ def test_a_broken_model_is_refused_before_anything_is_scored(tiny_model: Path, t
         data = file.read_bytes()
         (folder / file.name).write_bytes(data[:-1] + b"\x01" if file.suffix == ".onnx" else data)
     with pytest.raises(ModelError, match="altered weights: SHA-256 is") as refused:
-        GuardedScorer(folder)
+        WatchedScorer(folder)
     assert refused.value.path == str(folder / "model.onnx")
 
 
@@ -137,7 +137,7 @@ def test_an_error_of_the_source_comes_behind_the_rows_before_it(tiny_model: Path
         yield str(photo_folder / "a.jpg")
         raise OSError("the list broke off")
 
-    with GuardedScorer(tiny_model) as scorer:
+    with WatchedScorer(tiny_model) as scorer:
         results = scorer.score_many(source())
         assert next(results).to_row()["status"] == "ok"
         with pytest.raises(OSError, match="broke off"):
@@ -146,7 +146,7 @@ def test_an_error_of_the_source_comes_behind_the_rows_before_it(tiny_model: Path
 
 def test_more_and_longer_names_than_a_pipe_holds(tiny_model: Path) -> None:
     paths = [chr(0x1F304) * 900 + str(number) for number in range(40)] + ["x" * 200_000]
-    rows = rows_of(GuardedScorer(tiny_model), paths, workers=8)
+    rows = rows_of(WatchedScorer(tiny_model), paths, workers=8)
     assert {row["error"]["code"] for row in rows} == {"unreadable"}
 
 
@@ -184,7 +184,7 @@ def test_the_process_that_writes_rows_loads_neither_numpy_nor_pillow() -> None:
     """They are much of a cold start, and only the other process decodes and scores."""
     code = (
         "import sys, moslens.cli.app, moslens.cli.score;"
-        "from moslens.bulk import engine, guard, results;"
+        "from moslens.bulk import engine, watched, writers;"
         "print(sorted({name.partition('.')[0] for name in sys.modules} & {'numpy', 'PIL', 'onnxruntime', 'torch'}))"
     )
     assert subprocess.check_output([sys.executable, "-c", code], text=True).strip() == "[]"

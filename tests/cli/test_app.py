@@ -17,7 +17,8 @@ import pytest
 
 import moslens
 from helpers.tiny_model import make_tiny_model
-from moslens.cli import app
+from moslens.cli import app, score
+from moslens.cli.tables import align
 from moslens.errors import MissingExtra
 from moslens.scoring.result import COLUMNS
 from moslens.scoring.scorer import Scorer
@@ -100,6 +101,46 @@ class TestRows:
         assert code == 0
         assert "6/6" in shown
         assert b"6/6" not in run("score", photo_folder, "--model", tiny_model).stderr
+
+    @pytest.mark.parametrize(("most", "shown"), [(1_000_000, "6/6"), (4, "6/?")])
+    def test_pictures_are_listed_once_for_the_bar_and_the_rows(
+        self,
+        photo_folder: Path,
+        tiny_model: Path,
+        tmp_path: Path,
+        monkeypatch: pytest.MonkeyPatch,
+        capsys: pytest.CaptureFixture[str],
+        most: int,
+        shown: str,
+    ) -> None:
+        listed: list[str] = []
+        scandir = os.scandir
+
+        def counting(path: str) -> Any:
+            listed.append(os.fspath(path))
+            return scandir(path)
+
+        monkeypatch.setattr(os, "scandir", counting)
+        monkeypatch.setattr(score, "MOST_COUNTED", most)
+        monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
+        output = tmp_path / "rows.jsonl"
+        assert inside("score", photo_folder, "--model", tiny_model, "--output", output) == 0
+        assert [path for path in listed if path.startswith(str(photo_folder))] == [f"{photo_folder}/"]
+        assert shown in capsys.readouterr().err
+        assert [json.loads(line)["path"] for line in output.read_bytes().splitlines()] == sorted(
+            map(str, photo_folder.iterdir())
+        )
+
+    def test_a_resumed_run_moves_the_bar_on_for_rows_it_keeps(
+        self, photo_folder: Path, tiny_model: Path, tmp_path: Path
+    ) -> None:
+        words = ("score", photo_folder, "--model", tiny_model, "--output", tmp_path / "rows.jsonl", "--resume")
+        assert inside("score", photo_folder / "a.jpg", *words[2:]) == 0
+        shown, code = on_terminal(*words)
+        assert code == 0
+        assert "6/6" in shown
+        assert "5 rows" in shown
+        assert "1 had their row" in shown
 
     def test_same_rows_in_every_format_and_with_any_number_of_workers(
         self, photo_folder: Path, tiny_model: Path, tmp_path: Path, names: list[str]
@@ -242,6 +283,17 @@ class TestWrongUse:
         monkeypatch.setattr("moslens.cli.models.shipped", broken)
         with pytest.raises(ModuleNotFoundError):
             app.main(["models"])
+
+
+class TestTables:
+    def test_words_are_aligned_left_and_figures_right(self) -> None:
+        rows = [("kind", "n", "srcc"), ("jpeg", "12", "0.9"), ("motion blur", "3", "")]
+        assert align(rows).splitlines() == [
+            "kind          n  srcc",
+            "jpeg         12   0.9",
+            "motion blur   3",
+        ]
+        assert align(rows, left=3).splitlines()[1] == "jpeg         12  0.9"
 
 
 class TestDoctorAndModels:

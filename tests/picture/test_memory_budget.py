@@ -1,4 +1,4 @@
-"""Lanes: how many large pictures are decoded at once; what a decoder holds; an interrupt keeps none of them."""
+"""How many large pictures are decoded at once; what a decoder holds; an interrupt leaves no lock taken."""
 
 import io
 import os
@@ -18,16 +18,16 @@ from PIL import Image
 from helpers.tiny_model import make_photo
 from moslens.errors import ImageTooLarge, UnsupportedImage
 from moslens.picture import load
-from moslens.picture.memory_budget import HUGE, LARGE, Lanes
+from moslens.picture.memory_budget import HUGE_PIXELS, LARGE_PIXELS, MemoryBudget
 
 
-def most_at_once(lanes: Lanes, pixels: int, threads: int = 8) -> int:
+def most_at_once(budget: MemoryBudget, pixels: int, threads: int = 8) -> int:
     """Of many threads that come at the same time, how many are in."""
     inside, most, guard = 0, 0, threading.Lock()
 
     def work() -> None:
         nonlocal inside, most
-        with lanes.of(pixels):
+        with budget.reserve(pixels):
             with guard:
                 inside += 1
                 most = max(most, inside)
@@ -43,25 +43,27 @@ def most_at_once(lanes: Lanes, pixels: int, threads: int = 8) -> int:
     return most
 
 
-@pytest.mark.parametrize(("pixels", "most"), [(LARGE, 8), (LARGE + 1, 3), (HUGE, 3), (HUGE + 1, 1), (10**9, 1)])
+@pytest.mark.parametrize(
+    ("pixels", "most"), [(LARGE_PIXELS, 8), (LARGE_PIXELS + 1, 3), (HUGE_PIXELS, 3), (HUGE_PIXELS + 1, 1), (10**9, 1)]
+)
 def test_the_larger_the_fewer(pixels: int, most: int) -> None:
-    assert most_at_once(Lanes(3), pixels) == most
+    assert most_at_once(MemoryBudget(3), pixels) == most
 
 
 def test_small_pictures_do_not_wait_for_huge_ones() -> None:
-    lanes = Lanes()
-    with lanes.of(10**9):
-        assert most_at_once(lanes, 1000) == 8
-        assert most_at_once(lanes, LARGE + 1) == 4
+    budget = MemoryBudget()
+    with budget.reserve(10**9):
+        assert most_at_once(budget, 1000) == 8
+        assert most_at_once(budget, LARGE_PIXELS + 1) == 4
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork on this system")
-def test_a_forked_child_has_free_lanes() -> None:
-    lanes = Lanes()
-    with lanes.of(10**9):
+def test_a_forked_child_has_free_locks() -> None:
+    budget = MemoryBudget()
+    with budget.reserve(10**9):
         child = os.fork()
         if child == 0:
-            os._exit(0 if lanes.of(10**9).acquire(blocking=False) else 1)  # type: ignore[attr-defined]
+            os._exit(0 if budget.reserve(10**9).acquire(blocking=False) else 1)  # type: ignore[attr-defined]
         assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
 
 
@@ -86,10 +88,10 @@ def one_scan_a_component(data: bytes) -> bytes:
 def test_a_picture_counts_as_what_its_decoder_holds(
     monkeypatch: pytest.MonkeyPatch, how: dict[str, Any], whole: bool
 ) -> None:
-    lanes, asked = Lanes(), []
-    monkeypatch.setattr(load, "_LANES", lanes)
-    of = lanes.of
-    monkeypatch.setattr(lanes, "of", lambda pixels: asked.append(pixels) or of(pixels))
+    budget, asked = MemoryBudget(), []
+    monkeypatch.setattr(load, "_MEMORY_BUDGET", budget)
+    reserve = budget.reserve
+    monkeypatch.setattr(budget, "reserve", lambda pixels: asked.append(pixels) or reserve(pixels))
     photo = make_photo(1600, 1200, seed=0)
     load.load(encoded(photo, **how), working_size=200)
     assert asked == [1600 * 1200 if whole else 400 * 300]
@@ -101,10 +103,10 @@ def test_a_picture_counts_as_what_its_decoder_holds(
 
 @pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="no interval timer on this system")
 @pytest.mark.timeout(60)
-def test_interrupts_leave_no_lane_closed(monkeypatch: pytest.MonkeyPatch) -> None:
-    lanes = Lanes(1)
-    monkeypatch.setattr(load, "_LANES", lanes)
-    monkeypatch.setattr("moslens.picture.memory_budget.LARGE", 1)
+def test_interrupts_leave_no_lock_taken(monkeypatch: pytest.MonkeyPatch) -> None:
+    budget = MemoryBudget(1)
+    monkeypatch.setattr(load, "_MEMORY_BUDGET", budget)
+    monkeypatch.setattr("moslens.picture.memory_budget.LARGE_PIXELS", 1)
     data = encoded(make_photo(64, 64, seed=0), format="PNG")
 
     def interrupt(number: int, frame: object) -> None:
@@ -125,7 +127,7 @@ def test_interrupts_leave_no_lane_closed(monkeypatch: pytest.MonkeyPatch) -> Non
         signal.setitimer(signal.ITIMER_VIRTUAL, 0)
         signal.signal(signal.SIGVTALRM, before)
     assert len(held) > 200
-    assert not lanes._large[0].locked()
+    assert not budget._large[0].locked()
 
 
 def test_an_icon_is_refused_by_the_headers_in_it() -> None:

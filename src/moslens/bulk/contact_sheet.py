@@ -7,6 +7,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 from moslens.blocks import Block, Composite
 from moslens.distortions import KINDS
+from moslens.system.files import whole_file
 
 COLUMNS = 3
 PER_SHEET = 12
@@ -25,7 +26,7 @@ def draw_labels(result: Composite) -> Image.Image:
     height, width = result.image.shape[:2]
     scale = min(_WIDTH / width, _HEIGHT / height)
     size = max(1, round(width * scale)), max(1, round(height * scale))
-    # Small pictures are enlarged without smoothing, which would hide what was done to their pixels.
+    # Smoothing would hide the distortions of a small picture that is enlarged.
     way = Image.Resampling.NEAREST if scale > 1 else Image.Resampling.LANCZOS
     thumbnail = Image.fromarray(result.image).resize(size, way)
     draw = ImageDraw.Draw(thumbnail, "RGBA")
@@ -42,7 +43,7 @@ def draw_labels(result: Composite) -> Image.Image:
 
 
 def contact_sheet(thumbnails: Sequence[Image.Image], titles: Sequence[str]) -> Image.Image:
-    """Thumbnails in rows of three, the title above each."""
+    """Thumbnails in rows of three, with a title above each."""
     rows = [range(at, min(at + COLUMNS, len(thumbnails))) for at in range(0, len(thumbnails), COLUMNS)]
     heights = [_TITLE + max(thumbnails[index].height for index in row) + _GAP for row in rows]
     columns = min(COLUMNS, len(thumbnails))
@@ -60,11 +61,12 @@ def contact_sheet(thumbnails: Sequence[Image.Image], titles: Sequence[str]) -> I
 
 
 def sheet_name(number: int) -> str:
+    """The file name of a sheet; the first is number 1."""
     return f"contact-sheet-{number}.png"
 
 
 class Sheets:
-    """Writes ``contact-sheet-1.png`` and so on into a folder, twelve pictures each, as thumbnails come."""
+    """Writes ``contact-sheet-1.png`` and so on into a folder, each as soon as it has twelve thumbnails."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -77,11 +79,12 @@ class Sheets:
             self.close()
 
     def close(self) -> None:
-        """Write what is waiting, if anything."""
+        """Write a sheet of the thumbnails that wait, if there are any. Raises OutputError."""
         if self._waiting:
             self.written += 1
             thumbnails, titles = zip(*self._waiting, strict=True)
-            contact_sheet(thumbnails, titles).save(self.folder / sheet_name(self.written))
+            with whole_file(self.folder / sheet_name(self.written), durable=False) as scratch:
+                contact_sheet(thumbnails, titles).save(scratch, format="PNG")
             self._waiting.clear()
 
 
@@ -100,7 +103,7 @@ def _draw_label(draw: ImageDraw.ImageDraw, text: str, block: Block, scale: float
 
 
 def _shortened(title: str, font: ImageFont.FreeTypeFont | ImageFont.ImageFont) -> str:
-    """The title with its middle left out where it is too wide; what cannot be printed as a question mark."""
+    """The title, its middle left out where it is too wide; a question mark for each letter that cannot be printed."""
     shown = "".join(letter if letter.isprintable() else "?" for letter in title)
     kept = len(shown)
     text = shown

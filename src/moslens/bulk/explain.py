@@ -1,25 +1,36 @@
-"""Explain many pictures into a folder: a drawn map and its JSON for each, and the rows of ``moslens score``."""
+"""Explain many pictures into a folder: for each a drawn map and its JSON, and the rows of ``moslens score``."""
 
 from __future__ import annotations
 
 import io
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import closing
 from pathlib import Path
-from typing import TYPE_CHECKING
-
-import typer
 
 from moslens.bulk.inputs import distinct_names
-from moslens.system.progress import progress
-from moslens.system.text import printable
-
-if TYPE_CHECKING:
-    from moslens.bulk.map_page import Entry
-    from moslens.scoring.scorer import Scorer
-
+from moslens.bulk.map_page import Entry
+from moslens.bulk.rows import Row, RowLine
+from moslens.bulk.writers import FileWriter
+from moslens.errors import OutputError
+from moslens.picture.limits import MAX_PIXELS
+from moslens.scoring.result import Failure, Score
+from moslens.scoring.scorer import Scorer
+from moslens.system.cores import available_cores
+from moslens.system.files import write_bytes
+from moslens.system.interrupts import Interrupts
+from moslens.system.ordered_pool import ordered
 
 ROWS = "rows.jsonl"
+
+
+def make_folder(folder: Path) -> None:
+    """Make the folder of a run. Raises OutputError where it has content or cannot be made."""
+    try:
+        if folder.is_dir() and any(folder.iterdir()):
+            raise OutputError("has content: give another folder", folder)
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise OutputError(error.strerror or str(error), folder) from error
 
 
 def explain_all(
@@ -27,24 +38,18 @@ def explain_all(
     sources: Sequence[str],
     folder: Path,
     entries: list[Entry],
-    workers: int | None,
-    max_pixels: int,
+    *,
+    workers: int | None = None,
+    max_pixels: int = MAX_PIXELS,
+    on_row: Callable[[Row], None] = lambda row: None,
 ) -> None:
-    """Explain every picture into ``folder``; ``entries`` is up to date also when this is interrupted.
+    """Explain every picture into ``folder``. ``entries`` is up to date also when a KeyboardInterrupt ends this.
 
-    Pictures that were finished before it was their turn have their row then, too.
+    Pictures that are finished by then but wait for an earlier one get their row and entry too. Raises OutputError.
     """
-    from moslens.bulk.map_page import Entry
-    from moslens.bulk.writers import FileWriter
-    from moslens.scoring.result import Failure, Score
-    from moslens.system.cores import available_cores
-    from moslens.system.files import write_bytes
-    from moslens.system.interrupts import Interrupts
-    from moslens.system.ordered_pool import ordered
+    finished: dict[str, Score] = {}  # explained, without a row yet
 
-    finished: dict[str, Score] = {}  # whose turn has not come
-
-    def one(job: tuple[str, str]) -> tuple[Score | Failure, str]:
+    def explain(job: tuple[str, str]) -> tuple[Score | Failure, str]:
         source, name = job
         found = scorer.explain_or_failure(source, max_pixels=max_pixels)
         if isinstance(found, Failure):
@@ -56,27 +61,22 @@ def explain_all(
         finished[name] = found.to_score()
         return finished[name], name
 
-    def keep(result: Score | Failure, name: str) -> None:
+    def keep(result: Score | Failure, name: str) -> Row:
         finished.pop(name, None)
         row = result.to_row()
-        writer.write(row)
+        writer.write(RowLine.of(row))
         entries.append(Entry(row, None if isinstance(result, Failure) else name))
+        return row
 
     count = workers or available_cores()
     writer = FileWriter(str(folder / ROWS), "jsonl")
     jobs = list(zip(sources, distinct_names(sources), strict=True))
     try:
-        with (
-            progress("explaining", len(jobs)) as advance,
-            closing(ordered(one, jobs, count, 2 * count)) as results,
-            Interrupts() as interrupts,
-        ):
+        with closing(ordered(explain, jobs, count, 2 * count)) as results, Interrupts() as interrupts:
             for result, name in results:
                 with interrupts.held():
-                    keep(result, name)
-                if isinstance(result, Failure):
-                    typer.echo(f"moslens: {printable(result.error.message)}", err=True)
-                advance()
+                    row = keep(result, name)
+                on_row(row)
     except KeyboardInterrupt:
         for _, name in jobs[len(entries) :]:
             if name in finished:

@@ -24,23 +24,33 @@ PICTURE_SUFFIXES = frozenset(
 )
 CHUNK = 1 << 16
 
-# File systems allow 255 bytes; the rest is for a number and the extensions.
+# Bytes of a file name without extension. File systems allow 255 in all: the rest is for ".json.partial".
 _LONGEST_STEM = 240
+_LONGEST_NUMBERED_STEM = 242
 
 
 def find_pictures(arguments: Sequence[str], listing: BinaryIO) -> Iterator[str]:
     """The pictures that the arguments name, in the order given; ``listing`` is read for the argument ``-``.
 
-    A file is taken whatever its name. A folder is walked: files with a picture's extension (in any case),
-    in the order of their full paths, through symbolic links, each folder once. A glob (``**`` goes down, into each
-    folder once) works like a folder, unless it spells the extension out. ``-`` reads names that end in NUL, or in a
-    newline where there is no NUL. A Parquet file is a list as well: its column ``path``. A URL names an object, a
+    A file is taken whatever its name. A folder is walked: files with a picture's extension (in any case), in the order
+    of their full paths, through symbolic links, each folder once. A glob gives files with such an extension, or all
+    that match where it names an extension; ``**`` enters each folder below once. ``-`` reads names that end in NUL, or
+    in a newline where there is no NUL. A Parquet file is a list as well: its column ``path``. A URL names an object, a
     folder or a glob in a store that fsspec can open.
 
-    Arguments are checked at once, folders and the list are read as the result is. Raises ConfigError for
-    an argument that names nothing, MissingExtra for a URL or Parquet file without the packages for it.
+    Arguments are checked at once; folders and lists are read when the iterator gets to them. Raises ConfigError for an
+    argument that names nothing, MissingExtra for a URL or Parquet file without the packages for it.
     """
     return chain.from_iterable([_expand(argument, listing) for argument in arguments])
+
+
+def require_pictures(arguments: Sequence[str], listing: BinaryIO) -> Iterator[str]:
+    """:func:`find_pictures`, with ConfigError where no picture is found. Waits for the first one."""
+    pictures = find_pictures(arguments, listing)
+    first = next(pictures, None)
+    if first is None:
+        raise ConfigError("no picture found")
+    return chain([first], pictures)
 
 
 def _expand(argument: str, listing: BinaryIO) -> Iterator[str]:
@@ -67,7 +77,7 @@ def _match(pattern: str) -> Iterator[str]:
 
 
 def _glob(pattern: str) -> Iterator[str]:
-    """As ``glob.glob``, but ``**`` enters a folder once, where links in a loop would lead it in over and over."""
+    """As ``glob.glob``, but ``**`` enters each folder once, also where symbolic links form a loop."""
     parts = pattern.split(os.sep)
     if "**" not in parts:
         yield from glob.glob(pattern)
@@ -80,7 +90,7 @@ def _glob(pattern: str) -> Iterator[str]:
 
 
 def _folders(base: str) -> Iterator[str]:
-    """``base`` ("" is here) and every folder below it, each once, none whose name begins with a dot."""
+    """``base`` ("" is the current folder) and the folders below it whose name has no leading dot, each once."""
     seen: set[tuple[int, int]] = set()
     pending = [base]
     while pending:
@@ -89,7 +99,7 @@ def _folders(base: str) -> Iterator[str]:
             if not _first_time(path or os.curdir, seen):
                 continue
             names = [name for name in os.listdir(path or os.curdir) if os.path.isdir(path + name)]
-        except OSError:  # what cannot be listed has no matches
+        except OSError:  # a folder that cannot be listed has no matches
             continue
         yield path
         pending.extend(path + name + os.sep for name in sorted(names, reverse=True) if not name.startswith("."))
@@ -103,11 +113,11 @@ def is_picture_name(path: str) -> bool:
 def walk(folder: str) -> Iterator[str]:
     """Every picture in and below the folder, as ``sorted`` would order the full paths.
 
-    A folder reached twice (a link, a loop) is walked once. One that cannot be listed is given itself, so
-    that its row says so.
+    A folder reached twice (a link, a loop) is walked once. A folder that cannot be listed is given as a path itself,
+    so that it gets an error row.
     """
     seen: set[tuple[int, int]] = set()
-    # A folder sorts by its name and the separator, which puts its members where sorted full paths would be.
+    # With the separator behind its name a folder sorts where the full paths of its members would.
     pending = [os.path.join(folder, "")]
     while pending:
         path = pending.pop()
@@ -126,7 +136,7 @@ def walk(folder: str) -> Iterator[str]:
 
 
 def _first_time(folder: str, seen: set[tuple[int, int]]) -> bool:
-    """Whether the folder, by whatever name or link, is not among those seen; then it is."""
+    """Whether the folder, by any name or link, is not in ``seen``; it is added."""
     status = os.stat(folder)
     identity = status.st_dev, status.st_ino
     if identity in seen:
@@ -139,13 +149,13 @@ def _name_in_walk(entry: os.DirEntry[str]) -> str:
     try:
         if entry.is_dir():
             return entry.name + os.sep
-    except OSError:  # a link that loops onto itself: no folder, and its row will say what is wrong
+    except OSError:  # a link to itself is no folder; as a picture it gets an error row
         pass
     return entry.name if is_picture_name(entry.name) else ""
 
 
 def read_listing(stream: BinaryIO) -> Iterator[str]:
-    """Names from a stream, as they come, each ended by NUL if the first bytes hold one, else by newline."""
+    """Names from a stream, as they come. They end in NUL or newline: NUL where the first chunk with either has one."""
     rest = b""
     separator = b""
     while chunk := stream.read(CHUNK):
@@ -159,21 +169,22 @@ def read_listing(stream: BinaryIO) -> Iterator[str]:
 
 
 def distinct_names(sources: Sequence[str]) -> list[str]:
-    """A file name without extension for each path: its own, cut where very long, with -2, -3 ... where taken."""
+    """A file name without extension for each path: its own, with -2, -3 ... where that is taken; long ones are cut."""
     names = []
     taken: set[str] = set()
     for source in sources:
-        stem = _shortened(os.path.splitext(os.path.basename(source))[0])
+        stem = _shortened(os.path.splitext(os.path.basename(source))[0], _LONGEST_STEM)
         name, number = stem, 2
         while name.lower() in taken:
-            name, number = f"{stem}-{number}", number + 1
+            ending = f"-{number}"
+            name, number = _shortened(stem, _LONGEST_NUMBERED_STEM - len(ending)) + ending, number + 1
         taken.add(name.lower())
         names.append(name)
     return names
 
 
-def _shortened(stem: str) -> str:
-    while len(os.fsencode(stem)) > _LONGEST_STEM:
+def _shortened(stem: str, most_bytes: int) -> str:
+    while len(os.fsencode(stem)) > most_bytes:
         stem = stem[:-1]
     return stem
 
@@ -189,7 +200,7 @@ def read_parquet(path: str) -> Iterator[str]:
     store, name = open_store(path)
     try:
         file = pq.ParquetFile(store.open(name))
-    except Exception as error:  # of the store or of pyarrow
+    except Exception as error:  # the store and pyarrow have exceptions of their own
         raise ConfigError(f"cannot be read as a Parquet file ({error})", path) from error
     if "path" not in file.schema_arrow.names:
         raise ConfigError("a Parquet list needs a column path", path)
@@ -198,7 +209,7 @@ def read_parquet(path: str) -> Iterator[str]:
 
 
 def _listed(cell: str) -> str:
-    """The path in a cell of a list: as results write it or, where they cannot have, as it stands."""
+    """The path in a cell of a list: decoded where it is written as in results, else the cell itself."""
     try:
         return path_of_csv_name(cell)
     except ValueError:

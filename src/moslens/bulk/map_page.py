@@ -1,22 +1,22 @@
-"""``index.html`` over a folder of explained pictures: worst first, a filter by group, nothing from elsewhere."""
+"""``index.html`` for a folder of explained pictures: worst first, a filter by group, no link to anything outside."""
 
 import base64
 import html
 import io
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 from urllib.parse import quote
 
 from PIL import Image
 
+from moslens.bulk.rows import Row
 from moslens.system.files import write_text
 from moslens.system.text import printable
 
 EMBEDDED = 500
-"""As many of the worst pictures are shown inside the page; the others load their overlay when scrolled to."""
+"""How many of the worst pictures have a thumbnail in the page; the others load their overlay when scrolled to."""
 
 _THUMBNAIL = 360
 
@@ -53,14 +53,14 @@ filter();
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """A row of ``score`` and, where it is no error, the name (without extension) of its overlay and JSON."""
+    """A row of results, and the name (without extension) of its overlay and JSON: None where the row is an error."""
 
-    row: Mapping[str, Any]
+    row: Row
     name: str | None
 
 
 def write_index(folder: Path, entries: Sequence[Entry], *, embedded: int = EMBEDDED) -> Path:
-    """Write ``folder/index.html``; the overlays are there already. OutputError where it cannot be written."""
+    """Write ``folder/index.html`` over overlays that are in the folder; return its path. Raises OutputError."""
     good = sorted((e for e in entries if e.name is not None), key=lambda e: (float(e.row["score"]), str(e.name)))
     bad = [entry for entry in entries if entry.name is None]
     groups = sorted({str(d["group"]) for entry in good for d in entry.row["distortions"]})
@@ -109,7 +109,7 @@ def _item(folder: Path, entry: Entry, *, inside: bool) -> str:
 
 
 def _embedded(overlay: Path) -> str:
-    """A small copy of an overlay as a data URL."""
+    """A thumbnail of an overlay as a data URL."""
     with Image.open(overlay) as image:
         image.thumbnail((_THUMBNAIL, 4 * _THUMBNAIL))
         file = io.BytesIO()

@@ -1,7 +1,7 @@
-"""A folder of Parquet parts, local or in an object store: what it holds already, and new parts, whole or not at all.
+"""A folder of Parquet parts, local or in an object store: the rows it has, and new parts, each written whole.
 
-A part is named by its place in the listing and by a hash of the model and the paths in it. Whoever scores the same
-pictures again, be it after a crash or because a worker was thought dead, writes the same rows under the same name.
+A part is named by its place in the listing and by a hash of the model and the paths in it. A worker that scores the
+same pictures again, after a crash or because another was taken for dead, writes the same rows under the same name.
 """
 
 import hashlib
@@ -18,8 +18,8 @@ from moslens.bulk.writers import parquet, parquet_table
 from moslens.errors import OutputError
 
 
-class Parts:
-    """The parts in ``url``, a folder or fsspec URL. Picklable. Raises OutputError where it cannot be used."""
+class ParquetParts:
+    """The parts in ``url``, a folder or fsspec URL. Picklable. Raises OutputError where it cannot be written."""
 
     def __init__(self, url: str) -> None:
         self.url = url
@@ -33,11 +33,11 @@ class Parts:
             raise OutputError(f"cannot be written: {error.strerror or error}", url) from error
 
     def __bool__(self) -> bool:
-        """Whether there is a part already."""
+        """Whether there is any part."""
         return bool(self._names())
 
     def done(self, model_id: str) -> tuple[set[str], int]:
-        """Paths that have their row by this model, and how many of those rows are errors."""
+        """The paths that have a row by this model, and how many of these rows are errors. Raises OutputError."""
         _, pq = parquet()
         paths: set[str] = set()
         errors = 0
@@ -53,13 +53,14 @@ class Parts:
         return paths, errors
 
     def write(self, name: str, rows: Iterable[Row]) -> None:
-        """Write the rows as one part; it appears under its name when it is whole."""
+        """Write the rows as the part ``name``, which appears under its name when it is whole."""
         _, pq = parquet()
         buffer = io.BytesIO()
         pq.write_table(parquet_table(rows), buffer)
         target = posixpath.join(self._root, name)
         if "file" in _protocols(self._store):
-            # A reader of the folder passes over names that begin with a dot.
+            # Readers of the folder skip names that begin with a dot, and two workers may write one part at a time: so
+            # not system.files.whole_file, whose scratch file ends in .partial and is the same for both.
             scratch = posixpath.join(self._root, f".{name}.{uuid.uuid4().hex}")
             with open(scratch, "wb") as file:  # noqa: PTH123
                 file.write(buffer.getbuffer())
@@ -68,7 +69,7 @@ class Parts:
             self._store.pipe_file(target, buffer.getvalue())  # in a store an object is there whole or not at all
 
     def tidy(self) -> None:
-        """Remove what writers that were killed left behind."""
+        """Remove the scratch files of workers that were killed."""
         if "file" in _protocols(self._store):
             for entry in os.scandir(self._root):
                 if entry.name.startswith(".part-"):
@@ -82,7 +83,7 @@ class Parts:
 
 
 def part_name(start: int, paths: Sequence[str], model_id: str) -> str:
-    """The name of the part that begins at place ``start`` of the listing."""
+    """The name of the part whose first path has place ``start`` in the listing."""
     digest = hashlib.sha256(model_id.encode())
     for path in paths:
         digest.update(b"\0" + os.fsencode(path))
@@ -90,9 +91,9 @@ def part_name(start: int, paths: Sequence[str], model_id: str) -> str:
 
 
 def chunks(paths: Iterable[str], done: set[str], size: int) -> Iterator[tuple[int, list[str]]]:
-    """Paths that have no row yet, each once, in pieces of ``size`` with the place of their first in the listing.
+    """Paths that are not in ``done``, each once, in pieces of ``size`` with the place of their first in the listing.
 
-    ``done`` grows by what was given out.
+    The paths of a piece are added to ``done``.
     """
     piece: list[str] = []
     start = 0

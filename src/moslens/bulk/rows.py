@@ -4,6 +4,7 @@ import csv
 import io
 import json
 from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
 from typing import IO, Any
 
 from moslens.errors import OutputError
@@ -19,13 +20,33 @@ HEADERS = {
 }
 
 
+@dataclass(frozen=True, slots=True)
+class RowLine:
+    """A row as its line of ``jsonl``, and its status. It is parsed only where another format is written."""
+
+    status: str
+    line: bytes
+
+    @classmethod
+    def of(cls, row: Row) -> "RowLine":
+        return cls(row["status"], encode(row, "jsonl"))
+
+    def to_row(self) -> dict[str, Any]:
+        row: dict[str, Any] = json.loads(self.line)
+        return row
+
+    def encoded(self, format: str) -> bytes:
+        """The row as a line of ``format``."""
+        return self.line if format == "jsonl" else encode(self.to_row(), format)
+
+
 def encode(row: Row, format: str) -> bytes:
     """One row as a line (``jsonl``, ``csv`` or ``table``), its newline included."""
     return {"jsonl": _jsonl, "csv": _csv, "table": _table}[format](row)
 
 
 def _jsonl(row: Row) -> bytes:
-    # ASCII only: a name that is not UTF-8 becomes \udcXX, and no reader trips on U+2028 and its like.
+    # ASCII only: bytes of a name that are not UTF-8 become \udcXX, and no reader takes U+2028 for the end of a line.
     return json.dumps(row).encode("ascii") + b"\n"
 
 
@@ -33,7 +54,7 @@ def _csv(row: Row) -> bytes:
     cells = {name: json.dumps(value) if isinstance(value, list | dict) else value for name, value in row.items()}
     cells["path"] = csv_name(row["path"])
     text = io.StringIO(newline="")
-    # The writer quotes a carriage return or newline in a cell only if the line's own end has it too.
+    # The csv module quotes "\r" and "\n" in a cell only where the line terminator has them.
     csv.DictWriter(text, COLUMNS, lineterminator="\r\n").writerow(cells)
     return text.getvalue().removesuffix("\r\n").encode("utf-8") + b"\n"
 
@@ -50,7 +71,7 @@ def csv_name(path: str | None) -> str | None:
 
 
 def path_of_csv_name(cell: str) -> str:
-    """The path that :func:`csv_name` wrote. Raises ValueError for a cell that it cannot have written."""
+    """The path in a cell that :func:`csv_name` wrote. Raises ValueError for a cell that it cannot have written."""
     return str(json.loads(cell)) if cell.startswith('"') else cell
 
 
@@ -65,10 +86,10 @@ def _table(row: Row) -> bytes:
 
 
 def read_rows(file: IO[bytes], format: str, name: str) -> Iterator[tuple[dict[str, Any], int]]:
-    """The whole rows (path, model, status at least) of a results file, each with the offset of its end.
+    """The rows (path, model, status at least) of a results file, each with the byte offset of its end.
 
-    What follows the last whole line is left out: it was being written when the run was killed. Raises
-    OutputError for a whole line that no run of this format wrote.
+    A last line without its newline is left out: the run was killed while it wrote it. Raises OutputError, with
+    ``name``, for a whole line that is no row of this format.
     """
     lines = _whole_csv_lines(file) if format == "csv" else (line for line in file if line.endswith(b"\n"))
     end = 0
@@ -90,7 +111,7 @@ def _whole_csv_lines(file: Iterable[bytes]) -> Iterator[bytes]:
     record = b""
     for line in file:
         record += line
-        # Inside a quoted cell the quotes so far are odd in number, and the newline belongs to the cell.
+        # An odd number of quotes so far: the newline is inside a quoted cell.
         if record.count(b'"') % 2 == 0 and record.endswith(b"\n"):
             yield record
             record = b""

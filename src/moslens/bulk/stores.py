@@ -1,6 +1,6 @@
 """Pictures and folders in object stores, named by fsspec URLs: ``s3://bucket/folder``, ``gs://...``, ``memory://...``.
 
-Credentials and endpoints come from where the store's own package looks for them (environment, configuration files).
+The package of each store finds its credentials and endpoint itself (environment, configuration files).
 """
 
 import glob
@@ -19,17 +19,17 @@ MOST_BYTES = 1 << 30
 
 
 def is_url(path: str) -> bool:
-    """Whether this names something by URL; a local file of that very name goes first."""
+    """Whether this is a URL. A local file of the same name has precedence."""
     return "://" in path and not os.path.lexists(path)
 
 
 def source(path: str) -> str | Named:
-    """What to hand to a scorer for a path from a listing: URLs are read when it is their turn."""
+    """What a scorer takes for a path from a listing. A URL is only read when the scorer decodes it."""
     return Named(path, partial(fetch, path)) if is_url(path) else path
 
 
 def fetch(url: str) -> bytes:
-    """The bytes of an object. Raises UnreadableImage where it is missing, not permitted or above a gigabyte."""
+    """The bytes of an object. Raises UnreadableImage where it is missing, not permitted or above ``MOST_BYTES``."""
     try:
         store, name = open_store(url)
         size = store.info(name)["size"]
@@ -83,7 +83,7 @@ def walk_url(url: str, wanted: Any) -> Iterator[str]:
 
 
 def _members(store: Any, root: str, url: str, wanted: Any) -> Iterator[str]:
-    # One listing a folder, deepest memory the largest folder; the order is that of sorted full names.
+    # Folders are listed one by one, so that no more is held than the entries of some. The order is that of full names.
     pending = [root + "/"]
     while pending:
         name = pending.pop()
@@ -99,7 +99,7 @@ def _members(store: Any, root: str, url: str, wanted: Any) -> Iterator[str]:
         below = []
         for entry in entries:
             child = entry["name"].rstrip("/")
-            if child == name.rstrip("/"):  # stores that keep empty objects as folders list them in themselves
+            if child == name.rstrip("/"):  # some stores list a folder's own empty object in it
                 continue
             if entry["type"] == "directory":
                 below.append(child + "/")

@@ -1,8 +1,8 @@
-"""Scoring in a process of its own, so that a decoder that dies or hangs costs one row and not the run.
+"""Scoring in a child process, so that a decoder that crashes or hangs costs one row and not the run.
 
-The child is the ordinary :class:`~moslens.Scorer` with its threads; this side hands it paths and takes rows, in order.
-Where the child dies, or is ended because no row came for ``time_limit`` seconds, what it had in work is tried
-again, one picture at a time: the one that does it again, alone, gets an error row.
+The child is a :class:`~moslens.Scorer` with its threads. This process sends it paths and reads rows, in order. When
+the child dies, or gives no row for ``time_limit`` seconds and is killed, a new child gets the pictures that have no row
+yet, one at a time. A picture that ends the child while it is alone in it gets an error row.
 """
 
 import json
@@ -16,11 +16,11 @@ import time
 from collections import deque
 from collections.abc import Generator, Iterable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
 from queue import Empty, SimpleQueue
 from typing import Any
 
 from moslens import errors
+from moslens.bulk.rows import RowLine
 from moslens.errors import InternalError, MoslensError
 from moslens.picture.limits import MAX_PIXELS
 from moslens.scoring.card import find_model
@@ -31,25 +31,15 @@ logger = logging.getLogger(__name__)
 
 TIME_LIMIT = 120.0
 _TICK = 1.0
-# By name and not imported: what the child needs, numpy and Pillow, would be loaded by this process for nothing.
+# Not imported here: this process does not need the numpy and Pillow that the child loads.
 _START = "import json, sys; sys.path[:] = json.loads(sys.argv[1]); from moslens.bulk.watched_child import main; main()"
-_PIPE_BYTES = 1 << 15  # less than a pipe holds: handing out work never waits for a child that hangs
+_PIPE_BYTES = 1 << 15  # less than a pipe holds, so that sending never waits for a child that hangs
 
 
-@dataclass(frozen=True)
-class Row:
-    """A row as the child gave it."""
-
-    row: Mapping[str, Any]
-
-    def to_row(self) -> dict[str, Any]:
-        return dict(self.row)
-
-
-class GuardedScorer:
+class WatchedScorer:
     """Scores paths like ``Scorer.score_many``, in a child process that is started again when it ends.
 
-    Use it in the thread that made it. Raises ModelError like ``Scorer``, MoslensError where no child comes up.
+    Use it in the thread that made it. Raises ModelError like ``Scorer``, MoslensError where the child does not start.
     """
 
     def __init__(self, model: str | os.PathLike[str] | None = None, *, time_limit: float = TIME_LIMIT) -> None:
@@ -58,7 +48,7 @@ class GuardedScorer:
         self._child = _Child(self._model)
         self.model_id = self._child.model_id
 
-    def __enter__(self) -> "GuardedScorer":
+    def __enter__(self) -> "WatchedScorer":
         return self
 
     def __exit__(self, *error: object) -> None:
@@ -66,14 +56,14 @@ class GuardedScorer:
 
     def score_many(
         self, paths: Iterable[str], *, workers: int | None = None, max_pixels: int = MAX_PIXELS
-    ) -> Generator[Row | Failure]:
-        """One result a path, in order, as for ``Scorer.score_many``. Can be called once."""
+    ) -> Generator[RowLine | Failure]:
+        """One row a path, in order, as ``Scorer.score_many`` gives them. Can be called once."""
         workers = workers or available_cores()
         settings = {"workers": workers, "max_pixels": max_pixels, "ahead": 8 * workers}
         arrivals = _Arrivals(paths, 8 * workers)
         self._child.begin(settings, arrivals.queue)
         work = _Work()
-        last: BaseException | None = None  # how the paths ended
+        last: BaseException | None = None  # what ended the paths
         try:
             while last is None or not work.done:
                 while (path := work.next_path()) is not None:
@@ -81,20 +71,21 @@ class GuardedScorer:
                         self._restart(settings, arrivals.queue)
                     self._child.send(path)
                 origin, value = work.wait(arrivals.queue)
-                result: Row | Failure | None = None
+                result: RowLine | Failure | None = None
                 if origin is arrivals and isinstance(value, BaseException):
                     last = value
                 elif origin is arrivals:
                     work.waiting.append(value)
                 elif origin is self._child and value:
                     work.answered()
-                    result = Row(json.loads(value))
+                    status, _, line = value.partition(b" ")
+                    result = RowLine(status.decode("ascii"), line)
                 elif origin is self._child:
                     how = self._child.end()
-                    result = self._failure(work.broken_off(), f"decoding it ended the process ({how})")
+                    result = self._failure(work.child_ended(), f"decoding it ended the process ({how})")
                 elif work.silent > self._limit:
                     self._child.end()
-                    result = self._failure(work.broken_off(), f"it took more than {self._limit:g} s")
+                    result = self._failure(work.child_ended(), f"it took more than {self._limit:g} s")
                 if result is not None:
                     arrivals.taken()
                     yield result
@@ -116,21 +107,21 @@ class GuardedScorer:
 
 
 class _Work:
-    """Which paths wait, which are with the child, and which of them are under suspicion."""
+    """The paths that wait, those that the child has, and how many of them it must get one at a time."""
 
     def __init__(self) -> None:
-        self.waiting: deque[str] = deque()  # taken, not handed out
-        self.silent = 0.0  # seconds of work without a row
-        self._sent: deque[str] = deque()  # handed out; their rows come in this order
-        self._suspects = 0  # so many of both together are tried one by one
+        self.waiting: deque[str] = deque()  # taken from the source, not sent yet
+        self.silent = 0.0  # seconds that the child has worked since its last row
+        self._sent: deque[str] = deque()  # the child has them; their rows come in this order
+        self._retries = 0  # the next so many paths are sent one at a time, since a child ended while it had them
 
     @property
     def done(self) -> bool:
         return not self._sent and not self.waiting
 
     def next_path(self) -> str | None:
-        """The path to hand out now, if any."""
-        if not self.waiting or (self._sent and (self._suspects or not self._has_room())):
+        """The path to send now, if any."""
+        if not self.waiting or (self._sent and (self._retries or not self._has_room())):
             return None
         if not self._sent:
             self.silent = 0.0
@@ -142,43 +133,43 @@ class _Work:
         return as_json <= _PIPE_BYTES
 
     def wait(self, events: "_Events") -> tuple[object, Any]:
-        """What happens next, (None, None) where that is nothing for a while."""
+        """The next event, or (None, None) after ``_TICK`` seconds without one."""
         before = time.monotonic()
         try:
             return events.get(timeout=_TICK)
         except Empty:
             return None, None
         finally:
-            # Neither a process that was stopped nor a clock that leaps may look like a picture that takes long.
+            # At most two ticks count: a suspended process or a clock that jumps must not look like a slow picture.
             self.silent += min(time.monotonic() - before, 2 * _TICK) if self._sent else 0.0
 
     def answered(self) -> str:
-        """The oldest picture in work has its row."""
+        """The oldest path that the child has got its row: forget it, and return it."""
         self.silent = 0.0
-        self._suspects = max(0, self._suspects - 1)
+        self._retries = max(0, self._retries - 1)
         return self._sent.popleft()
 
-    def broken_off(self) -> str | None:
-        """The child is gone. The picture that is to blame, if it was alone; else all that were in work wait again."""
-        if self._suspects and self._sent:
+    def child_ended(self) -> str | None:
+        """The child ended. Returns the path that it had alone; if it had several, all of them wait for their retry."""
+        if self._retries and self._sent:
             return self.answered()
-        self._suspects = len(self._sent)
+        self._retries = len(self._sent)
         self.waiting.extendleft(reversed(self._sent))
         self._sent.clear()
         return None
 
 
 class _Arrivals:
-    """Takes paths in a thread of its own, so that a slow source holds no row back, and only so many at a time.
+    """Takes paths from their source in a thread, so that a slow source delays no row; at most ``ahead`` without a row.
 
-    Puts (self, path) into ``queue``, and at last (self, what ended them): StopIteration or an error.
+    Puts (self, path) into ``queue``, and last (self, exception): StopIteration, or the error of the source.
     """
 
     def __init__(self, paths: Iterable[str], ahead: int) -> None:
         self.queue: _Events = SimpleQueue()
         self._slots = threading.Semaphore(ahead)
         self._closed = False
-        # A daemon, since one that waits for standard input must not keep the program from ending.
+        # A daemon: a thread that waits for standard input must not keep the program alive.
         threading.Thread(target=self._feed, args=(paths,), name="moslens-feed", daemon=True).start()
 
     def _feed(self, paths: Iterable[str]) -> None:
@@ -189,7 +180,7 @@ class _Arrivals:
                 if self._closed:
                     return
                 self.queue.put((self, path))
-        except BaseException as error:  # raised again when the rows of those before it are out
+        except BaseException as error:  # score_many raises it behind the rows of the paths before it
             end = error
         self.queue.put((self, end))
 
@@ -202,10 +193,10 @@ class _Arrivals:
 
 
 class _Child:
-    """One scoring process, its model open."""
+    """A scoring process that has its model open."""
 
     def __init__(self, model: str) -> None:
-        own_group = {"process_group": 0} if os.name == "posix" else {}  # out of reach of Ctrl-C
+        own_group = {"process_group": 0} if os.name == "posix" else {}  # Ctrl-C does not reach it
         self.ended = self._listening = False
         try:
             self._process = subprocess.Popen(
@@ -233,7 +224,7 @@ class _Child:
         self.model_id: str = answer["ready"]
 
     def begin(self, settings: Mapping[str, Any], events: "_Events") -> None:
-        """Send the settings, and from now on put (self, line) for every row, and (self, b"") at its end."""
+        """Send the settings; from now on put (self, line) into ``events`` for every row, and (self, b"") at the end."""
         self.send(settings)
         self._listening = True
 
@@ -247,23 +238,23 @@ class _Child:
         threading.Thread(target=listen, name="moslens-rows", daemon=True).start()
 
     def send(self, value: Any) -> None:
-        """Hand over one line. That the process has ended is heard where its rows come from."""
+        """Send a value as one line. Where the process has ended, this does nothing: its output ends too."""
         with suppress(BrokenPipeError):
             self._process.stdin.write(json.dumps(value).encode("ascii") + b"\n")
             self._process.stdin.flush()
 
     def end(self) -> str:
-        """Make sure that it is gone, and say how it ended."""
+        """End the process if it runs; return how it ended."""
         if not self.ended:
             self.ended = True
-            with suppress(subprocess.TimeoutExpired):  # one whose pipes are closed is about to leave by itself
+            with suppress(subprocess.TimeoutExpired):  # one that closed its pipes is about to exit by itself
                 self._process.wait(0.05)
             self._process.kill()
             if not self._listening:
                 self._process.stdout.close()
             with suppress(OSError):
                 self._process.stdin.close()
-            with suppress(subprocess.TimeoutExpired):  # stuck in the kernel, in a file system that does not answer
+            with suppress(subprocess.TimeoutExpired):  # the kernel cannot end it while a file system does not answer
                 self._process.wait(5)
         code = self._process.returncode
         if code is None or code >= 0:

@@ -1,7 +1,8 @@
-"""The process that decodes and scores for ``guard.py``. It may die; what it had in work is known outside.
+"""The child process of :class:`~moslens.bulk.watched.WatchedScorer`. It decodes and scores.
 
-Standard input: a line that names the model, a line with the settings, then one line a picture. Standard output: a
-line when the model is open, then one row a picture, in order. All lines are ASCII JSON.
+Standard input: a line that names the model, a line with the settings, then one line a picture, all ASCII JSON. Standard
+output: a line of JSON when the model is open, then one line a picture, in order: the status of its row, a space, and
+the row as its line of ``jsonl``.
 """
 
 import json
@@ -11,17 +12,18 @@ import sys
 from collections.abc import Iterator
 from typing import IO, Any
 
+from moslens.bulk.rows import RowLine
 from moslens.bulk.stores import source
 from moslens.errors import MoslensError
 from moslens.picture.load import Named
 
 
 def main() -> None:
-    """Answer until standard input ends; then leave at once, whatever is in work."""
-    _leave_with(int(sys.argv[2]))
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the parent, which ends this process
+    """Answer until standard input ends, then exit at once, also in the middle of a picture."""
+    _exit_with(int(sys.argv[2]))
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent handles Ctrl-C and ends this process
     answers = os.fdopen(os.dup(1), "wb", buffering=0)
-    os.dup2(2, 1)  # what a library prints must not get between the rows
+    os.dup2(2, 1)  # a library that prints must not print between the rows
     requests = sys.stdin.buffer
     from moslens.scoring.scorer import Scorer
     from moslens.system.malloc import give_back_large_blocks
@@ -30,12 +32,13 @@ def main() -> None:
     try:
         scorer = Scorer(_read(requests)["model"])
     except MoslensError as error:
-        _answer(answers, {"error": [type(error).__name__, error.message, error.path]})
+        _answer(answers, _json({"error": [type(error).__name__, error.message, error.path]}))
         return
-    _answer(answers, {"ready": scorer.model_id})
+    _answer(answers, _json({"ready": scorer.model_id}))
     settings = _read(requests)
     for result in scorer.score_many(_paths(requests), **settings):
-        _answer(answers, result.to_row())
+        row = RowLine.of(result.to_row())
+        _answer(answers, row.status.encode("ascii") + b" " + row.line)
 
 
 def _paths(requests: IO[bytes]) -> Iterator[str | Named]:
@@ -52,17 +55,21 @@ def _read(requests: IO[bytes]) -> dict[str, Any]:
     return settings
 
 
-def _answer(answers: IO[bytes], value: dict[str, Any]) -> None:
-    data = memoryview(json.dumps(value).encode("ascii") + b"\n")
+def _json(value: dict[str, Any]) -> bytes:
+    return json.dumps(value).encode("ascii") + b"\n"
+
+
+def _answer(answers: IO[bytes], line: bytes) -> None:
+    data = memoryview(line)
     try:
-        while data:  # a write to a pipe may take only a part
+        while data:  # a write to a pipe may take only a part of it
             data = data[answers.write(data) :]
     except BrokenPipeError:
         os._exit(0)
 
 
-def _leave_with(parent: int) -> None:
-    """End with the parent also where a decoder never gives the interpreter back (Linux)."""
+def _exit_with(parent: int) -> None:
+    """Have this process killed when the parent ends, also while a decoder holds the interpreter's lock (Linux)."""
     if sys.platform == "linux":
         import ctypes
 

@@ -1,4 +1,4 @@
-"""Where rows go: a stream, a results file that survives being killed, or a Parquet file."""
+"""Writers of rows: to a stream, to a results file that a killed run leaves whole, to a Parquet file."""
 
 import os
 import stat
@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import IO, Any, Protocol
 
-from moslens.bulk.rows import HEADERS, Row, csv_name, encode, read_rows
+from moslens.bulk.rows import HEADERS, Row, RowLine, csv_name, read_rows
 from moslens.errors import MissingExtra, OutputError
 from moslens.system.lock import lock
 from moslens.system.text import utf8
@@ -15,11 +15,11 @@ from moslens.system.text import utf8
 class Writer(Protocol):
     """Takes rows one by one."""
 
-    def write(self, row: Row) -> None:
-        """Take one row; it is out of this process's hands when the call returns, except with Parquet."""
+    def write(self, row: RowLine) -> None:
+        """Write one row. When the call returns, the system has it and a kill cannot lose it, except with Parquet."""
 
     def close(self) -> None:
-        """Finish what was written."""
+        """Finish the output."""
 
 
 class StreamWriter:
@@ -30,27 +30,27 @@ class StreamWriter:
         self._format = format
         self._put(HEADERS[format])
 
-    def write(self, row: Row) -> None:
-        self._put(encode(row, self._format))
+    def write(self, row: RowLine) -> None:
+        self._put(row.encoded(self._format))
 
     def _put(self, data: bytes) -> None:
         try:
             self._stream.write(data)
             self._stream.flush()
-        except BrokenPipeError:  # whoever read the rows has enough: no fault
+        except BrokenPipeError:  # the reader has ended, as in "moslens score ... | head": no error
             raise
         except OSError as error:
             raise OutputError(f"the rows cannot be written: {error.strerror}") from error
 
     def close(self) -> None:
-        """Nothing is left to do."""
+        """Do nothing: every row is flushed, and the stream belongs to the caller."""
 
 
 class FileWriter:
-    """Rows to a file that one run at a time may write; each row is one append of one whole line.
+    """Rows to a file that only one run at a time may write. Each row is one append of one whole line.
 
-    A file that already has content is refused, unless ``resume``: then its rows are read into ``done``,
-    (path and model id to status), a half-written last line is cut off, and new rows go behind.
+    A file that has content is refused without ``resume``. With it the rows of the file are read into ``done``
+    ((path, model id) to status), an unfinished last line is cut off, and new rows are appended. Raises OutputError.
     """
 
     def __init__(self, path: str, format: str, *, resume: bool = False) -> None:
@@ -84,7 +84,7 @@ class FileWriter:
             for row, row_end in read_rows(earlier, self._format, self._path):
                 self.done[row["path"], row["model"]] = row["status"]
                 end = row_end
-            if end == 0:  # no row says yet whose file this is
+            if end == 0:  # without a row only the first bytes tell whether this is a results file
                 earlier.seek(0)
                 begins = HEADERS["csv"] if self._format == "csv" else b'{"path": '
                 head = earlier.read(len(begins))
@@ -93,12 +93,12 @@ class FileWriter:
         self._file.truncate(end)
         return end
 
-    def write(self, row: Row) -> None:
-        self._append(encode(row, self._format))
+    def write(self, row: RowLine) -> None:
+        self._append(row.encoded(self._format))
 
     def _append(self, data: bytes) -> None:
         try:
-            while data:  # a write may take only a part
+            while data:  # a write may take only a part of it
                 data = data[self._file.write(data) :]
         except OSError as error:
             raise OutputError(f"cannot be written: {error.strerror}", self._path) from error
@@ -138,7 +138,7 @@ def parquet_schema() -> Any:
 
 
 def parquet_table(rows: Iterable[Row]) -> Any:
-    """Rows as a pyarrow table; paths as in CSV, broken bytes of messages as escapes."""
+    """Rows as a pyarrow table. Paths are written as in CSV; bytes of messages that are not UTF-8 become escapes."""
     cells = []
     for row in rows:
         error = row["error"] and {key: utf8(text) for key, text in row["error"].items()}
@@ -147,7 +147,10 @@ def parquet_table(rows: Iterable[Row]) -> Any:
 
 
 class ParquetWriter:
-    """Rows to a Parquet file, by one run at a time, in groups of ``GROUP``; it takes its name when it is closed."""
+    """Rows to a Parquet file, in groups of ``GROUP``. The file takes its name when the writer is closed.
+
+    Until then it is ``PATH.part``, which one run at a time may write. Raises OutputError, MissingExtra.
+    """
 
     GROUP = 4096
 
@@ -155,13 +158,14 @@ class ParquetWriter:
         _, pq = parquet()
         if os.path.lexists(path):
             raise OutputError("is there already: remove it first", path)
-        self._rows: list[Row] = []
+        self._rows: list[RowLine] = []
+        # Not system.files.whole_file: a second run must find the scratch file locked and leave it where it is.
         self._path, self._scratch = Path(path), Path(f"{path}.part")
         try:
             self._held = self._scratch.open("ab")
             try:
                 lock(self._held.fileno(), path)
-                if os.path.lexists(path):  # another run has finished it meanwhile
+                if os.path.lexists(path):  # another run finished it since the check above
                     raise OutputError("is there already: remove it first", path)
                 self._writer = pq.ParquetWriter(self._scratch, parquet_schema())
             except BaseException:
@@ -170,14 +174,14 @@ class ParquetWriter:
         except OSError as error:
             raise self._refused(error) from error
 
-    def write(self, row: Row) -> None:
+    def write(self, row: RowLine) -> None:
         self._rows.append(row)
         if len(self._rows) >= self.GROUP:
             self._flush()
 
     def _flush(self) -> None:
         try:
-            self._writer.write_table(parquet_table(self._rows))
+            self._writer.write_table(parquet_table(row.to_row() for row in self._rows))
         except OSError as error:
             raise self._refused(error) from error
         self._rows.clear()

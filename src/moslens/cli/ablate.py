@@ -6,6 +6,8 @@ from typing import Annotated, Any
 
 import typer
 
+from moslens.cli.tables import align
+
 
 def run(
     config: Annotated[Path, typer.Argument(help="Ablation plan (TOML), such as configs/ablation-lite.toml.")],
@@ -23,18 +25,11 @@ def run(
 
 def table(result: Mapping[str, Any]) -> str:
     """Rows in order: median and spread over splits, and the median distance to the main row."""
-    lines = [("row", "splits", "SRCC", "PLCC", "std", "against main")]
+    rows = [("row", "splits", "SRCC", "PLCC", "std", "against main")]
     for row in result["rows"]:
         gaps = sorted(row["srcc_against_main"].values())
         middle = f"{gaps[len(gaps) // 2]:+.4f}" if gaps else "-"
         figures = [f"{row['median'][key]:.4f}" for key in ("srcc", "plcc")] if row["splits"] else ["-", "-"]
         spread = f"{row['std']['srcc']:.4f}" if row["splits"] else "-"
-        lines.append((row["title"], str(len(row["splits"])), *figures, spread, middle))
-    widths = [max(len(line[k]) for line in lines) for k in range(len(lines[0]))]
-    rows = (
-        "  ".join(
-            cell.ljust(w) if k == 0 else cell.rjust(w) for k, (cell, w) in enumerate(zip(line, widths, strict=True))
-        )
-        for line in lines
-    )
-    return "\n".join([f"{result['name']}: {result['protocol']}", *rows])
+        rows.append((row["title"], str(len(row["splits"])), *figures, spread, middle))
+    return f"{result['name']}: {result['protocol']}\n{align(rows)}"

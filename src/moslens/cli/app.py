@@ -2,8 +2,8 @@
 
 ``moslens.cli.NAME`` holds subcommand NAME as one typer-compatible function ``run``: annotated
 parameters, its docstring as the help text. It returns nothing on success and raises ``typer.Exit(code)``
-for another exit code. A :class:`~moslens.errors.MoslensError` it raises becomes one line on standard
-error and exit code 2; a missing optional package becomes a line that names the extra to install.
+for another exit code. A :class:`~moslens.errors.MoslensError` becomes one line on standard error and exit
+code 2; a missing optional package becomes a line that names the extra to install.
 """
 
 import importlib.util
@@ -62,7 +62,7 @@ EXTRA_OF = {
 }
 
 
-# standard output is opened for reading: a result that nobody can get is not lost without a word
+# Standard output opens the null device for reading, so that a write fails with a message instead of being lost.
 _STREAMS = (("stdin", "r", os.O_RDONLY), ("stdout", "w", os.O_RDONLY), ("stderr", "w", os.O_WRONLY))
 
 
@@ -103,7 +103,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         _leave(str(MissingExtra(EXTRA_OF[package], package)))
     except MoslensError as error:
         _leave(str(error))
-    except OSError as error:  # a full disk, a folder that cannot be written: the machine's fault, in one line
+    except OSError as error:  # a full disk, a folder that cannot be written: one line and no traceback
         if error.errno is None:
             raise
         reason = error.strerror or str(error)
@@ -113,18 +113,18 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def _open_streams() -> None:
-    """Where a standard stream was closed, put one in its place, so that no other file gets its number.
+    """Replace standard streams that are closed, so that no file that is opened later gets their descriptor.
 
-    Input is then empty, messages go nowhere, and what has to be written to standard output is refused.
+    Standard input is then empty, messages are dropped, and a write to standard output is an error.
     """
     for name, mode, flags in _STREAMS:
         if getattr(sys, name) is None:
-            descriptor = os.open(os.devnull, flags)  # the lowest that is free, so the number of what was closed
+            descriptor = os.open(os.devnull, flags)  # the lowest free number: that of the closed stream
             setattr(sys, name, os.fdopen(descriptor, mode))
 
 
 class _Printable(logging.Formatter):
-    """Names of files come from strangers: what would steer a terminal is shown as escapes."""
+    """Shows control characters as escapes: the name of a file must not steer the terminal."""
 
     def formatMessage(self, record: logging.LogRecord) -> str:
         from moslens.system.text import printable

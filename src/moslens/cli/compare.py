@@ -4,17 +4,16 @@ import json
 import math
 import sys
 from enum import StrEnum
-from pathlib import Path
 from typing import Annotated, Any
 
 import numpy as np
 import typer
 
-from moslens.cli.options import parse_range, parse_seeds
+from moslens.cli.options import MosRange, Reuse, Root, parse_range, parse_seeds
 from moslens.errors import ConfigError
 
 
-class Format(StrEnum):
+class ReportFormat(StrEnum):
     """How the comparison is written."""
 
     table = "table"
@@ -29,9 +28,9 @@ def run(
     ] = None,
     *,
     dataset: Annotated[str | None, typer.Option(help="A data set with opinion scores instead of PATHs.")] = None,
-    root: Annotated[Path | None, typer.Option(help="The folder the data set lies in.")] = None,
+    root: Root = None,
     splits: Annotated[str, typer.Option(help="Seeds of the splits to compare on: 0-9 or 0,3,7.")] = "0-9",
-    mos_range: Annotated[str, typer.Option(help="LOW:HIGH that the scores of a CSV data set lie in.")] = "0:100",
+    mos_range: MosRange = "0:100",
     max_change: Annotated[float | None, typer.Option(help="Fail where a picture moves by more.")] = None,
     max_mean_change: Annotated[
         float | None, typer.Option(help="Fail where pictures move by more on average (absolute).")
@@ -40,12 +39,10 @@ def run(
     max_loss: Annotated[
         float | None, typer.Option(help="Fail where B's median SRCC on the data set is lower by more.")
     ] = None,
-    reuse: Annotated[
-        bool, typer.Option("--reuse", help="Take the test predictions that runs stored instead of computing them.")
-    ] = False,
+    reuse: Reuse = False,
     top: Annotated[int, typer.Option(min=0, help="How many of the pictures that moved most to name.")] = 20,
     format: Annotated[
-        Format | None, typer.Option(help="Default: table on a terminal, json elsewhere.", show_default=False)
+        ReportFormat | None, typer.Option(help="Default: table on a terminal, json elsewhere.", show_default=False)
     ] = None,
     seed: Annotated[int, typer.Option(min=0, help="Seed of the bootstrap.")] = 0,
 ) -> None:
@@ -62,12 +59,9 @@ def run(
         raise ConfigError("--max-loss needs --dataset: there are no opinion scores to lose against")
     one, two = (open_source(each, reuse=reuse) for each in (first, second))
     if dataset is None:
-        from moslens.bulk.inputs import find_pictures
+        from moslens.bulk.inputs import require_pictures
 
-        pictures = list(find_pictures(paths or [], sys.stdin.buffer))
-        if not pictures:
-            raise ConfigError("no picture found")
-        comparison = compare_pictures(one, two, pictures)
+        comparison = compare_pictures(one, two, list(require_pictures(paths or [], sys.stdin.buffer)))
     else:
         from moslens.data.sets import load_dataset
 
@@ -75,7 +69,7 @@ def run(
         comparison = compare_on_dataset(one, two, opened, parse_seeds(splits), np.random.default_rng(seed))
     broken = Bounds(max_change, max_mean_change, min_srcc, max_loss).broken(comparison)
     record = to_record(comparison, broken, top)
-    if (format or (Format.table if sys.stdout.isatty() else Format.json)) is Format.json:
+    if (format or (ReportFormat.table if sys.stdout.isatty() else ReportFormat.json)) is ReportFormat.json:
         typer.echo(json.dumps(_finite(record), indent=1))
     else:
         typer.echo(_table(record))

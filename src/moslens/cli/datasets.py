@@ -6,7 +6,8 @@ from typing import Annotated
 
 import typer
 
-from moslens.cli.options import parse_range
+from moslens.cli.options import Root, parse_range
+from moslens.cli.tables import align
 from moslens.data.records import Card
 from moslens.data.sets import Check, all_cards, check_dataset, find_card, load_dataset
 from moslens.errors import ConfigError, DatasetError
@@ -23,7 +24,7 @@ def run(
     action: Annotated[Action | None, typer.Argument(help="Without it all cards are listed.")] = None,
     name: Annotated[str | None, typer.Argument(help="A data set's name, or a CSV to check.")] = None,
     *,
-    root: Annotated[Path | None, typer.Option(help="The folder the data set lies in.")] = None,
+    root: Root = None,
     mos_range: Annotated[str, typer.Option(help="LOW:HIGH that the scores of a CSV lie in.")] = "0:100",
 ) -> None:
     """List the data sets that are read as released, show a card, or check a copy on disk.
@@ -54,9 +55,7 @@ def _list() -> str:
         direction = "higher is better" if card.score == "MOS" else "lower is better, read with changed sign"
         score = f"{card.score} {card.range[0]:g} to {card.range[1]:g}, {direction}"
         rows.append((card.name, str(card.count), card.content, score, card.title))
-    widths = [max(len(row[k]) for row in rows) for k in range(4)]
-    lines = ["  ".join([*(cell.ljust(w) for cell, w in zip(row, widths, strict=False)), row[4]]) for row in rows]
-    return "\n".join([*lines, "", "moslens datasets show NAME: layout, licence, where to get it, citation"])
+    return f"{align(rows, left=5)}\n\nmoslens datasets show NAME: layout, licence, where to get it, citation"
 
 
 def _card(card: Card) -> str:

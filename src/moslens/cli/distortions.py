@@ -2,18 +2,14 @@
 
 import typer
 
+from moslens.cli.tables import align
 from moslens.distortions import KINDS, LEVELS, Kind
 
 
 def run() -> None:
     """List the distortion kinds with their group and the parameter at levels 1 to 5."""
     header = ("kind", "group", "parameter", *(str(level) for level in LEVELS))
-    rows = [header, *(_cells(kind) for kind in KINDS)]
-    widths = [max(len(row[column]) for row in rows) for column in range(len(header))]
-    for row in rows:
-        words = [cell.ljust(width) for cell, width in zip(row[:3], widths[:3], strict=True)]
-        numbers = [cell.rjust(width) for cell, width in zip(row[3:], widths[3:], strict=True)]
-        typer.echo("  ".join(words + numbers))
+    typer.echo(align([header, *(_cells(kind) for kind in KINDS)], left=3))
     typer.echo("(value): leaves a picture as it is, never drawn.  ~: levels are not in the order of their strength.")
 
 

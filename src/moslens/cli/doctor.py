@@ -4,11 +4,11 @@ import os
 import platform
 import time
 from importlib.metadata import PackageNotFoundError, version
-from typing import Annotated
 
 import typer
 
 import moslens
+from moslens.cli.options import Model
 from moslens.errors import ImageError, ModelError
 from moslens.system.cores import available_cores
 
@@ -18,10 +18,7 @@ TOLERANCE = 1e-3
 
 
 def run(
-    model: Annotated[
-        str | None,
-        typer.Option(help="A shipped model's name or a model folder.", show_default="the released one"),
-    ] = None,
+    model: Model = None,
 ) -> None:
     """Check this installation: versions, cores, the model's hash, and a score against the card's.
 

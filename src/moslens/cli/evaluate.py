@@ -8,7 +8,8 @@ from typing import Annotated, Any
 
 import typer
 
-from moslens.cli.options import parse_range, parse_seeds
+from moslens.cli.options import MosRange, Reuse, parse_range, parse_seeds
+from moslens.cli.tables import align
 from moslens.errors import ConfigError, OutputError
 from moslens.system.progress import progress
 
@@ -39,10 +40,8 @@ def run(
     output: Annotated[
         Path | None, typer.Option(help="Write REPORT.json and REPORT.html. A killed run goes on from REPORT.partial/.")
     ] = None,
-    reuse: Annotated[
-        bool, typer.Option("--reuse", help="Take the test predictions that runs stored instead of computing them.")
-    ] = False,
-    mos_range: Annotated[str, typer.Option(help="LOW:HIGH that the scores of a CSV data set lie in.")] = "0:100",
+    reuse: Reuse = False,
+    mos_range: MosRange = "0:100",
     draws: Annotated[int, typer.Option(min=1, help="Bootstrap draws of the intervals.")] = 1000,
 ) -> None:
     """Measure a run, a model or anyone's predictions on a data set with opinion scores.
@@ -97,7 +96,7 @@ def report_stem(output: Path) -> Path:
 
 
 def table(result: Mapping[str, Any]) -> str:
-    """Figures of every split and their summary as aligned text, SRCC first."""
+    """The figures of every split and their summary, SRCC first."""
     from moslens.evaluate.record import FIGURES, split_name
 
     rows = [["split", "pictures", *FIGURES]]
@@ -111,11 +110,4 @@ def table(result: Mapping[str, Any]) -> str:
         rows.append(["all", str(whole["n"]), *(f"{whole[key]:.4f}" for key in FIGURES)])
     for row in result["cross"]:
         rows.append([row["dataset"], str(row["pictures"]), *(f"{row['median'][key]:.4f}" for key in FIGURES)])
-    widths = [max(len(row[k]) for row in rows) for k in range(len(rows[0]))]
-    lines = [
-        "  ".join(
-            cell.ljust(w) if k == 0 else cell.rjust(w) for k, (cell, w) in enumerate(zip(row, widths, strict=True))
-        )
-        for row in rows
-    ]
-    return "\n".join([f"{result['model']} on {result['dataset']}: {result['protocol']}", *lines])
+    return f"{result['model']} on {result['dataset']}: {result['protocol']}\n{align(rows)}"

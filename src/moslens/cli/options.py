@@ -1,8 +1,29 @@
-"""Option values that several commands parse alike."""
+"""Parameters that several commands have, and the values that they parse alike."""
 
-from __future__ import annotations
+from pathlib import Path
+from typing import Annotated
+
+import typer
 
 from moslens.errors import ConfigError
+
+Pictures = Annotated[
+    list[str],
+    typer.Argument(
+        metavar="PATH...",
+        help="Pictures, folders (with all below them), globs, or - for a list of names on standard input.",
+    ),
+]
+Model = Annotated[
+    str | None, typer.Option(help="A shipped model's name or a model folder.", show_default="the released one")
+]
+Workers = Annotated[int | None, typer.Option(min=1, help="Pictures in work at once.", show_default="one a core")]
+MaxPixels = Annotated[int, typer.Option(min=1, help="Refuse pictures with more pixels.")]
+Root = Annotated[Path | None, typer.Option(help="The folder the data set lies in.")]
+MosRange = Annotated[str, typer.Option(help="LOW:HIGH that the scores of a CSV data set lie in.")]
+Reuse = Annotated[
+    bool, typer.Option("--reuse", help="Take the test predictions that runs stored instead of computing them.")
+]
 
 
 def parse_seeds(text: str) -> list[int]:

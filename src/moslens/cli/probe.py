@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from moslens.cli.options import parse_seeds
+from moslens.cli.tables import align
 from moslens.errors import CheckpointError, OutputError
 from moslens.system.progress import progress
 from moslens.train import run_folder
@@ -110,19 +111,14 @@ def _members(folder: Path, seeds: Sequence[int]) -> dict[Path, "TrainConfig"]:
 
 
 def table(result: Mapping[str, Any]) -> str:
-    """Medians of every model, and what guessing reaches, as aligned text."""
+    """The medians of every model, and the figures of the best constant answer."""
     from moslens.evaluate.probe import FIGURES
 
     rows = [["model", "runs", *(name.replace("_", " ") for name in FIGURES)]]
     rows += [[row["model"], str(len(row["splits"])), *_cells(row["median"])] for row in result["models"]]
     rows.append(["best constant answer", "", *_cells(result["chance"])])
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    lines = [
-        "  ".join(cell.rjust(w) if k else cell.ljust(w) for k, (cell, w) in enumerate(zip(row, widths, strict=True)))
-        for row in rows
-    ]
     blocks = result["splits"][0]["blocks"]
-    return "\n".join([f"{result['dataset']}, {blocks} degraded blocks: {result['protocol']}", *lines])
+    return f"{result['dataset']}, {blocks} degraded blocks: {result['protocol']}\n{align(rows)}"
 
 
 def _cells(figures: Mapping[str, float]) -> list[str]:

@@ -1,23 +1,28 @@
-"""``moslens score``: parse, check, run, exit code."""
+"""``moslens score``: options, run, exit code."""
 
 import io
 import os
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from enum import StrEnum
-from itertools import chain
+from itertools import chain, islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
-from moslens.bulk.inputs import find_pictures
+from moslens.bulk.engine import RunCounts, score_all
+from moslens.bulk.inputs import require_pictures
+from moslens.cli.options import MaxPixels, Model, Workers
+from moslens.cli.terminal import end_run
 from moslens.errors import ConfigError, OutputError
+from moslens.picture.limits import MAX_PIXELS
+from moslens.system.progress import progress
 
-if TYPE_CHECKING:
-    from moslens.bulk.engine import Tally
+MOST_COUNTED = 1_000_000
+"""A longer list is not counted for the bar: its paths would take more than about 100 MB."""
 
 
 class Engine(StrEnum):
@@ -27,7 +32,7 @@ class Engine(StrEnum):
     ray = "ray"
 
 
-class Format(StrEnum):
+class RowFormat(StrEnum):
     """How rows are written."""
 
     table = "table"
@@ -47,7 +52,7 @@ def run(
     ],
     *,
     format: Annotated[
-        Format | None,
+        RowFormat | None,
         typer.Option(
             help="How to write rows. Without it: by the extension of --output (.csv, .parquet),"
             " else a table on a terminal and jsonl elsewhere."
@@ -65,14 +70,9 @@ def run(
             " left out, new rows go behind, rows by other models stay. jsonl and csv only.",
         ),
     ] = False,
-    model: Annotated[
-        str | None,
-        typer.Option(help="A shipped model's name or a model folder.", show_default="the released one"),
-    ] = None,
-    workers: Annotated[
-        int | None, typer.Option(min=1, help="Pictures in work at once.", show_default="one a core")
-    ] = None,
-    max_pixels: Annotated[int, typer.Option(min=1, help="Refuse pictures with more pixels.")] = 200_000_000,
+    model: Model = None,
+    workers: Workers = None,
+    max_pixels: MaxPixels = MAX_PIXELS,
     time_limit: Annotated[
         float, typer.Option(min=0.1, help="Give up on a picture that takes more seconds: an error row.")
     ] = 120.0,
@@ -89,14 +89,16 @@ def run(
     Rows go to standard output or --output, everything else to standard error. Exit code: 0 all scored,
     1 some rows are errors, 2 wrong use, 130 interrupted, 143 terminated (what was finished is written).
     """
+    # Unbuffered: names are taken as they come, and no buffer's lock is held when the program ends.
+    listing = open(0, "rb", buffering=0, closefd=False)  # noqa: SIM115
     if engine == Engine.ray:
-        if output is None or format not in (None, Format.parquet):
+        if output is None or format not in (None, RowFormat.parquet):
             raise ConfigError("--engine ray writes Parquet parts: --output names the folder or URL for them")
-        pictures = _pictures(paths)
+        pictures = require_pictures(paths, listing)
         from moslens.bulk.on_ray import score_on_ray
 
-        begin = time.monotonic()
-        tally, stopped = score_on_ray(
+        start = time.monotonic()
+        counts, stopped = score_on_ray(
             pictures,
             output,
             resume=resume,
@@ -105,108 +107,93 @@ def run(
             max_pixels=max_pixels,
             time_limit=time_limit,
         )
-        _leave(tally, time.monotonic() - begin, stopped)
+        _end(counts, start, stopped)
         return
     chosen = _format(format, output)
-    if resume and (output is None or chosen not in (Format.jsonl, Format.csv)):
+    if resume and (output is None or chosen not in (RowFormat.jsonl, RowFormat.csv)):
         raise ConfigError("--resume needs --output with a jsonl or csv file")
-    if chosen == Format.parquet and output is None:
+    if chosen == RowFormat.parquet and output is None:
         raise ConfigError("parquet needs --output")
-    pictures = _pictures(paths)
+    pictures = require_pictures(paths, listing)
 
-    from moslens.bulk.engine import Tally, score_all
-    from moslens.bulk.watched import GuardedScorer
+    from moslens.bulk.watched import WatchedScorer
     from moslens.bulk.writers import FileWriter, ParquetWriter, StreamWriter, Writer
     from moslens.system.interrupts import signal_of
 
-    tally = Tally()
+    counts = RunCounts()
     stopped = 0
-    with _quiet_end(), GuardedScorer(model, time_limit=time_limit) as scorer:
+    with _quiet_end(), WatchedScorer(model, time_limit=time_limit) as scorer:
         start = time.monotonic()
         done = None
         writer: Writer
         if output is None:
             writer = StreamWriter(sys.stdout.buffer, chosen)
-        elif chosen == Format.parquet:
+        elif chosen == RowFormat.parquet:
             writer = ParquetWriter(output)
         else:
             writer = file = FileWriter(output, chosen, resume=resume)
             done = file.done if resume else None
         try:
-            with _progress(paths, on_terminal=output is None and sys.stdout.isatty()) as show:
+            shown = output is None and sys.stdout.isatty()
+            with _bar(pictures, on_terminal=shown, countable="-" not in paths) as (counted, advance):
                 score_all(
                     scorer,
-                    pictures,
+                    counted,
                     writer,
-                    tally,
+                    counts,
                     done=done,
                     workers=workers,
                     max_pixels=max_pixels,
-                    on_row=lambda: show(tally.written + tally.kept),
+                    on_row=advance,
                 )
         except KeyboardInterrupt as stop:
             stopped = signal_of(stop)
         finally:
             writer.close()
-    _leave(tally, time.monotonic() - start, stopped)
+    _end(counts, start, stopped)
 
 
-def _pictures(paths: Sequence[str]) -> Iterator[str]:
-    """The pictures that the arguments name. Raises ConfigError if there is none."""
-    # Unbuffered: names are taken as they come, and no buffer's lock is held when the program ends.
-    pictures = find_pictures(paths, open(0, "rb", buffering=0, closefd=False))  # noqa: SIM115
-    first = next(pictures, None)
-    if first is None:
-        raise ConfigError("no picture found")
-    return chain([first], pictures)
+def _end(counts: RunCounts, start: float, stopped: int) -> None:
+    kept = f", {counts.kept} had their row" if counts.kept else ""
+    end_run(f"{counts.written} rows", counts, time.monotonic() - start, stopped, kept)
 
 
-def _leave(tally: "Tally", seconds: float, stopped: int) -> None:
-    """Say what was done; end with the exit code where it is not 0. ``stopped`` is the signal that ended the run."""
-    kept = f", {tally.kept} had their row" if tally.kept else ""
-    word = "interrupted: " if stopped else ""
-    typer.echo(
-        f"{word}{tally.written} rows in {seconds:.1f} s, {tally.written_errors} of them errors{kept}",
-        err=True,
-    )
-    if stopped:
-        raise typer.Exit(128 + stopped)
-    if tally.written_errors or tally.kept_errors:
-        raise typer.Exit(1)
+@contextmanager
+def _bar(
+    pictures: Iterator[str], *, on_terminal: bool, countable: bool
+) -> Iterator[tuple[Iterator[str], Callable[[], None]]]:
+    """Show a bar on standard error; yield the pictures, and a function that moves it one picture on.
+
+    There is no bar where standard error is no terminal, or where the rows are ``on_terminal`` themselves. Its total
+    needs the whole list, so that is read first, unless it is on standard input (not ``countable``) or very long.
+    """
+    if on_terminal or not sys.stderr.isatty():
+        yield pictures, lambda: None
+        return
+    first = list(islice(pictures, MOST_COUNTED)) if countable else []
+    total = len(first) if countable and len(first) < MOST_COUNTED else None
+    with progress("scoring", total) as advance:
+        yield chain(first, pictures), advance
 
 
 @contextmanager
 def _quiet_end() -> Iterator[None]:
-    """Leave in peace where nobody takes the rows; what Python flushes when it ends must then go nowhere."""
+    """End without a message where the reader of the rows has closed its end."""
     try:
         yield
     except (BrokenPipeError, OutputError) as error:
-        with suppress(io.UnsupportedOperation):  # a stream without a descriptor keeps nothing back
+        # Python flushes standard output at exit, which would fail again.
+        with suppress(io.UnsupportedOperation):  # a stream without a descriptor has no buffer to flush
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        if isinstance(error, BrokenPipeError):  # whoever read them has enough
+        if isinstance(error, BrokenPipeError):
             raise typer.Exit(0) from None
         raise
 
 
-def _format(format: Format | None, output: str | None) -> Format:
+def _format(format: RowFormat | None, output: str | None) -> RowFormat:
     if format is not None:
         return format
     if output is None:
-        return Format.table if sys.stdout.isatty() else Format.jsonl
-    by_suffix = {".csv": Format.csv, ".parquet": Format.parquet}
-    return by_suffix.get(Path(output).suffix.lower(), Format.jsonl)
-
-
-@contextmanager
-def _progress(paths: Sequence[str], *, on_terminal: bool) -> Iterator[Callable[[int], None]]:
-    """A bar on standard error; none where that is no terminal, or where the rows themselves show up."""
-    if on_terminal or not sys.stderr.isatty():
-        yield lambda completed: None
-        return
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeRemainingColumn
-
-    total = None if "-" in paths else sum(1 for _ in find_pictures(paths, sys.stdin.buffer))
-    with Progress(BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(), console=Console(stderr=True)) as bar:
-        task = bar.add_task("scoring", total=total)
-        yield lambda completed: bar.update(task, completed=completed)
+        return RowFormat.table if sys.stdout.isatty() else RowFormat.jsonl
+    by_suffix = {".csv": RowFormat.csv, ".parquet": RowFormat.parquet}
+    return by_suffix.get(Path(output).suffix.lower(), RowFormat.jsonl)

@@ -11,7 +11,9 @@ import fastapi  # noqa: F401 (named first, so that a missing extra is one line)
 import typer
 import uvicorn
 
+from moslens.cli.options import MaxPixels, Model, Workers
 from moslens.errors import ConfigError
+from moslens.picture.limits import MAX_PIXELS
 from moslens.scoring.scorer import Scorer
 from moslens.serve import logs
 from moslens.serve.app import create_app
@@ -28,14 +30,10 @@ def run(
         "127.0.0.1"
     ),
     port: Annotated[int, typer.Option(min=0, max=65535, help="The port; 0 takes a free one.")] = 8000,
-    model: Annotated[
-        str | None, typer.Option(help="A shipped model's name or a model folder.", show_default="the released one")
-    ] = None,
-    workers: Annotated[
-        int | None, typer.Option(min=1, help="Pictures in work at once.", show_default="one a core")
-    ] = None,
+    model: Model = None,
+    workers: Workers = None,
     max_body: Annotated[int, typer.Option(min=1, help="Megabytes of one request.")] = 32,
-    max_pixels: Annotated[int, typer.Option(min=1, help="Refuse pictures with more pixels.")] = 200_000_000,
+    max_pixels: MaxPixels = MAX_PIXELS,
     queue: Annotated[int, typer.Option(min=1, help="Pictures that may wait; more are answered by 503 at once.")] = 64,
     timeout: Annotated[float, typer.Option(min=0.1, help="Seconds to receive a request, and to answer it.")] = 30.0,
 ) -> None:

@@ -10,7 +10,7 @@ colour) there is no second one of full size, and a picture stored sideways gives
 A JPEG much larger than the working size is decoded at 1/2, 1/4 or 1/8 of its size, which libjpeg does inside
 its inverse transform: never below ``REDUCED_TO`` times the working size, from where the resize does the rest.
 
-Of pictures with very many pixels only a few are decoded at the same time (lanes.py).
+Of pictures with very many pixels only a few are decoded at the same time (memory_budget.py).
 """
 
 import io
@@ -38,12 +38,12 @@ from moslens.picture.formats import (
     read_header,
     read_pixels,
 )
-from moslens.picture.memory_budget import Lanes
+from moslens.picture.limits import MAX_PIXELS
+from moslens.picture.memory_budget import MemoryBudget
 from moslens.picture.windows import fit, fitted_size
 
 logger = logging.getLogger(__name__)
 
-DEFAULT_MAX_PIXELS = 200_000_000
 MIN_SIDE = 32
 REDUCED_TO = 2
 
@@ -66,7 +66,7 @@ class Named(os.PathLike[str]):
 
 Source = str | bytes | io.BytesIO | os.PathLike[str] | Image.Image | Pixels
 
-_LANES = Lanes()
+_MEMORY_BUDGET = MemoryBudget()
 _BAND_PIXELS = 1 << 20
 _MOST_EXIF = 4 << 20
 _ORIENTATION = 0x0112
@@ -101,8 +101,8 @@ class Picture:
     height: int
 
 
-def load(source: Source, *, working_size: int | None = 512, max_pixels: int = DEFAULT_MAX_PIXELS) -> Picture:
-    """Decode a picture and put it on the working size (``views.fit``; None keeps the size).
+def load(source: Source, *, working_size: int | None = 512, max_pixels: int = MAX_PIXELS) -> Picture:
+    """Decode a picture and put it on the working size (``windows.fit``; None keeps the size).
 
     ``source`` is a path, the bytes of a file (also ``Named`` or ``io.BytesIO``), a PIL image (its current frame) or an
     h x w x 3 uint8 RGB array, which comes back uncopied if it fits. Raises an ImageError, with the path where there is
@@ -114,7 +114,7 @@ def load(source: Source, *, working_size: int | None = 512, max_pixels: int = DE
         height, width = source.shape[:2]
         pixels = np.ascontiguousarray(source)
         return Picture(pixels if working_size is None else fit(pixels, working_size), width, height)
-    with _opened_picture(source, max_pixels, working_size) as (image, path, size, held), _LANES.of(held):
+    with _opened_picture(source, max_pixels, working_size) as (image, path, size, held), _MEMORY_BUDGET.reserve(held):
         read_pixels(image)
         turn = _turn(image, path)
         width, height = size[::-1] if turn.columns else size
@@ -138,7 +138,7 @@ def load(source: Source, *, working_size: int | None = 512, max_pixels: int = DE
         return Picture(np.array(small), width, height)
 
 
-def decode(source: Source, *, max_pixels: int = DEFAULT_MAX_PIXELS) -> Pixels:
+def decode(source: Source, *, max_pixels: int = MAX_PIXELS) -> Pixels:
     """The upright sRGB pixels (H x W x 3) of a picture at full size. Sources and errors as for ``load``."""
     return load(source, working_size=None, max_pixels=max_pixels).pixels
 

@@ -1,34 +1,37 @@
-"""Lanes for the few pictures whose decoders hold very many pixels: more workers need no more memory for them."""
+"""A memory budget: only a few large pictures are decoded at once, however many workers there are."""
 
 import os
 import threading
 from contextlib import AbstractContextManager, nullcontext
 from itertools import count
 
-LARGE = 16_000_000
-HUGE = 50_000_000
-"""Pixels from which a picture shares a lane with others of its like, or the one lane of the huge."""
+LARGE_PIXELS = 16_000_000
+"""Of pictures whose decoders hold more pixels than this, ``MemoryBudget.large`` are decoded at once."""
+
+HUGE_PIXELS = 50_000_000
+"""Of pictures whose decoders hold more pixels than this, one is decoded at a time."""
 
 
-class Lanes:
-    """``large`` lanes for pictures above ``LARGE`` pixels and one for those above ``HUGE``; the others never wait.
+class MemoryBudget:
+    """Locks for large pictures: ``large`` for those above ``LARGE_PIXELS``, one for those above ``HUGE_PIXELS``.
 
-    A lane is a plain lock: entering and leaving it cannot be torn by an interrupt.
+    Smaller pictures never wait. These are plain locks, because a ``threading.Semaphore`` is Python code: an interrupt
+    in the middle of it would leave it taken.
     """
 
     def __init__(self, large: int = 4) -> None:
         self._count = large
-        self._open()
-        if hasattr(os, "register_at_fork"):  # what other threads held at a fork is never given back in the child
-            os.register_at_fork(after_in_child=self._open)
+        self._make_locks()
+        if hasattr(os, "register_at_fork"):  # the threads that hold a lock at a fork do not exist in the child
+            os.register_at_fork(after_in_child=self._make_locks)
 
-    def _open(self) -> None:
+    def _make_locks(self) -> None:
         self._large = [threading.Lock() for _ in range(self._count)]
         self._huge = threading.Lock()
         self._turns = count()
 
-    def of(self, pixels: int) -> AbstractContextManager[object]:
-        """What to hold while a decoder holds so many pixels."""
-        if pixels <= LARGE:
+    def reserve(self, pixels: int) -> AbstractContextManager[object]:
+        """The context in which a decoder may hold ``pixels`` pixels. Entering it waits until there is room."""
+        if pixels <= LARGE_PIXELS:
             return nullcontext()
-        return self._huge if pixels > HUGE else self._large[next(self._turns) % self._count]
+        return self._huge if pixels > HUGE_PIXELS else self._large[next(self._turns) % self._count]

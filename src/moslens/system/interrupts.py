@@ -11,7 +11,7 @@ from typing import Any
 
 
 class Stopped(KeyboardInterrupt):
-    """Ctrl-C, or a polite request to end."""
+    """The process got SIGINT (Ctrl-C) or SIGTERM."""
 
     def __init__(self, signal: int) -> None:
         super().__init__(signal)
@@ -24,14 +24,14 @@ def signal_of(stop: KeyboardInterrupt) -> int:
 
 
 class Interrupts:
-    """SIGINT and SIGTERM raise Stopped, but while they are held they wait: a row is written and counted, or neither."""
+    """SIGINT and SIGTERM raise Stopped, except inside ``held``: a row is both written and counted, or neither."""
 
     def __enter__(self) -> Interrupts:
         self._holding, self._waiting = False, 0
         self._before: dict[int, Any] = {}
         if threading.current_thread() is threading.main_thread():
             for number, ours in ((signal.SIGINT, signal.default_int_handler), (signal.SIGTERM, signal.SIG_DFL)):
-                if signal.getsignal(number) == ours:  # whoever embeds this and has a way of ending keeps it
+                if signal.getsignal(number) == ours:  # a handler that the program has set stays
                     self._before[number] = signal.signal(number, self._arrived)
         return self
 

@@ -1,4 +1,4 @@
-"""What glibc does with freed memory; nothing happens where the C library is another one."""
+"""What glibc does with freed memory. With another C library these functions do nothing."""
 
 import ctypes
 import sys
@@ -8,12 +8,12 @@ _M_TRIM_THRESHOLD, _M_TOP_PAD, _M_MMAP_THRESHOLD, _M_MMAP_MAX = -1, -2, -3, -4
 
 
 def keep_freed_memory() -> None:
-    """Keep what is freed: a training step on a CPU then does not fetch it from the system again, page by page."""
+    """Keep freed memory: a training step on a CPU then does not get it from the system again, page by page."""
     _set((_M_MMAP_MAX, 0), (_M_TRIM_THRESHOLD, 2**31 - 1), (_M_TOP_PAD, 2**28))
 
 
 def give_back_large_blocks() -> None:
-    """Give large blocks back at once: else every thread that decoded a giant keeps its pixels for later."""
+    """Give large blocks back at once. Without it each thread keeps the memory of the largest picture it decoded."""
     _set((_M_MMAP_THRESHOLD, 2**22))
 
 

@@ -1,4 +1,4 @@
-"""A thread pool over a stream: results in order, bounded look-ahead, nothing held back by a slow source."""
+"""A thread pool over a stream of items: results in order, a bounded look-ahead, no delay by a slow source."""
 
 import threading
 from collections.abc import Callable, Generator, Iterable
@@ -36,10 +36,10 @@ def ordered(work: Callable[[Item], Result], items: Iterable[Item], workers: int,
                     break
                 queue.put(pool.submit(work, item))
             queue.put(None)
-        except BaseException as error:  # raised again where the results are taken
+        except BaseException as error:  # raised again in the thread that takes the results
             queue.put(error)
 
-    # A daemon, since one that waits for standard input must not keep the program from ending.
+    # A daemon: a thread that waits for standard input must not keep the program alive.
     threading.Thread(target=feed, name="moslens-feed", daemon=True).start()
     try:
         while (entry := queue.get()) is not None:

@@ -1,4 +1,4 @@
-"""The progress bar of commands that know how much there is to do."""
+"""A progress bar on the terminal."""
 
 import sys
 from collections.abc import Callable, Iterator
@@ -6,8 +6,11 @@ from contextlib import contextmanager
 
 
 @contextmanager
-def progress(word: str, total: int) -> Iterator[Callable[[], None]]:
-    """A bar on standard error, moved on by calling what is yielded; none where that is no terminal."""
+def progress(word: str, total: int | None) -> Iterator[Callable[[], None]]:
+    """Show a bar on standard error if that is a terminal. Yields a function that moves it one of ``total`` steps on.
+
+    ``total`` is None where nobody knows it.
+    """
     if not sys.stderr.isatty():
         yield lambda: None
         return
