@@ -14,7 +14,6 @@ under overload.
 It takes 1.4 times --seconds, and a minute.
 """
 
-import argparse
 import asyncio
 import collections
 import json
@@ -35,11 +34,11 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from benchmarks.common import ROOT, command_line, git_revision, machine, versions, write_json
+from benchmarks.common import add_model_option, argument_parser, machine, moslens_command, write_record
+from benchmarks.pictures import PHOTOS
 from moslens import Scorer
 from moslens.serve import Settings
 
-PHOTOS = sorted((ROOT / "examples" / "photos").glob("*.jpg"))
 BOUNDARY = "moslens-load"
 MIX = {"good": 70, "bad": 10, "slow": 10, "large": 2, "huge": 4, "leaves": 4}
 TOLERANCE = 1e-4
@@ -57,8 +56,8 @@ class Upload:
 
 
 @dataclass
-class Tally:
-    """What the clients saw."""
+class LoadStats:
+    """What the clients got: counts by status, wrong and missing answers, seconds of each answer."""
 
     answers: collections.Counter[str] = field(default_factory=collections.Counter)
     wrong: list[str] = field(default_factory=list)
@@ -102,30 +101,30 @@ class Client:
         self.reader: asyncio.StreamReader | None = None
         self.writer: asyncio.StreamWriter | None = None
 
-    async def run(self, mix: dict[str, int], until: float, tally: Tally) -> None:
+    async def run(self, mix: dict[str, int], until: float, stats: LoadStats) -> None:
         while time.monotonic() < until:
             kind = self.random.choices(list(mix), list(mix.values()))[0]
             upload = self.random.choice(self.uploads["good" if kind in ("slow", "leaves") else kind])
             try:
                 async with asyncio.timeout(LATE):
-                    pause = await self.request(kind, upload, tally)
+                    pause = await self.request(kind, upload, stats)
             except TimeoutError:
-                tally.lost.append(f"{kind}: no answer in {LATE:g} s")
+                stats.lost.append(f"{kind}: no answer in {LATE:g} s")
                 pause = 0.0
                 self.close()
             except ConnectionRefusedError:
-                tally.answers["refused"] += 1
+                stats.answers["refused"] += 1
                 break
             except (OSError, asyncio.IncompleteReadError) as error:
                 if kind != "huge":  # a client that goes on sending may be cut off
-                    tally.lost.append(f"{kind}: {error!r}")
-                tally.answers["cut off"] += kind == "huge"
+                    stats.lost.append(f"{kind}: {error!r}")
+                stats.answers["cut off"] += kind == "huge"
                 pause = 0.0
                 self.close()
             await asyncio.sleep(min(pause, max(0.0, until - time.monotonic())))
         self.close()
 
-    async def request(self, kind: str, upload: Upload, tally: Tally) -> float:
+    async def request(self, kind: str, upload: Upload, stats: LoadStats) -> float:
         """Send one upload and check the answer; seconds to wait before the next."""
         if self.writer is None:
             self.reader, self.writer = await asyncio.open_connection("127.0.0.1", self.port)
@@ -137,7 +136,7 @@ class Client:
             await self.writer.drain()
             await asyncio.sleep(0.01)
             self.close()
-            tally.answers["left"] += 1
+            stats.answers["left"] += 1
             return 0.0
         if kind == "slow":
             for part in range(4):
@@ -150,16 +149,16 @@ class Client:
         seconds = time.monotonic() - sent
         if headers.get("connection") == "close":
             self.close()
-        tally.answers[str(status)] += 1
+        stats.answers[str(status)] += 1
         if status == 503:
-            tally.refusal_seconds.append(seconds)
+            stats.refusal_seconds.append(seconds)
             return int(headers["retry-after"]) * self.random.uniform(0.5, 1.5)
         fault = check(upload, status, body)
         if fault:
-            tally.wrong.append(f"{kind}: {fault}")
+            stats.wrong.append(f"{kind}: {fault}")
         elif status == 200:
-            tally.answers["rows"] += 1
-            tally.seconds.append(seconds)
+            stats.answers["rows"] += 1
+            stats.seconds.append(seconds)
         return 0.0
 
     async def answer(self) -> tuple[int, dict[str, str], bytes]:
@@ -190,13 +189,13 @@ def check(upload: Upload, status: int, body: bytes) -> str | None:
 
 async def load(
     port: int, uploads: dict[str, list[Upload]], clients: int, mix: dict[str, int], seconds: float
-) -> tuple[Tally, float]:
-    """Run the clients; their tally and the seconds until the last had its answer."""
-    tally = Tally()
+) -> tuple[LoadStats, float]:
+    """Run the clients; their stats and the seconds until the last had its answer."""
+    stats = LoadStats()
     start = time.monotonic()
-    runs = [Client(port, uploads, seed).run(mix, start + seconds, tally) for seed in range(clients)]
+    runs = [Client(port, uploads, seed).run(mix, start + seconds, stats) for seed in range(clients)]
     await asyncio.gather(*runs)
-    return tally, time.monotonic() - start
+    return stats, time.monotonic() - start
 
 
 class Memory:
@@ -216,10 +215,10 @@ def resident(pid: int) -> float:
     return pages * os.sysconf("SC_PAGE_SIZE") / 2**20
 
 
-def bulk(path: Path, model: list[str]) -> tuple[float, float]:
+def bulk(path: Path, model: str | None) -> tuple[float, float]:
     """Pictures per second of `moslens score`, without its start, and its processor seconds, with it."""
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
-    command = [sys.executable, "-m", "moslens", "score", str(path), "--format", "jsonl", *model]
+    command = moslens_command("score", str(path), "--format", "jsonl", model=model)
     done = subprocess.run(command, check=True, capture_output=True, text=True)
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
     found = re.search(r"(\d+) rows? in ([\d.]+) s", done.stderr)
@@ -268,15 +267,15 @@ def quantiles(values: list[float]) -> dict[str, float] | None:
     return {f"p{p}": float(np.percentile(values, p)) for p in (50, 95, 99)} | {"max": max(values)}
 
 
-def summary(tally: Tally, seconds: float) -> dict[str, Any]:
+def summary(stats: LoadStats, seconds: float) -> dict[str, Any]:
     return {
         "seconds": seconds,
-        "answers": dict(sorted(tally.answers.items())),
-        "wrong": tally.wrong[:20],
-        "lost": tally.lost[:20],
-        "rows_per_second": tally.answers["rows"] / seconds,
-        "answer_seconds": quantiles(tally.seconds),
-        "refusal_seconds": quantiles(tally.refusal_seconds),
+        "answers": dict(sorted(stats.answers.items())),
+        "wrong": stats.wrong[:20],
+        "lost": stats.lost[:20],
+        "rows_per_second": stats.answers["rows"] / seconds,
+        "answer_seconds": quantiles(stats.seconds),
+        "refusal_seconds": quantiles(stats.refusal_seconds),
     }
 
 
@@ -290,8 +289,8 @@ async def drive(
     steady = summary(*await load(port, uploads, options.clients, good, short))
     steady["processor_seconds_a_picture"] = (processor_seconds(server.pid) - began) / steady["answers"]["rows"]
     before, edge = counted(port), len(memory.samples)
-    tally, seconds = await load(port, uploads, options.clients, MIX, options.seconds)
-    mixed = summary(tally, seconds)
+    stats, seconds = await load(port, uploads, options.clients, MIX, options.seconds)
+    mixed = summary(stats, seconds)
     await asyncio.sleep(2)  # what clients left behind is finished or dropped
     mixed["rows_by_service"] = counted(port) - before
     watching.cancel()
@@ -311,42 +310,38 @@ async def terminate(
     late = asyncio.create_task(load(port, uploads, options.clients, {"good": 1}, 10))
     await asyncio.sleep(2)
     server.send_signal(signal.SIGTERM)
-    tally, seconds = await late
+    stats, seconds = await late
     code = await asyncio.to_thread(server.wait, 60)
     lines = map(json.loads, log.read_text(encoding="utf-8").splitlines()[earlier:])
     served = collections.Counter(str(line["status"]) for line in lines if line.get("path") == "/v1/score")
-    rows = tally.answers["rows"]
-    whole = served["200"] == rows and not set(served) - {"200", "503"} and not tally.wrong and code == 0
+    rows = stats.answers["rows"]
+    whole = served["200"] == rows and not set(served) - {"200", "503"} and not stats.wrong and code == 0
     return {
         "code": code,
         "rows": rows,
         "served": served,
-        "wrong": tally.wrong,
+        "wrong": stats.wrong,
         "seconds": seconds,
         "nothing_lost": whole,
     }
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--model", default=None)
+    parser = argument_parser(__doc__, "serve-load.json")
+    add_model_option(parser)
     parser.add_argument("--seconds", type=float, default=60)
     parser.add_argument("--clients", type=int, default=64)
     parser.add_argument("--photos", type=int, default=120)
-    parser.add_argument(
-        "--output", type=Path, default=None, help="write JSON here, for instance results/serve-load.json"
-    )
     options = parser.parse_args()
     scorer = Scorer(options.model)
-    model = ["--model", options.model] if options.model else []
     state = machine()
     with tempfile.TemporaryDirectory() as scratch:
         folder, log = Path(scratch) / "good", Path(scratch) / "log"
         folder.mkdir()
         uploads = make_uploads(scorer, folder, options.photos)
-        runs = [bulk(folder, model)]
+        runs = [bulk(folder, options.model)]
         with log.open("wb") as stream:
-            command = [sys.executable, "-m", "moslens", "serve", "--port", "0", *model]
+            command = moslens_command("serve", "--port", "0", model=options.model)
             server = subprocess.Popen(command, stderr=stream)
         try:
             while not log.read_bytes().endswith(b"\n"):
@@ -355,15 +350,13 @@ def main() -> None:
             steady, mixed, overload, ended = asyncio.run(drive(server, port, options, uploads, log))
         finally:
             server.kill()
-        runs.append(bulk(folder, model))
-        _, start = bulk(folder / "000.jpg", model)
+        runs.append(bulk(folder, options.model))
+        _, start = bulk(folder / "000.jpg", options.model)
     rates = [rate for rate, _ in runs]
     cost = (statistics.fmean(seconds for _, seconds in runs) - start) / (options.photos - 1)
     steady["of_bulk"] = steady["rows_per_second"] / statistics.fmean(rates)
     steady["processor_of_bulk"] = steady["processor_seconds_a_picture"] / cost
     record = {
-        "name": "serve-load",
-        "command": command_line(),
         "model": scorer.model_id,
         "clients": options.clients,
         "mix": MIX,
@@ -375,12 +368,9 @@ def main() -> None:
         "sigterm": ended,
         "batching": batching(scorer),
         "machine": state,
-        "versions": versions(("fastapi", "starlette", "uvicorn", "onnxruntime", "pillow")),
-        "git": git_revision(),
     }
     print(json.dumps(record, indent=1, default=str))
-    if options.output:
-        write_json(options.output, record)
+    write_record(options.output, record, ("fastapi", "starlette", "uvicorn", "onnxruntime", "pillow"))
     faults = [fault for phase in (steady, mixed, overload) for kind in ("wrong", "lost") for fault in phase[kind]]
     refused = overload["answers"].get("503", 0)
     sys.exit(1 if faults or not refused or not ended["nothing_lost"] else 0)
