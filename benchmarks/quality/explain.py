@@ -1,4 +1,4 @@
-"""Where and what, measured: distortions planted at known places of clean photos that no training used.
+"""How well maps locate and name distortions planted at known places of clean photos that no training used.
 
     python -m benchmarks.quality.explain [--model NAME|DIR] [--data DIR] [--repeats 6] [--output results/explain.json]
 

@@ -1,14 +1,13 @@
-"""Would knowing the distortions tell what the quality-only model misses on LIVEC?
+"""Do the distortions of a photo explain the errors of the quality-only model on LIVEC?
 
     python -m benchmarks.quality.residuals [--data DIR] [--teacher teachers/lite]
 
 The teacher, which never saw an opinion score, describes every photo: for the 16 blocks of each of its windows the
 probability of each kind and the strength, as mean, greatest value and spread over blocks. A ridge regression from these
-to the residuals of the quality-only model (stored test predictions of ten splits) says how much of what that model
-misses the teacher's knowledge explains. For split s it is fitted on photos that s does not test, with their residuals
-in the other splits, its penalty chosen on a fifth of them, and judged on the test photos of s. ``scores`` is the
-control: the same features and the same regression, asked for the opinion scores themselves. Writes
-``results/residuals.json``.
+to the residuals of the quality-only model (stored test predictions of ten splits) says how much of its error they
+explain. For split s it is fitted on photos that s does not test, with their residuals in the other splits, its penalty
+chosen on a fifth of them, and judged on the test photos of s. ``scores`` is the control: the same regression from the
+same features to the opinion scores themselves. Writes ``results/residuals.json``.
 """
 
 import csv
@@ -78,7 +77,7 @@ def read(path: Path) -> dict[str, tuple[float, float]]:
 
 @torch.inference_mode()
 def describe(teacher: Teacher, path: Path) -> NDArray[np.float64]:
-    """What the teacher says of a photo: mean, maximum, deviation over blocks of 27 probabilities and two strengths."""
+    """The teacher's features of a photo: mean, maximum, deviation over blocks of 27 probabilities and 2 strengths."""
     windows = cover(load(path, working_size=WORKING_SIZE).pixels)
     boxes = np.stack([block_box(block) for block in grid_blocks(WINDOW, WINDOW, GRID)])
     pictures = as_float(torch.from_numpy(windows).permute(0, 3, 1, 2))

@@ -116,7 +116,7 @@ def main() -> None:
 
 
 def run(one: Benchmark, options: argparse.Namespace) -> dict[str, Any]:
-    """Run a benchmark as one would by hand."""
+    """Run a benchmark by its own command."""
     command = ["-m", f"benchmarks.speed.{one.script}"]
     command += ["--model", options.model] if options.model and one.takes_model else []
     command += ["--data", str(options.data.resolve())] if one.takes_data else []

@@ -2,7 +2,7 @@
 
     python -m benchmarks.speed.cluster [--model NAME|DIR] [--pictures 5000]
 
-prints what came of it and writes ``results/cluster.json``. The pictures are JPEGs of 224 x 224, all different, one in a
+prints the outcome and writes ``results/cluster.json``. The pictures are JPEGs of 224 x 224, all different, one in a
 hundred cut short. The plain engine scores them once. Then Ray does: one of its workers is killed when two parts are
 there, the driver and all its processes when a third of them is, and a run with ``--resume`` ends it. Every picture must
 have one row, equal to that of the plain engine to 1e-4. The exit code is 1 where one has not.

@@ -1,4 +1,4 @@
-"""What decoding large JPEGs at a reduced size does to the score, and to the time.
+"""How decoding large JPEGs at a reduced size changes the score and the time.
 
     python -m benchmarks.speed.reduced [--data DIR] [--model NAME|DIR]
 

@@ -6,7 +6,7 @@ prints a table and writes ``results/training-profile.json``. The step is that of
 teacher in ``teachers/lite``; weights are random, which changes no time, and labelled pictures are those of the
 pool. ``kept`` is the same step where depthwise kernels and first layers keep their weights (``optim.frozen`` as in
 ``configs/ablation-lite.toml``). Shares are of a step's wall time. ``cores_used`` is processor time divided by wall time
-and threads: what is missing to 1 is time in which cores starved. Streams are timed alone as well, forward and backward.
+and threads; 1 means that no core was idle. Streams are timed alone as well, forward and backward.
 """
 
 import dataclasses
