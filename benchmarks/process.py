@@ -1,10 +1,10 @@
-"""What a command costs: processor time and peak memory of the process and all that it starts."""
+"""Processor time and peak memory of a command with all processes that it starts."""
 
 import subprocess
 import sys
 
-# A process that is started counts the memory of the one that starts it as its own peak, so a small one starts it. A
-# peak is read from the kernel's own mark, so that looking now and then misses none but that of a last instant.
+# The peak memory of a child begins at the memory of the process that forked it, so a small process starts the command.
+# VmHWM is the kernel's own record of a peak, so polling misses at most what is allocated just before the end.
 _STARTER = """
 import glob, os, subprocess, sys, time
 
@@ -32,9 +32,10 @@ print(os.waitstatus_to_exitcode(status), usage.ru_utime + usage.ru_stime, peak)
 
 
 def child(command: list[str], watch: str = "time") -> tuple[float, float]:
-    """Processor seconds and, with ``watch`` "memory", peak MB of a process and all it starts; it must succeed.
+    """Processor seconds and, with ``watch`` "memory", peak MB of a command and all processes that it starts.
 
-    The peak is the sum of the peaks of all its processes, each at its own time: never less than what they held at once.
+    The peak is the sum of the peaks of its processes, each at its own time: an upper bound of what they held at once.
+    Ends the benchmark where the command fails.
     """
     told = subprocess.check_output([sys.executable, "-c", _STARTER, watch, *command], text=True)
     code, seconds, peak = map(float, told.split())

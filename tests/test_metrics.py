@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
-from scipy import stats
+from scipy import special, stats
 
 from moslens import metrics
 from moslens.metrics import MetricError, fit_logistic, krcc, pairwise_accuracy, plcc, rmse, srcc
@@ -182,6 +182,11 @@ def test_logistic_never_lowers_pearson(pair, parameters):
         assert math.isnan(raw) or abs(raw) < 1e-6  # nothing to follow: the best line is flat
     else:
         assert plcc(mapped, y) >= raw - 1e-6
+
+
+@given(st.floats(-1e308, 1e308))
+def test_the_logistic_function_is_that_of_scipy(z):
+    assert metrics.logistic(z) == pytest.approx(special.expit(z), abs=1e-15)
 
 
 @pytest.mark.parametrize("y", [[0.0, 0.0, 0.0], [1.0, 2.0, 4.0, 3.0, 5.0, 6.0]])

@@ -4,7 +4,6 @@ python -m benchmarks.faults.fuzz --seconds 600        fills the section ``fuzz``
 python -m benchmarks.faults.fuzz --runs 200000        ... for so many inputs instead
 """
 
-import argparse
 import os
 import re
 import subprocess
@@ -12,15 +11,14 @@ import sys
 import tempfile
 from pathlib import Path
 
-from benchmarks.common import ROOT, update_record, versions
+from benchmarks.common import ROOT, argument_parser, update_record, versions
 
 
 def main() -> int:
     """Run it; 1 where an input crashed, hung or used too much memory (the input is then in crash-*)."""
-    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser = argument_parser(__doc__, "reliability.json")
     parser.add_argument("--seconds", type=int, default=600)
     parser.add_argument("--runs", type=int)
-    parser.add_argument("--output", type=Path, default=ROOT / "results" / "reliability.json")
     options = parser.parse_args()
     limit = f"-runs={options.runs}" if options.runs else f"-max_total_time={options.seconds}"
     with tempfile.TemporaryDirectory() as place:

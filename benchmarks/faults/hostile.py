@@ -3,7 +3,6 @@
 python -m benchmarks.faults.hostile        fills the section ``hostile`` of results/reliability.json
 """
 
-import argparse
 import json
 import os
 import resource
@@ -14,24 +13,22 @@ import time
 from collections import Counter
 from pathlib import Path
 
-from benchmarks.common import ROOT, update_record
-
-sys.path[:0] = [str(ROOT / "tests")]
+from benchmarks.common import ROOT, argument_parser, moslens_command, update_record, use_test_helpers
 
 
 def main() -> int:
     """Run it; 1 where a row is missing, a decoder died or hung, or a traceback came."""
+    use_test_helpers()
     from helpers.hostile_many import make_hostile_files
     from helpers.tiny_model import make_tiny_model
 
-    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
-    parser.add_argument("--output", type=Path, default=ROOT / "results" / "reliability.json")
+    parser = argument_parser(__doc__, "reliability.json")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as place:
         folder = Path(place) / "hostile"
         names = make_hostile_files(folder)
         model = make_tiny_model(Path(place) / "model")
-        command = [sys.executable, "-m", "moslens", "score", "-", "--model", str(model), "--workers", "2"]
+        command = moslens_command("score", "-", "--workers", "2", model=model)
         start = time.monotonic()
         done = subprocess.run(
             command, input=b"".join(os.fsencode(f"{folder}/{name}") + b"\0" for name in names),

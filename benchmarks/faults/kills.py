@@ -8,7 +8,6 @@ between its start and its end, the others while it works. After each one the sam
 it has finished; then the next round begins. Writes the section ``kills`` of results/reliability.json.
 """
 
-import argparse
 import hashlib
 import io
 import json
@@ -25,14 +24,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from benchmarks.common import ROOT, update_record
+from benchmarks.common import ROOT, argument_parser, moslens_command, read_lines, update_record, use_test_helpers
 
-sys.path[:0] = [str(ROOT / "tests")]
 SIGNALS = (signal.SIGKILL, signal.SIGKILL, signal.SIGTERM, signal.SIGINT)
-MODULE = [sys.executable, "-m", "moslens"]
 
 
-class Victim:
+class KilledCommand:
     """A command that is killed and started again; ``progress`` changes when it works."""
 
     def __init__(self, command: list[str], rng: random.Random, progress: Callable[[], Any]) -> None:
@@ -78,7 +75,7 @@ class Victim:
             self.command,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.PIPE,
-            preexec_fn=_heed_interrupts,  # noqa: PLW1509 (no threads here)
+            preexec_fn=_default_interrupts,  # noqa: PLW1509 (no threads here)
         )
 
     def _check(self, process: subprocess.Popen[bytes], allowed: tuple[int, ...]) -> None:
@@ -89,7 +86,7 @@ class Victim:
             self.complaints.append(f"traceback: {errors[-500:]}")
 
 
-def _heed_interrupts() -> None:
+def _default_interrupts() -> None:
     signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
@@ -107,22 +104,22 @@ def kill_scoring(folder: Path, kills: int, rng: random.Random) -> dict[str, Any]
         data.append(stream.getvalue())
     for number in range(400):
         (pictures / f"{number:05}.jpg").write_bytes(b"broken" if number % 97 == 5 else data[number % 8])
-    command = [*MODULE, "score", str(pictures), "--model", str(model), "--workers", "2"]
+    command = moslens_command("score", str(pictures), "--model", str(model), "--workers", "2")
     whole, work = timed([*command, "--output", str(folder / "whole.jsonl")], folder / "whole.jsonl")
     output = folder / "rows.jsonl"
-    victim = Victim([*command, "--output", str(output), "--resume"], rng, lambda: size(output))
-    expected = rows_of(folder / "whole.jsonl")
+    target = KilledCommand([*command, "--output", str(output), "--resume"], rng, lambda: size(output))
+    expected = read_lines(folder / "whole.jsonl")
     lost = doubled = 0
     equal = True
-    while victim.kills < kills:
+    while target.kills < kills:
         output.unlink(missing_ok=True)
-        victim.run(kills, work / 4, whole)
-        rows = rows_of(output)
+        target.run(kills, work / 4, whole)
+        rows = read_lines(output)
         names = [row["path"] for row in rows]
         lost += len({row["path"] for row in expected} - set(names))
         doubled += len(names) - len(set(names))
         equal = equal and rows == expected
-    return outcome(victim, pictures=len(expected), lost=lost, doubled=doubled, equal=equal)
+    return outcome(target, pictures=len(expected), lost=lost, doubled=doubled, equal=equal)
 
 
 def kill_training(folder: Path, kills: int, rng: random.Random) -> dict[str, Any]:
@@ -146,21 +143,21 @@ epochs = 60
 batch = 4
 """
     )
-    command = [*MODULE, "train", str(config), "--output"]
+    command = moslens_command("train", str(config), "--output")
     whole, work = timed([*command, str(folder / "whole")], folder / "whole" / "log.jsonl")
     run = folder / "run"
-    victim = Victim([*command, str(run), "--resume"], rng, lambda: size(run / "log.jsonl"))
-    expected = [row["step"] for row in rows_of(folder / "whole" / "log.jsonl")]
+    target = KilledCommand([*command, str(run), "--resume"], rng, lambda: size(run / "log.jsonl"))
+    expected = [row["step"] for row in read_lines(folder / "whole" / "log.jsonl")]
     lost = doubled = 0
     equal = True
-    while victim.kills < kills:
+    while target.kills < kills:
         shutil.rmtree(run, ignore_errors=True)
-        victim.run(kills, work / 4, whole)
-        steps = [row["step"] for row in rows_of(run / "log.jsonl")]
+        target.run(kills, work / 4, whole)
+        steps = [row["step"] for row in read_lines(run / "log.jsonl")]
         lost += len(set(expected) - set(steps))
         doubled += len(steps) - len(set(steps))
         equal = equal and all(same(folder / "whole", run, name) for name in ("model.safetensors", "predictions.csv"))
-    return outcome(victim, steps=len(expected), lost=lost, doubled=doubled, equal=equal)
+    return outcome(target, steps=len(expected), lost=lost, doubled=doubled, equal=equal)
 
 
 def kill_evaluation(folder: Path, kills: int, rng: random.Random) -> dict[str, Any]:
@@ -169,18 +166,18 @@ def kill_evaluation(folder: Path, kills: int, rng: random.Random) -> dict[str, A
     from helpers.tiny_training import make_labelled
 
     model, table = make_tiny_model(folder / "model"), make_labelled(folder / "set", 26)
-    command = [*MODULE, "evaluate", str(model), "--dataset", str(table), "--output"]
+    command = moslens_command("evaluate", str(model), "--dataset", str(table), "--output")
     whole, _ = timed([*command, str(folder / "whole")], folder / "whole.json")
     partial = folder / "killed.partial"
-    victim = Victim([*command, str(folder / "killed")], rng, lambda: entries(partial))
+    target = KilledCommand([*command, str(folder / "killed")], rng, lambda: entries(partial))
     equal, left_over = True, False
-    while victim.kills < kills:
+    while target.kills < kills:
         for file in folder.glob("killed.*"):
             file.unlink()
-        victim.run(kills, whole / 4, whole)
+        target.run(kills, whole / 4, whole)
         equal = equal and figures(folder / "whole.json") == figures(folder / "killed.json")
         left_over = left_over or partial.exists()
-    return outcome(victim, equal=equal and not left_over)
+    return outcome(target, equal=equal and not left_over)
 
 
 def figures(path: Path) -> list[Any]:
@@ -192,48 +189,27 @@ def figures(path: Path) -> list[Any]:
 
 def kill_ablation(folder: Path, kills: int, rng: random.Random) -> dict[str, Any]:
     """A table of two rows; its weights must be those of an unbroken one."""
-    from helpers.tiny_distillation import make_pool, make_teacher
+    from helpers.tiny_distillation import make_pool, make_teacher, write_student_config
     from helpers.tiny_training import make_labelled
 
     table, pool = make_labelled(folder / "set"), make_pool(folder / "pool")
     teacher = make_teacher(pool, folder / "teacher")
-    (folder / "base.toml").write_text(
-        f"""stage = "student"
-checkpoint_every = 1
-[model]
-weights = ""
-changes = {{backbone = "test_efficientnet", dim = 24, heads = 2, baf = "full"}}
-[data]
-name = "{table}"
-root = "{table.parent}"
-[bdm]
-root = "{pool}"
-held_out = 0.25
-[distill]
-teacher = "{teacher}"
-bank = "{folder / "bank"}"
-entries = 12
-batch = 2
-[optim]
-epochs = 2
-batch = 4
-"""
-    )
+    write_student_config(folder / "base.toml", table, pool, teacher, epochs=2)
     (folder / "all.toml").write_text('title = "all of it"\n')
     (folder / "plain.toml").write_text('title = "plain"\n[model.changes]\nbaf = "off"\n[distill]\nkd = "none"\n')
     plan = folder / "plan.toml"
     plan.write_text('name = "t"\nbase = "base.toml"\nsplits = [0]\nmain = "all"\nrows = ["all.toml", "plain.toml"]\n')
-    command = [*MODULE, "ablate", str(plan), "--output"]
+    command = moslens_command("ablate", str(plan), "--output")
     whole, _ = timed([*command, str(folder / "whole")], folder / "whole" / "t.json")
     killed = folder / "killed"
-    victim = Victim([*command, str(killed), "--resume"], rng, lambda: entries(killed))
+    target = KilledCommand([*command, str(killed), "--resume"], rng, lambda: entries(killed))
     equal = True
-    while victim.kills < kills:
+    while target.kills < kills:
         shutil.rmtree(killed, ignore_errors=True)
-        victim.run(kills, whole / 4, whole)
+        target.run(kills, whole / 4, whole)
         weights = [f"{row}/split-0/model.safetensors" for row in ("all", "plain")]
         equal = equal and all(same(folder / "whole", killed, name) for name in weights)
-    return outcome(victim, equal=equal)
+    return outcome(target, equal=equal)
 
 
 def timed(command: list[str], sign: Path) -> tuple[float, float]:
@@ -257,23 +233,19 @@ def size(path: Path) -> int:
     return path.stat().st_size if path.exists() else 0
 
 
-def rows_of(path: Path) -> list[dict[str, Any]]:
-    return [json.loads(line) for line in path.read_bytes().splitlines()]
-
-
 def same(first: Path, second: Path, name: str) -> bool:
     digests = [hashlib.sha256((folder / name).read_bytes()).hexdigest() for folder in (first, second)]
     return digests[0] == digests[1]
 
 
-def outcome(victim: Victim, **facts: Any) -> dict[str, Any]:
+def outcome(target: KilledCommand, **facts: Any) -> dict[str, Any]:
     """What is committed of one series of kills."""
     return {
-        "kills": victim.kills,
-        "rounds": victim.rounds,
-        "signals": dict(sorted(victim.killed.items())),
+        "kills": target.kills,
+        "rounds": target.rounds,
+        "signals": dict(sorted(target.killed.items())),
         **facts,
-        "complaints": victim.complaints,
+        "complaints": target.complaints,
     }
 
 
@@ -282,15 +254,15 @@ SERIES = {"score": kill_scoring, "train": kill_training, "evaluate": kill_evalua
 
 def main() -> int:
     """Run the series, print and record what came out; 1 where anything was lost, doubled or different."""
-    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser = argument_parser(__doc__, "reliability.json")
     parser.add_argument("--kills", type=int, default=50, help="of scoring and of training")
     parser.add_argument("--others", type=int, default=6, help="of evaluation and of ablation")
     parser.add_argument("--only", choices=SERIES, action="append", help="repeatable; all without it")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--output", type=Path, default=ROOT / "results" / "reliability.json")
     options = parser.parse_args()
     os.environ["OMP_NUM_THREADS"] = "1"
     os.environ["PYTHONPATH"] = os.pathsep.join([str(ROOT / "src"), str(ROOT / "tests")])
+    use_test_helpers()
     sound = True
     for name in options.only or SERIES:
         folder = Path(tempfile.mkdtemp(prefix=f"kill-{name}-"))

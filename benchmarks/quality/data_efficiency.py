@@ -9,12 +9,11 @@ sides: 10, 7 and 6 instead of 5, since with a fifth of the photos an epoch has a
 cheaper. Runs that are finished are read, others are trained or go on. ``--no-train`` only gathers what is finished.
 """
 
-import argparse
 import statistics
 from pathlib import Path
 from typing import Any
 
-from benchmarks.common import ROOT, command_line, kept_layers
+from benchmarks.common import ROOT, argument_parser, command_line, kept_layers
 from moslens.evaluate import record as results
 from moslens.evaluate.ablation import run_figures
 from moslens.train import train
@@ -26,12 +25,11 @@ EPOCHS = {0.2: 10, 0.4: 7, 0.6: 6}
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argument_parser(__doc__, "data-efficiency-livec-lite.json")
     parser.add_argument("--fractions", nargs="+", type=float, default=list(EPOCHS), choices=list(EPOCHS))
     parser.add_argument("--splits", nargs="+", type=int, default=[0, 1, 2])
     parser.add_argument("--runs", type=Path, default=ROOT / "runs" / "efficiency")
     parser.add_argument("--no-train", action="store_true")
-    parser.add_argument("--output", type=Path, default=ROOT / "results" / "data-efficiency-livec-lite.json")
     options = parser.parse_args()
     rows = []
     for fraction in options.fractions:

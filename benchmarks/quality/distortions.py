@@ -1,70 +1,45 @@
 """How far every kind moves a picture at every level: PSNR, SSIM and mean change over 20 pristine photos.
 
-    python -m benchmarks.quality.distortions --photos FOLDER
+    python -m benchmarks.quality.distortions [--data DIR]
 
 prints the table and writes ``results/distortion-severity.json``. A kind is monotone in PSNR (SSIM) where the mean
 falls from every level to the next, levels that change nothing left out.
 """
 
-import argparse
 import time
 from itertools import pairwise
-from pathlib import Path
 from typing import Any
 
 import numpy as np
-from PIL import Image
 from skimage.metrics import structural_similarity
 
-from benchmarks.common import ROOT, command_line, git_revision, versions, write_json
+from benchmarks.common import add_data_option, argument_parser, write_record
+from benchmarks.pictures import CROP, pristine_crops
 from moslens.distortions import KINDS, Kind, distort
 
 PHOTOS = 20
-CROP = 224
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--photos", type=Path, default=ROOT.parent / "shared" / "data" / "pristine")
-    parser.add_argument("--output", type=Path, default=ROOT / "results" / "distortion-severity.json")
+    parser = argument_parser(__doc__, "distortion-severity.json")
+    add_data_option(parser)
     options = parser.parse_args()
     start = time.perf_counter()
-    names, crops = pristine_crops(options.photos, PHOTOS)
+    names, crops = pristine_crops(options.data / "pristine", PHOTOS)
     print(f"{'kind':21s} {'level':>5s} {'parameter':>9s} {'PSNR':>6s} {'SSIM':>6s} {'change':>7s}")
     kinds = [measure(kind, crops) for kind in KINDS]
     odd = {by: [kind["kind"] for kind in kinds if not kind[f"{by}_falls"]] for by in ("psnr", "ssim")}
     for by, names_of_odd in odd.items():
         print(f"not monotone in {by.upper()}: {', '.join(names_of_odd)}")
     record = {
-        "name": "distortion-severity",
-        "command": command_line(),
         "protocol": f"centre {CROP} x {CROP} crops of {PHOTOS} pristine photos; PSNR in dB and SSIM (Gaussian window, "
         "mean of the channels) against the clean crop, mean absolute change in grey levels of 255; means over photos",
         "photos": names,
         "kinds": kinds,
         "not_monotone": odd,
         "seconds": time.perf_counter() - start,
-        "versions": versions(("numpy", "pillow", "scikit-image")),
-        "git": git_revision(),
     }
-    print(write_json(options.output, record))
-
-
-def pristine_crops(folder: Path, count: int) -> tuple[list[str], list[np.ndarray]]:
-    """``count`` photos evenly spread over the sorted names, those with a side below the crop left out."""
-    paths = sorted(path for path in folder.iterdir() if path.suffix.lower() in (".jpg", ".png"))
-    large = []
-    for path in paths:
-        with Image.open(path) as image:
-            if min(image.size) >= CROP:
-                large.append(path)
-    chosen = [large[index * len(large) // count] for index in range(count)]
-    crops = []
-    for path in chosen:
-        with Image.open(path) as image:
-            left, top = (image.width - CROP) // 2, (image.height - CROP) // 2
-            crops.append(np.asarray(image.convert("RGB").crop((left, top, left + CROP, top + CROP))))
-    return [path.name for path in chosen], crops
+    print(write_record(options.output, record, ("numpy", "pillow", "scikit-image")))
 
 
 def measure(kind: Kind, crops: list[np.ndarray]) -> dict[str, Any]:

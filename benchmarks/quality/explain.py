@@ -1,6 +1,6 @@
-"""Where and what, measured: distortions planted at known places of clean photos that no training used.
+"""How well maps locate and name distortions planted at known places of clean photos that no training used.
 
-    python -m benchmarks.quality.explain [--model NAME|DIR] [--pool DIR] [--repeats 6] [--output results/explain.json]
+    python -m benchmarks.quality.explain [--model NAME|DIR] [--data DIR] [--repeats 6] [--output results/explain.json]
 
 Photos: the half of the pristine pool's held-out part that did not calibrate the labels either. They are put on the
 working size, then a rectangle of a ninth to a quarter of the picture, anywhere, is degraded. A block of the map counts
@@ -10,30 +10,34 @@ four kinds, and distortions made by Pillow, OpenCV and ImageMagick. Beside that 
 cost of the map, and how far the map of a mirror image is from the mirrored map.
 """
 
-import argparse
 import time
 import zlib
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import numpy as np
-from scipy.stats import rankdata
 
-from benchmarks.common import ROOT, command_line, git_revision, interleaved, machine, spread, versions, write_json
-from benchmarks.quality.planting import GROUP_OF, NAMES, Pixels, Planted, plant_foreign, plant_kind, plant_several
+from benchmarks.common import (
+    add_data_option,
+    add_model_option,
+    argument_parser,
+    interleaved,
+    machine,
+    spread,
+    write_record,
+)
+from benchmarks.quality.planting import NAMES, Pixels, Planted, plant_foreign, plant_kind, plant_several
 from moslens import Scorer
-from moslens.distortions import KINDS
-from moslens.metrics import srcc
+from moslens.distortions import KINDS, get_kind
+from moslens.metrics import average_ranks, srcc
 from moslens.picture.load import load
 from moslens.release.block_labels import halves
 from moslens.scoring.map_blocks import QualityBlock
 from moslens.scoring.quality_map import label_blocks, read_windows
 from moslens.train.distill.pool import open_pool
 
-DATA = ROOT.parent / "shared" / "data"
 INSIDE = 0.75
 LEVELS = (3, 4, 5)
 TARGETS = {
@@ -44,8 +48,12 @@ AT_MOST = ("clean_photos_named", "map_extra_cost", "score_difference")
 
 
 @dataclass
-class Tally:
-    """Blocks of one set of pictures, one row each."""
+class BlockTable:
+    """What was found in the blocks of a set of pictures, column by column.
+
+    ``rank``, ``group``, ``named_right`` and ``level`` have an entry for each planted block, ``said`` has one for each
+    planted rectangle, the others have one for each block.
+    """
 
     quality: list[float] = field(default_factory=list)
     fault: list[float] = field(default_factory=list)
@@ -91,23 +99,23 @@ def mean(values: Iterable[float]) -> float | None:
 
 
 def auc(values: np.ndarray, positive: np.ndarray) -> float | None:
-    """Chance that a positive has the greater value; None without one of each."""
+    """Area under the ROC curve of ``values``; None where one of the two classes is missing."""
     ones = int(positive.sum())
     zeros = len(positive) - ones
     if not ones or not zeros:
         return None
-    return float((rankdata(values)[positive].sum() - ones * (ones + 1) / 2) / (ones * zeros))
+    return float((average_ranks(values)[positive].sum() - ones * (ones + 1) / 2) / (ones * zeros))
 
 
 class Reader:
-    """Reads maps and adds their blocks to tallies."""
+    """Makes the map of a picture and adds its blocks to tables."""
 
     def __init__(self, scorer: Scorer) -> None:
         self.scorer = scorer
         self.labels = scorer.need_maps()
         self.count = 0
 
-    def read(self, pixels: Pixels, planted: list[Planted], *tallies: Tally) -> None:
+    def read(self, pixels: Pixels, planted: list[Planted], *tables: BlockTable) -> None:
         self.count += 1
         _, found = read_windows(self.scorer.model, pixels, self.labels.temperature)
         height, width = pixels.shape[:2]
@@ -119,22 +127,22 @@ class Reader:
             best = int(np.argmax(shares))
             if 0 < shares[best] < INSIDE:
                 continue
-            for tally in tallies:
-                tally.quality.append(block.score)
-                tally.fault.append(float(faults[number]))
-                tally.planted.append(shares[best] > 0)
-                tally.picture.append(self.count)
-                tally.named.append(block.kind is not None)
+            for table in tables:
+                table.quality.append(block.score)
+                table.fault.append(float(faults[number]))
+                table.planted.append(shares[best] > 0)
+                table.picture.append(self.count)
+                table.named.append(block.kind is not None)
                 if shares[best] == 0:
                     continue
                 order = [self.labels.kinds[i] for i in np.argsort(-cells[number, :-1], kind="stable")]
-                tally.rank.append(min(order.index(kind) for kind in planted[best].kinds))
-                tally.group.append(GROUP_OF[order[0]] == planted[best].group)
-                tally.named_right.append(block.kind in planted[best].kinds)
-                tally.level.append((planted[best].level, float(levels[number])))
+                table.rank.append(min(order.index(kind) for kind in planted[best].kinds))
+                table.group.append(get_kind(order[0]).group == planted[best].group)
+                table.named_right.append(block.kind in planted[best].kinds)
+                table.level.append((planted[best].level, float(levels[number])))
         said = {block.kind for block in blocks}
-        for tally in tallies:
-            tally.said += [bool(said & set(one.kinds)) for one in planted]
+        for table in tables:
+            table.said += [bool(said & set(one.kinds)) for one in planted]
 
 
 def covered(block: QualityBlock, planted: Planted) -> float:
@@ -146,16 +154,16 @@ def covered(block: QualityBlock, planted: Planted) -> float:
 
 
 def rng_of(*words: object) -> np.random.Generator:
-    """Chance that depends on the names of things alone."""
+    """A generator whose seed is made of the words alone."""
     return np.random.default_rng(zlib.crc32("/".join(map(str, words)).encode()))
 
 
 def measure_own(reader: Reader, photos: list[Pixels], repeats: int) -> dict[str, Any]:
     """Every kind at every level."""
-    strong, every, monotone = Tally(), Tally(), Tally()
+    strong, every, monotone = BlockTable(), BlockTable(), BlockTable()
     by_kind = {}
     for kind in KINDS:
-        alone = Tally()
+        alone = BlockTable()
         for level in kind.active_levels:
             for repeat in range(repeats if level in LEVELS else max(1, repeats // 2)):
                 rng = rng_of("own", kind.name, level, repeat)
@@ -174,22 +182,22 @@ def measure_own(reader: Reader, photos: list[Pixels], repeats: int) -> dict[str,
 
 
 def measure_several(reader: Reader, photos: list[Pixels], count: int, pictures: int) -> dict[str, Any]:
-    tally = Tally()
+    table = BlockTable()
     for number in range(pictures):
         rng = rng_of("several", count, number)
         picture, planted = plant_several(photos[number % len(photos)], count, LEVELS, rng)
         if planted:
-            reader.read(picture, planted, tally)
-    figures = tally.figures()
+            reader.read(picture, planted, table)
+    figures = table.figures()
     show(f"{count} at once", figures)
     return figures
 
 
 def measure_foreign(reader: Reader, photos: list[Pixels], repeats: int) -> dict[str, Any]:
     """Other programs' distortions; those of a program that is not installed are left out."""
-    together, by_name = Tally(), {}
+    together, by_name = BlockTable(), {}
     for name in NAMES:
-        alone = Tally()
+        alone = BlockTable()
         for level in LEVELS:
             for repeat in range(repeats):
                 rng = rng_of("foreign", name, level, repeat)
@@ -264,17 +272,16 @@ def show(name: str, figures: dict[str, Any]) -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--model", default=None)
-    parser.add_argument("--pool", type=Path, default=DATA / "pristine")
+    parser = argument_parser(__doc__, "explain.json")
+    add_model_option(parser)
+    add_data_option(parser)
     parser.add_argument("--repeats", type=int, default=6, help="Photos for each kind and level.")
     parser.add_argument("--rounds", type=int, default=7, help="Rounds of timing.")
-    parser.add_argument("--output", type=Path, default=ROOT / "results" / "explain.json")
     options = parser.parse_args()
     started = time.time()
     scorer = Scorer(options.model)
     reader = Reader(scorer)
-    pool = open_pool(options.pool)
+    pool = open_pool(options.data / "pristine")
     _, names = halves(pool)
     photos = [load(pool.root / name, working_size=scorer.model.card.working_size).pixels for name in names]
     clean = measure_clean(scorer, photos)
@@ -300,11 +307,9 @@ def main() -> None:
     }
     for key, claim in claims.items():
         print(f"{key:22s} {claim['found']:.4f}  {'met' if claim['met'] else 'NOT MET'} ({claim['wanted']})")
-    write_json(
+    write_record(
         options.output,
         {
-            "name": "explain",
-            "command": command_line(),
             "protocol": " ".join(__doc__.split("\n\n", 2)[2].split()),
             "model": scorer.model_id,
             "explain": scorer.model.card.record["explain"],
@@ -318,8 +323,6 @@ def main() -> None:
             "mirror": measure_mirror(scorer, photos[:20]),
             "seconds": round(time.time() - started, 1),
             "machine": machine(),
-            "versions": versions(),
-            "git": git_revision(),
         },
     )
 

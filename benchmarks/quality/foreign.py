@@ -1,6 +1,6 @@
-"""Distortions made by other programs than ours, at five rising levels: Pillow's and OpenCV's own operations.
+"""Distortions made with operations of Pillow and OpenCV, at five rising levels.
 
-Users' distortions are not those of ``moslens.distortions``; whatever was learned from ours has to hold for these.
+The distortions of users are not those of ``moslens.distortions``: what a model learned from ours has to hold for these.
 """
 
 import io

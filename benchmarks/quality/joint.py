@@ -7,28 +7,25 @@ with what it compares, are in the record: all losses fall, in-image accuracy ris
 the joint run is not above that of the other.
 """
 
-import argparse
-import json
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from benchmarks.common import ROOT, command_line, git_revision, versions, write_json
+from benchmarks.common import ROOT, argument_parser, read_lines, write_record
 from moslens.system.files import read_json
 
 TERMS = ("quality", "ckd", "akd", "in_image", "in_image_chance", "cross_image")
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argument_parser(__doc__, "joint-lite.json")
     parser.add_argument("joint", type=Path)
     parser.add_argument("quality", type=Path)
     parser.add_argument("--windows", type=int, default=20, help="Points of a curve.")
-    parser.add_argument("--output", type=Path, default=ROOT / "results" / "joint-lite.json")
     parser.add_argument("--plot", type=Path, default=ROOT / "docs" / "images" / "joint-lite.png")
     options = parser.parse_args()
-    joint, quality = read_log(options.joint), read_log(options.quality)
+    joint, quality = (read_lines(run / "log.jsonl") for run in (options.joint, options.quality))
     if len(joint) != len(quality):
         raise SystemExit(f"{len(joint)} and {len(quality)} steps: not the same budget")
     curves = {
@@ -39,11 +36,9 @@ def main() -> None:
     for name, claim in claims.items():
         print(f"{name}: {claim}")
     draw(curves, len(joint), options.plot)
-    write_json(
+    write_record(
         options.output,
         {
-            "name": options.output.stem,
-            "command": command_line(),
             "config": read_json(options.joint / "config.json")["config"],
             "steps": len(joint),
             "steps_a_point": len(joint) / options.windows,
@@ -53,15 +48,9 @@ def main() -> None:
                 "joint": read_json(options.joint / "metrics.json"),
                 "quality-only": read_json(options.quality / "metrics.json"),
             },
-            "versions": versions(("torch", "timm", "numpy")),
-            "git": git_revision(),
         },
+        ("torch", "timm", "numpy"),
     )
-
-
-def read_log(run: Path) -> list[dict[str, Any]]:
-    """All steps of a run."""
-    return [json.loads(line) for line in (run / "log.jsonl").read_text("utf-8").splitlines()]
 
 
 def windowed(steps: list[dict[str, Any]], term: str, windows: int) -> list[float]:

@@ -1,4 +1,4 @@
-"""Clean photos with distortions planted at known places, for benchmarks/quality/explain.py."""
+"""Clean photos with distortions at known places, for benchmarks/quality/explain.py."""
 
 import io
 import shutil
@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from benchmarks.quality.foreign import FOREIGN
-from moslens.distortions import GROUPS, KINDS, Kind, distort
+from moslens.distortions import GROUPS, KINDS, Kind, distort, get_kind
 
 Pixels = NDArray[np.uint8]
 Rectangle = tuple[int, int, int, int]
@@ -50,7 +50,6 @@ NAMES: dict[str, tuple[str, ...]] = {
     "imagemagick_jpeg": ("jpeg",),
     "imagemagick_gaussian_noise": ("white_noise", "color_noise", "multiplicative_noise"),
 }
-GROUP_OF = {kind.name: kind.group for kind in KINDS}
 _MAGICK: dict[str, tuple[list[list[str]], str]] = {
     "imagemagick_blur": ([["-blur", f"0x{s}"] for s in (1, 1.5, 2.5, 4, 6)], "png"),
     "imagemagick_jpeg": ([["-quality", str(q)] for q in (45, 30, 18, 10, 4)], "jpg"),
@@ -91,17 +90,17 @@ def foreign_operation(name: str) -> Callable[[Pixels, int, np.random.Generator],
     return run
 
 
-def parts(width: int, height: int, count: int) -> list[Rectangle]:
-    """The picture (1), its halves across the longer side (2) or its quarters (4): one planted region goes into each."""
+def tiles(width: int, height: int, count: int) -> list[Rectangle]:
+    """The picture cut into ``count`` tiles, 1, 2 (across the longer side) or 4: one planted region goes into each."""
     across, down = {1: (1, 1), 2: (2, 1) if width >= height else (1, 2), 4: (2, 2)}[count]
     x = [round(i * width / across) for i in range(across + 1)]
     y = [round(i * height / down) for i in range(down + 1)]
     return [(x[i], y[j], x[i + 1] - x[i], y[j + 1] - y[j]) for j in range(down) for i in range(across)]
 
 
-def region(part: Rectangle, area: float, rng: np.random.Generator) -> Rectangle:
-    """A rectangle of a ninth to a quarter of ``area`` px, less if the part is smaller, somewhere in the part."""
-    x, y, width, height = part
+def region(tile: Rectangle, area: float, rng: np.random.Generator) -> Rectangle:
+    """A rectangle of a ninth to a quarter of ``area`` px, less if the tile is smaller, somewhere in the tile."""
+    x, y, width, height = tile
     wanted = rng.uniform(LEAST, MOST) * area
     ratio = width / height * np.exp(rng.uniform(-0.4, 0.4))
     columns = int(min(np.sqrt(wanted * ratio), 0.95 * width))
@@ -113,10 +112,10 @@ def plant(picture: Pixels, change: Callable[[Pixels, Rectangle], Pixels], box: R
     """Change the box of ``picture``, in place; False (and no change) where less than 1/255 would change on average."""
     x, y, width, height = box
     inside = np.s_[y : y + height, x : x + width]
-    part = change(picture, box)[inside]
-    if np.abs(part.astype(np.int16) - picture[inside]).mean() / 255 < LEAST_CHANGE:
+    changed = change(picture, box)[inside]
+    if np.abs(changed.astype(np.int16) - picture[inside]).mean() / 255 < LEAST_CHANGE:
         return False
-    picture[inside] = part
+    picture[inside] = changed
     return True
 
 
@@ -143,24 +142,24 @@ def plant_foreign(
         picture = clean.copy()
         box = region((0, 0, width, height), width * height, rng)
         if plant(picture, lambda p, b: operation(p, level, rng), box):
-            return picture, [Planted(box, NAMES[name], GROUP_OF[NAMES[name][0]], level)]
+            return picture, [Planted(box, NAMES[name], get_kind(NAMES[name][0]).group, level)]
     return None
 
 
 def plant_several(
     clean: Pixels, count: int, levels: Sequence[int], rng: np.random.Generator
 ) -> tuple[Pixels, list[Planted]]:
-    """``count`` (2 or 4) kinds of different groups, each in its own part of the picture."""
+    """``count`` (2 or 4) kinds of different groups, each in its own tile of the picture."""
     height, width = clean.shape[:2]
     picture = clean.copy()
     planted: list[Planted] = []
     groups = [str(group) for group in rng.permutation(GROUPS)]
-    for part in parts(width, height, count):
+    for tile in tiles(width, height, count):
         group = groups.pop()
         members = [kind for kind in KINDS if kind.group == group]
         for _ in range(TRIES):
             kind, level = members[int(rng.integers(len(members)))], int(rng.choice(levels))
-            box = region(part, width * height, rng)
+            box = region(tile, width * height, rng)
             if plant(picture, lambda p, b, k=kind, n=level: distort(p, k, n, rng, regions=[b]), box):  # type: ignore[misc]
                 planted.append(Planted(box, (kind.name,), kind.group, level))
                 break

@@ -1,17 +1,15 @@
-"""Would knowing the distortions tell what the quality-only model misses on LIVEC?
+"""Do the distortions of a photo explain the errors of the quality-only model on LIVEC?
 
-    python -m benchmarks.quality.residuals [--root ../shared/data/livec] [--teacher teachers/lite]
+    python -m benchmarks.quality.residuals [--data DIR] [--teacher teachers/lite]
 
 The teacher, which never saw an opinion score, describes every photo: for the 16 blocks of each of its windows the
 probability of each kind and the strength, as mean, greatest value and spread over blocks. A ridge regression from these
-to the residuals of the quality-only model (stored test predictions of ten splits) says how much of what that model
-misses the teacher's knowledge explains. For split s it is fitted on photos that s does not test, with their residuals
-in the other splits, its penalty chosen on a fifth of them, and judged on the test photos of s. ``scores`` is the
-control: the same features and the same regression, asked for the opinion scores themselves. Writes
-``results/residuals.json``.
+to the residuals of the quality-only model (stored test predictions of ten splits) says how much of its error they
+explain. For split s it is fitted on photos that s does not test, with their residuals in the other splits, its penalty
+chosen on a fifth of them, and judged on the test photos of s. ``scores`` is the control: the same regression from the
+same features to the opinion scores themselves. Writes ``results/residuals.json``.
 """
 
-import argparse
 import csv
 import statistics
 import time
@@ -22,7 +20,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from benchmarks.common import ROOT, command_line, git_revision, machine, versions, write_json
+from benchmarks.common import ROOT, add_data_option, argument_parser, machine, write_record
 from moslens.data.sets import load_dataset
 from moslens.evaluate.linear_probe import ridge_probe
 from moslens.metrics import srcc
@@ -41,13 +39,12 @@ PENALTIES = (10.0, 3.0, 1.0, 0.3, 0.1, 0.03)
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--root", type=Path, default=ROOT.parent / "shared" / "data" / "livec")
+    parser = argument_parser(__doc__, "residuals.json")
+    add_data_option(parser)
     parser.add_argument("--teacher", type=Path, default=ROOT / "teachers" / "lite")
-    parser.add_argument("--output", type=Path, default=ROOT / "results" / "residuals.json")
     options = parser.parse_args()
     started, state = time.time(), machine()
-    dataset = load_dataset("livec", options.root)
+    dataset = load_dataset("livec", options.data / "livec")
     teacher, _ = load_teacher(options.teacher)
     described = {sample.name: describe(teacher, sample.path) for sample in dataset.samples}
     tests = [read(folder / "predictions.csv") for folder in sorted(PREDICTIONS.glob("split-*"))]
@@ -57,11 +54,9 @@ def main() -> None:
     }
     for key, value in summary.items():
         print(f"{value:8.4f}  {key}")
-    write_json(
+    write_record(
         options.output,
         {
-            "name": options.output.stem,
-            "command": command_line(),
             "teacher": str(options.teacher.relative_to(ROOT)) if options.teacher.is_relative_to(ROOT) else "another",
             "features": len(next(iter(described.values()))),
             "mean": summary,
@@ -69,9 +64,8 @@ def main() -> None:
             "seconds": round(time.time() - started, 1),
             "data_hash": dataset.data_hash(),
             "machine": state,
-            "versions": versions(("torch", "timm", "numpy")),
-            "git": git_revision(),
         },
+        ("torch", "timm", "numpy"),
     )
 
 
@@ -83,7 +77,7 @@ def read(path: Path) -> dict[str, tuple[float, float]]:
 
 @torch.inference_mode()
 def describe(teacher: Teacher, path: Path) -> NDArray[np.float64]:
-    """What the teacher says of a photo: mean, maximum, deviation over blocks of 27 probabilities and two strengths."""
+    """The teacher's features of a photo: mean, maximum, deviation over blocks of 27 probabilities and 2 strengths."""
     windows = cover(load(path, working_size=WORKING_SIZE).pixels)
     boxes = np.stack([block_box(block) for block in grid_blocks(WINDOW, WINDOW, GRID)])
     pictures = as_float(torch.from_numpy(windows).permute(0, 3, 1, 2))

@@ -1,6 +1,6 @@
-"""Does a worse picture get a lower score? Every distortion kind at five rising levels on clean photos, and dead frames.
+"""Does a worse picture get a lower score? Every distortion kind at five levels on clean photos, and empty frames.
 
-    python -m benchmarks.quality.severity [--model NAME|DIR] [--photos 40] [--kinds a,b] [--output FILE]
+    python -m benchmarks.quality.severity [--model NAME|DIR] [--data DIR] [--photos 40] [--kinds a,b] [--output FILE]
 
 Photos of the pristine pool's held-out part, from which nothing learned, are degraded by our own kinds and by Pillow and
 OpenCV (foreign.py). For each: the mean score of the clean photos and of their versions at levels 1 to 5,
@@ -8,17 +8,15 @@ whether every level lowers it, and the share of photos whose level-5 version sco
 grey and uniform noise frames are compared with the lowest decile of LIVEC's opinion scores.
 """
 
-import argparse
 import time
 import zlib
 from collections.abc import Iterator, Sequence
 from itertools import pairwise
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from benchmarks.common import ROOT, command_line, git_revision, machine, versions, write_json
+from benchmarks.common import add_data_option, add_model_option, argument_parser, machine, write_record
 from benchmarks.quality.foreign import FOREIGN, Operation
 from moslens import Score, Scorer
 from moslens.data.sets import load_dataset
@@ -26,33 +24,29 @@ from moslens.distortions import KINDS, LEVELS, distort, get_kind
 from moslens.picture.load import decode
 from moslens.train.distill.pool import open_pool
 
-DATA = ROOT.parent / "shared" / "data"
-
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--model", default=None)
+    parser = argument_parser(__doc__, "severity.json")
+    add_model_option(parser)
+    add_data_option(parser)
     parser.add_argument("--photos", type=int, default=40)
     parser.add_argument("--kinds", default=",".join(kind.name for kind in KINDS))
-    parser.add_argument("--output", type=Path, default=ROOT / "results" / "severity.json")
     options = parser.parse_args()
     started = time.time()
     scorer = Scorer(options.model)
-    pool = open_pool(DATA / "pristine")
+    pool = open_pool(options.data / "pristine")
     names = pool.held_out[:: max(1, len(pool.held_out) // options.photos)][: options.photos]
     photos = [decode(pool.root / name) for name in names]
     clean = scores(scorer, iter(photos))
     kinds = {name: own_record(scorer, name, photos, clean) for name in options.kinds.split(",") if name}
     foreign = {name: foreign_record(scorer, name, photos, clean) for name in FOREIGN}
-    frames = dead_frames(scorer)
-    decile = float(np.quantile([s.mos for s in load_dataset("livec", DATA / "livec").samples], 0.1))
+    frames = empty_frames(scorer)
+    decile = float(np.quantile([s.mos for s in load_dataset("livec", options.data / "livec").samples], 0.1))
     print(f"frames {frames}, lowest decile of LIVEC {decile:.1f}")
     ordered = [name for name in kinds if get_kind(name).monotone]
-    write_json(
+    write_record(
         options.output,
         {
-            "name": "severity",
-            "command": command_line(),
             "model": scorer.model_id,
             "photos": list(names),
             "clean_mean": float(clean.mean()),
@@ -64,8 +58,6 @@ def main() -> None:
             "failed": verdict(kinds, ordered, foreign, frames, decile, passed=False),
             "seconds": round(time.time() - started, 1),
             "machine": machine(),
-            "versions": versions(),
-            "git": git_revision(),
         },
     )
 
@@ -135,8 +127,8 @@ def verdict(
     }
 
 
-def dead_frames(scorer: Scorer) -> dict[str, float]:
-    """Scores of pictures that show nothing."""
+def empty_frames(scorer: Scorer) -> dict[str, float]:
+    """Scores of frames that show nothing: black, grey, noise."""
     noise = np.random.default_rng(0).integers(0, 256, (384, 512, 3), dtype=np.uint8)
     frames = {"black": np.zeros_like(noise), "grey": np.full_like(noise, 128), "uniform_noise": noise}
     return {name: scorer.score(frame).score for name, frame in frames.items()}

@@ -1,4 +1,4 @@
-"""Do the intervals hold what they say, and do the tests err as seldom as they say?
+"""Do 95 % intervals hold the true figure in 95 % of cases, and do tests at 5 % err in 5 %?
 
     python -m benchmarks.quality.significance
 
@@ -12,45 +12,40 @@ by all pictures of a reference where there are references.
   every split measures a new training run of each, which errs in its own way and is a little better or worse by luck.
 """
 
-import argparse
 import math
 import time
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmarks.common import ROOT, command_line, git_revision, machine, versions, write_json
+from benchmarks.common import argument_parser, machine, write_record
 from moslens.evaluate.significance import bootstrap_interval, corrected_t_test, paired_bootstrap, sign_test
 from moslens.metrics import fit_logistic, plcc, srcc
 
 Vector = NDArray[np.float64]
 NOISE = 0.55
-PARTS = (("232 pictures", 232, 1), ("25 references of 25", 25, 25), ("16 references of 125", 16, 125),
+TEST_PARTS = (("232 pictures", 232, 1), ("25 references of 25", 25, 25), ("16 references of 125", 16, 125),
          ("6 references of 27", 6, 27))  # fmt: skip
 PICTURES, SPLITS, TESTED = 1162, 10, 232
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argument_parser(__doc__, "statistics.json")
     parser.add_argument("--repeats", type=int, default=600)
     parser.add_argument("--draws", type=int, default=200, help="of each bootstrap")
-    parser.add_argument("--output", type=Path, default=ROOT / "results" / "statistics.json")
     options = parser.parse_args()
     started = time.time()
-    covered = {name: coverage(n, each, options.repeats, options.draws) for name, n, each in PARTS}
+    covered = {name: coverage(n, each, options.repeats, options.draws) for name, n, each in TEST_PARTS}
     for name, row in covered.items():
         print(f"{name:22s} coverage " + ", ".join(f"{key} {value:.3f}" for key, value in row.items()))
     sizes = {name: size(own, options.repeats, options.draws)
              for name, own in (("one model each", False), ("a run for every split", True))}  # fmt: skip
     for name, row in sizes.items():
         print(f"{name:22s} size " + ", ".join(f"{key} {value:.3f}" for key, value in row.items()))
-    write_json(
+    write_record(
         options.output,
         {
-            "name": "statistics",
-            "command": command_line(),
             "protocol": f"{options.repeats} simulated data sets a row, {options.draws} bootstrap draws each; intervals"
             f" at 95 %, tests at 5 %; the standard error of a share near 0.05 or 0.95 is"
             f" {math.sqrt(0.05 * 0.95 / options.repeats):.3f}",
@@ -58,9 +53,8 @@ def main() -> None:
             "size": sizes,
             "seconds": round(time.time() - started, 1),
             "machine": machine(),
-            "versions": versions(("numpy", "scipy")),
-            "git": git_revision(),
         },
+        ("numpy", "scipy"),
     )
 
 

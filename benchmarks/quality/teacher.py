@@ -6,35 +6,30 @@ The figures are those of the run's card, measured by the training itself on held
 the targets and the loss of the run's first and last steps.
 """
 
-import argparse
-import json
 import statistics
 from pathlib import Path
 
-from benchmarks.common import ROOT, command_line, git_revision, versions, write_json
+from benchmarks.common import argument_parser, read_lines, write_record
 from moslens.system.files import read_json
 
 TARGETS = {"kind_accuracy": 0.70, "group_accuracy": 0.85, "level_error": 0.8}
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argument_parser(__doc__, "teacher-lite.json")
     parser.add_argument("run", type=Path)
-    parser.add_argument("--output", type=Path, default=ROOT / "results" / "teacher-lite.json")
     options = parser.parse_args()
     card = read_json(options.run / "card.json")
-    steps = [json.loads(line) for line in (options.run / "log.jsonl").read_text("utf-8").splitlines()]
+    steps = read_lines(options.run / "log.jsonl")
     held = card["held_out"]
     met = {name: held[name] <= t if name == "level_error" else held[name] >= t for name, t in TARGETS.items()}
     for name, target in TARGETS.items():
         print(f"{name:15s} {held[name]:.3f}  target {target}  {'met' if met[name] else 'missed'}")
     for name, figures in card["composites"].items():
         print(f"half-Gaussian levels, asked in the {name}: kind {figures['kind_accuracy']:.3f}")
-    write_json(
+    write_record(
         options.output,
         {
-            "name": options.output.stem,
-            "command": command_line(),
             "config": card["training"],
             "dataset": "pristine photos, degraded by moslens.distortions",
             "pool": card["pool"],
@@ -47,9 +42,8 @@ def main() -> None:
             "loss": {"first": mean_loss(steps[:50]), "last": mean_loss(steps[-50:])},
             "seconds": steps[-1]["step"] * steps[-1]["seconds_a_step"],
             "sha256": card["sha256"],
-            "versions": versions(("torch", "timm", "numpy")),
-            "git": git_revision(),
         },
+        ("torch", "timm", "numpy"),
     )
 
 

@@ -6,33 +6,27 @@ A trial never looks at the test part: it is judged on a validation part of the t
 run was configured to, its validation figures, and the mean loss of its last fifty steps.
 """
 
-import argparse
-import json
 import statistics
 from pathlib import Path
 
-from benchmarks.common import ROOT, command_line, git_revision, versions, write_json
+from benchmarks.common import argument_parser, read_lines, write_record
 from moslens.system.files import read_json
 from moslens.train.config import TrainConfig
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argument_parser(__doc__, "trials-quality-lite.json")
     parser.add_argument("runs", nargs="+", type=Path)
-    parser.add_argument("--output", type=Path, default=ROOT / "results" / "trials-quality-lite.json")
     options = parser.parse_args()
     trials = [trial(run) for run in options.runs]
     for row in trials:
         print(f"{row['name']:8s} {row['validation_srcc']:.3f} {row['validation_plcc_raw']:.3f}  {row['differs']}")
-    write_json(
+    write_record(
         options.output,
         {
-            "name": options.output.stem,
-            "command": command_line(),
             "trials": trials,
-            "versions": versions(("torch", "timm", "numpy")),
-            "git": git_revision(),
         },
+        ("torch", "timm", "numpy"),
     )
 
 
@@ -42,7 +36,7 @@ def trial(run: Path) -> dict[str, object]:
     figures = read_json(run / "metrics.json")
     if figures["part"] != "validation":
         raise SystemExit(f"{run}: not a trial, it was measured on its {figures['part']} part")
-    steps = [json.loads(line) for line in (run / "log.jsonl").read_text("utf-8").splitlines()]
+    steps = read_lines(run / "log.jsonl")
     return {
         "name": run.name,
         "differs": differences(config, TrainConfig().to_dict()),

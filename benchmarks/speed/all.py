@@ -1,12 +1,12 @@
 """Every benchmark of speed and memory, one after the other, and one table of what they found.
 
-    python -m benchmarks.speed.all [--model NAME|DIR] [--only NAME ...] [--skip NAME ...] [--table]
+    python -m benchmarks.speed.all [--model NAME|DIR] [--data DIR] [--only NAME ...] [--skip NAME ...] [--table]
 
 Each writes its own file in results/, as when it is run by itself; this one writes ``results/benchmarks.json`` with the
 machine, and prints the same: ratios first, then targets, then how long each took. With ``--table`` nothing is run and
 the table is made of the files that are there. One that fails does not stop the rest; the exit code is then 1. On two
 cores all take about an hour; `scale` and `score` are the longest. `reduced`, `training` and `bdm` need
-the data sets beside the repository, `peers` needs pyiqa.
+the data sets, `peers` needs pyiqa.
 """
 
 import argparse
@@ -15,10 +15,9 @@ import subprocess
 import sys
 import time
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
-from benchmarks.common import ROOT, command_line, git_revision, machine, versions, write_json
+from benchmarks.common import ROOT, add_data_option, add_model_option, argument_parser, machine, write_record
 
 RESULTS = ROOT / "results"
 
@@ -31,7 +30,7 @@ class Benchmark:
     result: str
     ratios: dict[str, str]
     takes_model: bool = True
-    arguments: tuple[str, ...] = ()
+    takes_data: bool = False
 
 
 BENCHMARKS = (
@@ -51,7 +50,12 @@ BENCHMARKS = (
             "memory at 200 MP to the session alone": "peak_memory/200/to_session",
         },
     ),
-    Benchmark("reduced", "reduced-decoding", {"12 MP and more: reduced to full decoding": "kinds/enlarged/time_ratio"}),
+    Benchmark(
+        "reduced",
+        "reduced-decoding",
+        {"12 MP and more: reduced to full decoding": "kinds/enlarged/time_ratio"},
+        takes_data=True,
+    ),
     Benchmark(
         "peers",
         "peers-benchmark",
@@ -66,7 +70,7 @@ BENCHMARKS = (
         },
     ),
     Benchmark("cluster", "cluster", {"Ray with two kills to the plain engine, time": "time_to_plain"}),
-    Benchmark("serve_load", "serve-load", {}, arguments=("--output", "results/serve-load.json")),
+    Benchmark("serve_load", "serve-load", {}),
     Benchmark(
         "training",
         "training-profile",
@@ -75,47 +79,47 @@ BENCHMARKS = (
             "D stream to Q stream, forward and backward": "by_threads/1/streams_alone/d/to_q",
         },
         takes_model=False,
+        takes_data=True,
     ),
-    Benchmark("bdm", "bdm-benchmark", {}, takes_model=False),
+    Benchmark("bdm", "bdm-benchmark", {}, takes_model=False, takes_data=True),
     Benchmark("paper_step", "paper-step", {}, takes_model=False),
 )
 
 
 def main() -> None:
     names = [one.script for one in BENCHMARKS]
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--model", default=None)
+    parser = argument_parser(__doc__, "benchmarks.json")
+    add_model_option(parser)
+    add_data_option(parser, required=False)
     parser.add_argument("--only", nargs="+", choices=names, default=names)
     parser.add_argument("--skip", nargs="+", choices=names, default=[])
     parser.add_argument("--table", action="store_true", help="run nothing")
-    parser.add_argument("--output", type=Path, default=RESULTS / "benchmarks.json")
     options = parser.parse_args()
     state = machine()
     chosen = [one for one in BENCHMARKS if one.script in options.only and one.script not in options.skip]
-    runs = [] if options.table else [run(one, options.model) for one in chosen]
+    if options.data is None and not options.table and any(one.takes_data for one in chosen):
+        parser.error("--data is needed for " + ", ".join(one.script for one in chosen if one.takes_data))
+    runs = [] if options.table else [run(one, options) for one in chosen]
     found = {one.script: read(one) for one in chosen}
     show(found, runs)
-    write_json(
+    write_record(
         options.output,
         {
-            "name": "benchmarks",
-            "command": command_line(),
             "ratios": {name: row["ratios"] for name, row in found.items() if row["ratios"]},
             "targets_met": {name: row["targets"] for name, row in found.items() if row["targets"]},
             "made": {name: row["made"] for name, row in found.items()},
             "runs": runs,
             "machine": state,
-            "versions": versions(),
-            "git": git_revision(),
         },
     )
     raise SystemExit(any(one["exit_code"] for one in runs))
 
 
-def run(one: Benchmark, model: str | None) -> dict[str, Any]:
-    """Run a benchmark as one would by hand."""
-    command = ["-m", f"benchmarks.speed.{one.script}", *one.arguments]
-    command += ["--model", model] if model and one.takes_model else []
+def run(one: Benchmark, options: argparse.Namespace) -> dict[str, Any]:
+    """Run a benchmark by its own command."""
+    command = ["-m", f"benchmarks.speed.{one.script}"]
+    command += ["--model", options.model] if options.model and one.takes_model else []
+    command += ["--data", str(options.data.resolve())] if one.takes_data else []
     print(f"== python {' '.join(command)}", flush=True)
     began = time.perf_counter()
     code = subprocess.run([sys.executable, *command], cwd=ROOT, check=False).returncode

@@ -6,7 +6,6 @@ The bare backbone is the same timm body, exported the same way, with nothing beh
 windows in turn in one process; processor time, so that a busy machine blurs the ratio little.
 """
 
-import argparse
 import tempfile
 import time
 from pathlib import Path
@@ -15,7 +14,8 @@ import numpy as np
 import onnxruntime
 import torch
 
-from benchmarks.common import ROOT, command_line, git_revision, machine, spread, versions, write_json
+from benchmarks.common import add_model_option, argument_parser, machine, spread, write_record
+from benchmarks.pictures import PHOTOS
 from moslens.model import build
 from moslens.model.shdiqa import WindowScorer
 from moslens.picture.load import load
@@ -23,7 +23,6 @@ from moslens.picture.windows import cover
 from moslens.release.export import write_onnx
 from moslens.scoring.card import BLOCK_OUTPUTS, Card, find_model
 
-PHOTOS = sorted((ROOT / "examples" / "photos").glob("*.jpg"))
 MOST = 1.5
 MOST_MB = 25
 
@@ -48,10 +47,9 @@ def session(path: Path) -> onnxruntime.InferenceSession:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--model", default=None)
+    parser = argument_parser(__doc__, "backbone-cost.json")
+    add_model_option(parser)
     parser.add_argument("--rounds", type=int, default=15)
-    parser.add_argument("--output", type=Path, default=ROOT / "results" / "backbone-cost.json")
     options = parser.parse_args()
     card = Card.read(find_model(options.model))
     section = card.record["training"]["model"]
@@ -82,11 +80,9 @@ def main() -> None:
     for name, ratio in ratios.items():
         print(f"{name:14s} {ratio['median']:.2f} times the backbone (at most {MOST})")
     print(f"weights {megabytes:.1f} MB (at most {MOST_MB})")
-    write_json(
+    write_record(
         options.output,
         {
-            "name": "backbone-cost",
-            "command": command_line(),
             "model": card.id,
             "windows": len(windows),
             "ratio_to_backbone": ratios,
@@ -97,9 +93,8 @@ def main() -> None:
                 "size": megabytes <= MOST_MB,
             },
             "machine": machine(),
-            "versions": versions(("torch", "timm", "onnxruntime")),
-            "git": git_revision(),
         },
+        ("torch", "timm", "onnxruntime"),
     )
 
 

@@ -1,19 +1,17 @@
 """Speed of the distortions and of Block-wise Degradation Modelling on 224 x 224 crops, in one thread.
 
-    python -m benchmarks.speed.bdm --photos FOLDER
+    python -m benchmarks.speed.bdm [--data DIR]
 
 prints milliseconds per kind and composites per second and writes ``results/bdm-benchmark.json``. Where another
 library does the same work, its time on the same crops in the same rounds stands beside ours. Processor seconds are
 counted, so that a core shared with other programs is charged for our share only.
 """
 
-import argparse
 import io
 import time
 import warnings
 from collections.abc import Callable
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import cv2
@@ -22,8 +20,8 @@ from PIL import Image
 from scipy.ndimage import gaussian_filter
 from skimage.color import lab2rgb, rgb2lab
 
-from benchmarks.common import ROOT, command_line, git_revision, machine, spread, versions, write_json
-from benchmarks.quality.distortions import pristine_crops
+from benchmarks.common import add_data_option, argument_parser, machine, spread, write_record
+from benchmarks.pictures import pristine_crops
 from moslens.blocks import BlockDegradation
 from moslens.distortions import KINDS, Kind, distort
 from moslens.distortions.filters import disk
@@ -33,16 +31,15 @@ TARGET_MILLISECONDS = 25
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--photos", type=Path, default=ROOT.parent / "shared" / "data" / "pristine")
+    parser = argument_parser(__doc__, "bdm-benchmark.json")
+    add_data_option(parser)
     parser.add_argument("--crops", type=int, default=20)
     parser.add_argument("--rounds", type=int, default=20)
-    parser.add_argument("--output", type=Path, default=ROOT / "results" / "bdm-benchmark.json")
     options = parser.parse_args()
     start = time.perf_counter()
     where = machine()
     cv2.setNumThreads(1)
-    _, crops = pristine_crops(options.photos, options.crops)
+    _, crops = pristine_crops(options.data / "pristine", options.crops)
     kinds = [time_kind(kind, crops) for kind in KINDS]
     kinds.sort(key=lambda row: -row["milliseconds"]["median"])
     print(f"{'kind':21s} {'median':>7s} {'slowest level':>14s} {'worst crop':>11s}  reference")
@@ -64,8 +61,6 @@ def main() -> None:
     print(f"target {TARGET_COMPOSITES} composites a second at grid 3: {'met' if per_second >= 60 else 'missed'}")
     print(f"kinds above {TARGET_MILLISECONDS} ms: {', '.join(slow) or 'none'}")
     record = {
-        "name": "bdm-benchmark",
-        "command": command_line(),
         "protocol": f"{len(crops)} pristine 224 x 224 uint8 crops; processor milliseconds in one thread; per kind the "
         "median over crops and all levels that change a picture; composites with 4 views, half of them feathered",
         "machine": where,
@@ -79,10 +74,9 @@ def main() -> None:
             "kinds_above": slow,
         },
         "seconds": time.perf_counter() - start,
-        "versions": versions(("numpy", "pillow", "scipy", "scikit-image", "opencv-python-headless")),
-        "git": git_revision(),
     }
-    print(write_json(options.output, record))
+    packages = ("numpy", "pillow", "scipy", "scikit-image", "opencv-python-headless")
+    print(write_record(options.output, record, packages))
 
 
 def time_kind(kind: Kind, crops: list[np.ndarray]) -> dict[str, Any]:

@@ -2,7 +2,7 @@
 
     python -m benchmarks.speed.cluster [--model NAME|DIR] [--pictures 5000]
 
-prints what came of it and writes ``results/cluster.json``. The pictures are JPEGs of 224 x 224, all different, one in a
+prints the outcome and writes ``results/cluster.json``. The pictures are JPEGs of 224 x 224, all different, one in a
 hundred cut short. The plain engine scores them once. Then Ray does: one of its workers is killed when two parts are
 there, the driver and all its processes when a third of them is, and a run with ``--resume`` ends it. Every picture must
 have one row, equal to that of the plain engine to 1e-4. The exit code is 1 where one has not.
@@ -12,7 +12,6 @@ import argparse
 import json
 import signal
 import subprocess
-import sys
 import tempfile
 import time
 from collections import Counter
@@ -23,8 +22,8 @@ from typing import Any
 import psutil
 import pyarrow.parquet as pq
 
-from benchmarks.common import ROOT, command_line, git_revision, machine, versions, write_json
-from benchmarks.speed.score import make_photos
+from benchmarks.common import add_model_option, argument_parser, machine, moslens_command, write_record
+from benchmarks.pictures import make_photos
 from moslens.scoring.card import Card, find_model
 from moslens.system.cores import available_cores
 
@@ -34,19 +33,17 @@ BOUND = 1e-4
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--model", default=None)
+    parser = argument_parser(__doc__, "cluster.json")
+    add_model_option(parser)
     parser.add_argument("--pictures", type=int, default=5000)
     parser.add_argument("--patience", type=float, default=900, help="seconds to wait for the next part")
-    parser.add_argument("--output", type=Path, default=ROOT / "results" / "cluster.json")
     options = parser.parse_args()
     state = machine()
     with tempfile.TemporaryDirectory() as scratch:
         photos, parts = Path(scratch) / "photos", Path(scratch) / "parts"
         for path in make_photos(photos, SHAPE, options.pictures)[::BROKEN_EVERY]:
             path.write_bytes(path.read_bytes()[:2000])
-        command = [sys.executable, "-m", "moslens", "score", str(photos)]
-        command += ["--model", options.model] if options.model else []
+        command = moslens_command("score", str(photos), model=options.model)
         plain_rows, plain_seconds = plain(command)
         began = time.perf_counter()
         killed = broken_run([*command, "--engine", "ray", "--output", str(parts)], parts, options)
@@ -59,11 +56,9 @@ def main() -> None:
     )
     print(f"killed: a worker at {killed['parts_at_worker']} parts, the driver at {killed['rows_at_driver']} rows")
     print("passed" if passed else "FAILED")
-    write_json(
+    write_record(
         options.output,
         {
-            "name": "cluster",
-            "command": command_line(),
             "model": Card.read(find_model(options.model)).id,
             "passed": passed,
             "time_to_plain": ray_seconds / plain_seconds,
@@ -73,9 +68,8 @@ def main() -> None:
             "ray_seconds_with_kills": ray_seconds,
             "workers": available_cores(),
             "machine": state,
-            "versions": versions(("onnxruntime", "ray", "pyarrow")),
-            "git": git_revision(),
         },
+        ("onnxruntime", "ray", "pyarrow"),
     )
     raise SystemExit(not passed)
 

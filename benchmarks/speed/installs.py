@@ -6,7 +6,6 @@
 The lowest versions are those of pyproject.toml, on Python 3.11, the oldest one that is supported.
 """
 
-import argparse
 import json
 import os
 import shutil
@@ -16,7 +15,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from benchmarks.common import ROOT, update_record
+from benchmarks.common import ROOT, argument_parser, update_record
 
 PYTHONS = ("3.11", "3.12", "3.13", "3.14")
 
@@ -61,9 +60,8 @@ def check(python: str, wheel: Path, *, lowest: bool) -> dict[str, Any]:
 
 def main() -> int:
     """Run the checks; 1 where one fails."""
-    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser = argument_parser(__doc__, "reliability.json")
     parser.add_argument("--lowest", action="store_true")
-    parser.add_argument("--output", type=Path, default=ROOT / "results" / "reliability.json")
     options = parser.parse_args()
     found = {}
     with tempfile.TemporaryDirectory() as place:

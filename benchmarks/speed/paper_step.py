@@ -13,20 +13,18 @@ import resource
 import subprocess
 import sys
 import time
-from pathlib import Path
 from typing import Any
 
-from benchmarks.common import ROOT, command_line, git_revision, machine, versions, write_json
+from benchmarks.common import ROOT, argument_parser, machine, write_record
 
 ROWS = {"full": "SHDIQA with distillation", "off": "reference: quality alone, BAF off"}
 GRID = 4
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argument_parser(__doc__, "paper-step.json")
     parser.add_argument("--batch", type=int, default=4)
     parser.add_argument("--steps", type=int, default=4)
-    parser.add_argument("--output", type=Path, default=ROOT / "results" / "paper-step.json")
     parser.add_argument("--only", choices=list(ROWS), help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.only:
@@ -35,17 +33,9 @@ def main() -> None:
     where = machine()
     rows = []
     for baf, name in ROWS.items():
-        command = [
-            sys.executable,
-            __file__,
-            "--only",
-            baf,
-            "--batch",
-            str(options.batch),
-            "--steps",
-            str(options.steps),
-        ]
-        done = subprocess.run(command, check=True, capture_output=True, text=True)
+        words = ["--only", baf, "--batch", str(options.batch), "--steps", str(options.steps)]
+        command = [sys.executable, "-m", "benchmarks.speed.paper_step", *words]
+        done = subprocess.run(command, check=True, capture_output=True, text=True, cwd=ROOT)
         rows.append({"name": name} | json.loads(done.stdout))
         row = rows[-1]
         print(
@@ -54,16 +44,12 @@ def main() -> None:
             f"AdamW {row['update_seconds']:.2f} s, peak {row['peak_mb']:.0f} MB"
         )
     record = {
-        "name": "paper-step",
-        "command": command_line(),
         "protocol": f"paper configuration, random weights, {options.batch} labelled crops and as many composites on "
         f"{GRID} x {GRID} blocks; fastest of {options.steps} steps; peak resident memory of the process",
         "machine": where,
-        "versions": versions(("torch", "timm")),
-        "git": git_revision(),
         "rows": rows,
     }
-    write_json(options.output, record)
+    write_record(options.output, record, ("torch", "timm"))
 
 
 def measure(baf: str, batch: int, steps: int) -> dict[str, Any]:

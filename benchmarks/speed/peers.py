@@ -10,7 +10,6 @@ many threads as there are cores; moslens is ``Scorer.score_many`` with its maps,
 with the same threads. The rounds are interleaved, so that a busy machine slows all alike.
 """
 
-import argparse
 import math
 import statistics
 import tempfile
@@ -21,8 +20,8 @@ from pathlib import Path
 from typing import Any
 from unittest import mock
 
-from benchmarks.common import ROOT, command_line, git_revision, interleaved, machine, versions, write_json
-from benchmarks.speed.score import make_photos
+from benchmarks.common import add_model_option, argument_parser, interleaved, machine, show_targets, write_record
+from benchmarks.pictures import make_photos
 from moslens import Scorer
 
 SHAPE = (1080, 800)
@@ -30,11 +29,10 @@ WANTED = {"MUSIQ": 10, "TOPIQ-NR": 20, "HyperIQA": 50}
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--model", default=None)
+    parser = argument_parser(__doc__, "peers-benchmark.json")
+    add_model_option(parser)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--pictures", type=int, default=6)
-    parser.add_argument("--output", type=Path, default=ROOT / "results" / "peers-benchmark.json")
     options = parser.parse_args()
     started = time.time()
     state = machine()
@@ -56,13 +54,10 @@ def main() -> None:
     for name in peers:
         print(f"{name:10s} moslens is {ratio[name]:7.1f} x as fast ({one_by_one[name]:.1f} x one by one)")
     targets = {f"at least {least} x {name}": ratio[name] >= least for name, least in WANTED.items()}
-    for name, met in targets.items():
-        print(f"{'met   ' if met else 'MISSED'} {name}")
-    write_json(
+    show_targets(targets)
+    write_record(
         options.output,
         {
-            "name": "peers-benchmark",
-            "command": command_line(),
             "model": scorer.model_id,
             "protocol": f"{len(paths)} JPEGs of {SHAPE[1]} x {SHAPE[0]}, path to score, median of {options.rounds} "
             "interleaved rounds; networks of pyiqa with random weights",
@@ -74,9 +69,8 @@ def main() -> None:
             "threads": scorer.threads,
             "seconds": round(time.time() - started, 1),
             "machine": state,
-            "versions": versions(("onnxruntime", "pyiqa", "torch", "timm")),
-            "git": git_revision(),
         },
+        ("onnxruntime", "pyiqa", "torch", "timm"),
     )
 
 

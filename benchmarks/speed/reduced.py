@@ -1,14 +1,13 @@
-"""What decoding large JPEGs at a reduced size does to the score, and to the time.
+"""How decoding large JPEGs at a reduced size changes the score and the time.
 
-    python -m benchmarks.speed.reduced --root ../shared/data/livec [--model NAME|DIR]
+    python -m benchmarks.speed.reduced [--data DIR] [--model NAME|DIR]
 
-prints a table and writes ``results/reduced-decoding.json``. Each picture is scored twice, as ``image.load`` reads it
+prints a table and writes ``results/reduced-decoding.json``. Each picture is scored twice, as ``picture.load`` reads it
 and decoded in full. Two kinds of large JPEG are made from LIVEC photos: *enlarged* eight times (no detail at full
 size), and *mosaics* of photos at their own size (full detail, more than a single large photo has). The bound is one
 point of 100.
 """
 
-import argparse
 import io
 import time
 from collections.abc import Iterator
@@ -18,7 +17,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from benchmarks.common import ROOT, command_line, git_revision, machine, versions, write_json
+from benchmarks.common import add_data_option, add_model_option, argument_parser, machine, write_record
 from moslens import Scorer
 from moslens.data.sets import load_dataset
 from moslens.picture.load import REDUCED_TO, load
@@ -28,15 +27,14 @@ SIDES = (3, 4, 6, 8, 10)
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--root", type=Path, default=ROOT.parent / "shared" / "data" / "livec")
-    parser.add_argument("--model", default=None)
+    parser = argument_parser(__doc__, "reduced-decoding.json")
+    add_data_option(parser)
+    add_model_option(parser)
     parser.add_argument("--pictures", type=int, default=40, help="of each kind")
-    parser.add_argument("--output", type=Path, default=ROOT / "results" / "reduced-decoding.json")
     options = parser.parse_args()
     started = time.time()
     scorer = Scorer(options.model)
-    photos = [sample.path for sample in load_dataset("livec", options.root).samples]
+    photos = [sample.path for sample in load_dataset("livec", options.data / "livec").samples]
     kinds = {
         "enlarged": measure(scorer, enlarged(photos, options.pictures)),
         "mosaic": measure(scorer, mosaics(photos, options.pictures)),
@@ -48,11 +46,9 @@ def main() -> None:
         )
     worst = max(row["moved_most"] for row in kinds.values())
     print(f"bound {BOUND}: {'kept' if worst < BOUND else 'BROKEN'}")
-    write_json(
+    write_record(
         options.output,
         {
-            "name": "reduced-decoding",
-            "command": command_line(),
             "model": scorer.model_id,
             "protocol": f"JPEG quality 92; decoded at 1/2, 1/4 or 1/8, never below {REDUCED_TO} times the working size "
             f"of {scorer.model.card.working_size}; points of the public scale; processor time",
@@ -61,8 +57,6 @@ def main() -> None:
             "kept": worst < BOUND,
             "seconds": round(time.time() - started, 1),
             "machine": machine(),
-            "versions": versions(),
-            "git": git_revision(),
         },
     )
 

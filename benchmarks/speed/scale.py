@@ -8,18 +8,24 @@ is the sum of the peaks of all of them. What was measured before of the same mod
 anew), so that an interrupted run goes on. The reference is the smallest count.
 """
 
-import argparse
 import json
 import math
-import sys
 import tempfile
 import time
 from pathlib import Path
 from typing import Any
 
-from benchmarks.common import ROOT, command_line, git_revision, machine, versions, write_json
+from benchmarks.common import (
+    ROOT,
+    add_model_option,
+    argument_parser,
+    machine,
+    moslens_command,
+    show_targets,
+    write_record,
+)
+from benchmarks.pictures import make_photos
 from benchmarks.process import child
-from benchmarks.speed.score import make_photos
 from moslens.scoring.card import Card, find_model
 
 SHAPE = (500, 500)
@@ -28,17 +34,15 @@ PLOT = ROOT / "docs" / "images" / "scale.png"
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--model", default=None)
+    parser = argument_parser(__doc__, "scale.json")
+    add_model_option(parser)
     parser.add_argument("--counts", type=int, nargs="+", default=COUNTS)
     parser.add_argument("--fresh", action="store_true")
-    parser.add_argument("--output", type=Path, default=ROOT / "results" / "scale.json")
     parser.add_argument("--plot", type=Path, default=PLOT)
     options = parser.parse_args()
     model = Card.read(find_model(options.model)).id
     rows = {} if options.fresh else earlier(options.output, model)
-    command = [sys.executable, "-m", "moslens", "score", "--format", "jsonl"]
-    command += ["--model", options.model] if options.model else []
+    command = moslens_command("score", "--format", "jsonl", model=options.model)
     with tempfile.TemporaryDirectory() as scratch:
         photos = Path(scratch) / "photos"
         paths = make_photos(photos, SHAPE, max(options.counts))
@@ -52,8 +56,7 @@ def main() -> None:
                 f"{count:6d} pictures: {row['cpu_ms_a_picture']:.1f} ms a picture, {row['peak_mb']:.0f} MB", flush=True
             )
     record = write(options.output, model, rows)
-    for name, met in record["targets_met"].items():
-        print(f"{'met   ' if met else 'MISSED'} {name}")
+    show_targets(record["targets_met"])
     draw(rows, options.plot)
 
 
@@ -87,8 +90,6 @@ def write(path: Path, model: str, rows: dict[int, dict[str, float]]) -> dict[str
     cost = most["cpu_ms_a_picture"] / least["cpu_ms_a_picture"]
     memory = most["peak_mb"] / least["peak_mb"]
     record = {
-        "name": "scale",
-        "command": command_line(),
         "model": model,
         "pictures_ratio": times,
         "cost_a_picture_ratio": cost,
@@ -100,10 +101,8 @@ def write(path: Path, model: str, rows: dict[int, dict[str, float]]) -> dict[str
         },
         "rows": [rows[count] for count in sorted(rows)],
         "machine": machine(),
-        "versions": versions(),
-        "git": git_revision(),
     }
-    write_json(path, record)
+    write_record(path, record)
     return record
 
 

@@ -2,8 +2,8 @@
 
     python -m benchmarks.speed.score [--model NAME|DIR] [--quick] [--output results/score-benchmark.json]
 
-Absolute times depend on the machine and its mood; the ratios are what to read. The references are decoding alone (the
-same ``image.load`` and windows) and the bare ONNX session alone (as many windows, already in memory, and the outputs
+Absolute times depend on the machine and its load; read the ratios. The references are decoding alone (the
+same ``picture.load`` and windows) and the bare ONNX session alone (as many windows, already in memory, and the outputs
 that scoring asks for), both with as many threads as scoring has. ``scoring`` is ``Scorer.score_many``; ``command`` is
 ``moslens score`` on the same files, from the second one on. Decoding and inference share the same cores, so scoring
 cannot be faster than both one after the other: ``of_possible`` is its share of 1 / (1 / decoding + 1 / session).
@@ -13,7 +13,6 @@ at its own peak; ``progressive`` and ``png`` are kinds that no decoder can read 
 and ``4 x`` are as many at once, with as many workers.
 """
 
-import argparse
 import shutil
 import statistics
 import subprocess
@@ -29,14 +28,23 @@ import numpy as np
 import onnxruntime
 from PIL import Image
 
-from benchmarks.common import ROOT, command_line, git_revision, interleaved, machine, spread, versions, write_json
+from benchmarks.common import (
+    add_model_option,
+    argument_parser,
+    interleaved,
+    machine,
+    moslens_command,
+    show_targets,
+    spread,
+    write_record,
+)
+from benchmarks.pictures import PHOTOS, make_photos
 from benchmarks.process import child
 from moslens import Score, Scorer
 from moslens.picture.load import load
 from moslens.picture.windows import cover, fitted_size
 from moslens.scoring.card import BLOCK_OUTPUTS
 
-PHOTOS = sorted((ROOT / "examples" / "photos").glob("*.jpg"))
 SIZES = {"0.25": (500, 500), "1": (1152, 864), "12": (4000, 3000)}
 MEMORY = {"1": (1152, 864), "12": (4000, 3000), "24": (6000, 4000), "50": (8192, 6144), "200": (16320, 12240)}
 WHOLE: dict[str, dict[str, Any]] = {
@@ -49,10 +57,9 @@ GIANTS = {"4 x 200 MP progressive": 4}
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--model", default=None)
+    parser = argument_parser(__doc__, "score-benchmark.json")
+    add_model_option(parser)
     parser.add_argument("--quick", action="store_true", help="few pictures, no large ones: to try the script")
-    parser.add_argument("--output", type=Path, default=ROOT / "results" / "score-benchmark.json")
     options = parser.parse_args()
     started = time.time()
     scorer = Scorer(options.model)
@@ -89,13 +96,10 @@ def main() -> None:
             "four giants at once within 1.25 times of one": memory["4 x 200 MP progressive"]["peak_mb"]
             < 1.25 * memory["200 MP progressive"]["peak_mb"],
         }
-    for name, met in targets.items():
-        print(f"{'met   ' if met else 'MISSED'} {name}")
-    write_json(
+    show_targets(targets)
+    write_record(
         options.output,
         {
-            "name": "score-benchmark",
-            "command": command_line(),
             "model": scorer.model_id,
             "workers": scorer.threads,
             "cold_start": cold,
@@ -104,8 +108,6 @@ def main() -> None:
             "targets_met": targets,
             "seconds": round(time.time() - started, 1),
             "machine": state,
-            "versions": versions(),
-            "git": git_revision(),
         },
     )
 
@@ -119,28 +121,18 @@ def count(size: str, quick: bool) -> int:
     return 12 if quick else {"0.25": 60, "1": 60, "12": 24}[size]
 
 
-def make_photos(folder: Path, shape: tuple[int, int], number: int, **how: Any) -> list[Path]:
-    """``number`` pictures, JPEGs of quality 90 unless ``how`` differs, from the example photos; no two are alike."""
-    folder.mkdir()
-    how = {"format": "JPEG", "quality": 90} | how
-    paths = []
-    for i in range(number):
-        with Image.open(PHOTOS[i % len(PHOTOS)]) as photo:
-            enlarged = photo.convert("RGB").resize(shape, Image.Resampling.BICUBIC)
-        shifted = Image.fromarray(np.roll(np.asarray(enlarged), 7 * i, axis=1))
-        paths.append(folder / f"{i:03d}.{how['format'].lower()}")
-        shifted.save(paths[-1], **how)
-    return paths
+def bare_session(model: str | None) -> str:
+    """Python code that opens the model and nothing else."""
+    return (
+        "from moslens.scoring.card import find_model; from moslens.scoring.session import Model; "
+        f"Model(find_model({model!r}))"
+    )
 
 
 def cold_start(model: str | None, repeats: int) -> dict[str, dict[str, float]]:
     """Processor seconds of the whole command for one photo, of its import, and of the references."""
-    score = [sys.executable, "-m", "moslens", "score", str(PHOTOS[0]), "--format", "jsonl"]
-    score += ["--model", model] if model else []
-    session = (
-        "import numpy, moslens.scoring.session as r;"
-        f"r.Model(r.find_model({model!r})).run(numpy.zeros((224, 224, 3), numpy.uint8))"
-    )
+    score = moslens_command("score", str(PHOTOS[0]), "--format", "jsonl", model=model)
+    session = f"import numpy; {bare_session(model)}.run(numpy.zeros((224, 224, 3), numpy.uint8))"
     commands = {
         "command_cpu_seconds": score,
         "bare_session_cpu_seconds": [sys.executable, "-c", session],
@@ -161,7 +153,7 @@ def cold_start(model: str | None, repeats: int) -> dict[str, dict[str, float]]:
 def throughput(model: str | None, scorer: Scorer, paths: list[Path], quick: bool) -> dict[str, float]:
     """Pictures per second of scoring, of decoding alone and of the bare session alone, medians of rounds."""
     outputs = ("score", *BLOCK_OUTPUTS) if scorer.has_maps else ("score",)
-    command = [sys.executable, "-m", "moslens", "score", "--format", "jsonl"] + (["--model", model] if model else [])
+    command = moslens_command("score", "--format", "jsonl", model=model)
     working = scorer.model.card.working_size
     windows = [cover(load(path, working_size=working).pixels) for path in paths]
     card = scorer.model.card
@@ -215,14 +207,13 @@ def throughput(model: str | None, scorer: Scorer, paths: list[Path], quick: bool
 
 def peak_memory(model: str | None, folder: Path, sizes: tuple[str, ...]) -> dict[str, dict[str, float]]:
     """Peak resident MB of the command for pictures of a size, and as a ratio to a process with the session alone."""
-    session = f"import moslens.scoring.session as r; r.Model(r.find_model({model!r}))"
-    reference = child([sys.executable, "-c", session], "memory")[1]
+    reference = child([sys.executable, "-c", bare_session(model)], "memory")[1]
     found: dict[str, dict[str, float]] = {"session": {"peak_mb": reference}}
     for size in sizes:
         number = GIANTS.get(size, 1)
         paths = make_photos(folder / f"memory-{size}", MEMORY[_megapixels(size)], number, **WHOLE.get(size, {}))
-        command = [sys.executable, "-m", "moslens", "score", *map(str, paths), "--workers", str(number)]
-        peak = child(command + (["--model", model] if model else []), "memory")[1]
+        command = moslens_command("score", *map(str, paths), "--workers", str(number), model=model)
+        peak = child(command, "memory")[1]
         found[size] = {"peak_mb": peak, "to_session": peak / reference}
         print(f"{size}: {peak:.0f} MB, {peak / reference:.2f} x the session alone", flush=True)
         shutil.rmtree(paths[0].parent)

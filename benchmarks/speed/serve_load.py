@@ -19,7 +19,6 @@ The exit code is 1 where an answer was wrong or lost, or where nothing was refus
 It takes 1.4 times --seconds, and a minute.
 """
 
-import argparse
 import asyncio
 import collections
 import json
@@ -40,11 +39,11 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from benchmarks.common import ROOT, command_line, git_revision, machine, versions, write_json
+from benchmarks.common import add_model_option, argument_parser, machine, moslens_command, write_record
+from benchmarks.pictures import PHOTOS
 from moslens import Scorer
 from moslens.serve import Settings
 
-PHOTOS = sorted((ROOT / "examples" / "photos").glob("*.jpg"))
 BOUNDARY = "moslens-load"
 MIX = {"good": 70, "bad": 10, "slow": 10, "large": 2, "huge": 4, "leaves": 4}
 TOLERANCE = 1e-4
@@ -221,10 +220,10 @@ def resident(pid: int) -> float:
     return pages * os.sysconf("SC_PAGE_SIZE") / 2**20
 
 
-def score_folder(path: Path, model: list[str]) -> tuple[float, float]:
+def score_folder(path: Path, model: str | None) -> tuple[float, float]:
     """Pictures per second of `moslens score`, without its start, and its processor seconds, with it."""
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
-    command = [sys.executable, "-m", "moslens", "score", str(path), "--format", "jsonl", *model]
+    command = moslens_command("score", str(path), "--format", "jsonl", model=model)
     done = subprocess.run(command, check=True, capture_output=True, text=True)
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
     found = re.search(r"(\d+) rows? in ([\d.]+) s", done.stderr)
@@ -333,25 +332,21 @@ async def terminate(
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--model", default=None)
+    parser = argument_parser(__doc__, "serve-load.json")
+    add_model_option(parser)
     parser.add_argument("--seconds", type=float, default=60)
     parser.add_argument("--clients", type=int, default=64)
     parser.add_argument("--photos", type=int, default=120)
-    parser.add_argument(
-        "--output", type=Path, default=None, help="write JSON here, for instance results/serve-load.json"
-    )
     options = parser.parse_args()
     scorer = Scorer(options.model)
-    model = ["--model", options.model] if options.model else []
     state = machine()
     with tempfile.TemporaryDirectory() as scratch:
         folder, log = Path(scratch) / "good", Path(scratch) / "log"
         folder.mkdir()
         uploads = make_uploads(scorer, folder, options.photos)
-        runs = [score_folder(folder, model)]
+        runs = [score_folder(folder, options.model)]
         with log.open("wb") as stream:
-            command = [sys.executable, "-m", "moslens", "serve", "--port", "0", *model]
+            command = moslens_command("serve", "--port", "0", model=options.model)
             server = subprocess.Popen(command, stderr=stream)
         try:
             while not log.read_bytes().endswith(b"\n"):
@@ -360,15 +355,13 @@ def main() -> None:
             steady, mixed, overload, ended = asyncio.run(run_phases(server, port, options, uploads, log))
         finally:
             server.kill()
-        runs.append(score_folder(folder, model))
-        _, start = score_folder(folder / "000.jpg", model)
+        runs.append(score_folder(folder, options.model))
+        _, start = score_folder(folder / "000.jpg", options.model)
     rates = [rate for rate, _ in runs]
     cost = (statistics.fmean(seconds for _, seconds in runs) - start) / (options.photos - 1)
     steady["of_bulk"] = steady["rows_per_second"] / statistics.fmean(rates)
     steady["processor_of_bulk"] = steady["processor_seconds_a_picture"] / cost
     record = {
-        "name": "serve-load",
-        "command": command_line(),
         "model": scorer.model_id,
         "clients": options.clients,
         "mix": MIX,
@@ -380,12 +373,9 @@ def main() -> None:
         "sigterm": ended,
         "batching": batching(scorer),
         "machine": state,
-        "versions": versions(("fastapi", "starlette", "uvicorn", "onnxruntime", "pillow")),
-        "git": git_revision(),
     }
     print(json.dumps(record, indent=1, default=str))
-    if options.output:
-        write_json(options.output, record)
+    write_record(options.output, record, ("fastapi", "starlette", "uvicorn", "onnxruntime", "pillow"))
     faults = [fault for phase in (steady, mixed, overload) for kind in ("wrong", "lost") for fault in phase[kind]]
     refused = overload["answers"].get("503", 0)
     sys.exit(1 if faults or not refused or not ended["nothing_lost"] else 0)

@@ -1,15 +1,14 @@
 """Where the time of training goes: a step of the `lite` student part by part, and what the D and R streams cost.
 
-    python -m benchmarks.speed.training [--pool FOLDER] [--steps 6]
+    python -m benchmarks.speed.training [--data DIR] [--steps 6]
 
 prints a table and writes ``results/training-profile.json``. The step is that of ``configs/release-lite.toml`` with the
 teacher in ``teachers/lite``; weights are random, which changes no time, and labelled pictures are those of the
 pool. ``kept`` is the same step where depthwise kernels and first layers keep their weights (``optim.frozen`` as in
 ``configs/ablation-lite.toml``). Shares are of a step's wall time. ``cores_used`` is processor time divided by wall time
-and threads: what is missing to 1 is time in which cores starved. Streams are timed alone as well, forward and backward.
+and threads; 1 means that no core was idle. Streams are timed alone as well, forward and backward.
 """
 
-import argparse
 import dataclasses
 import resource
 import tempfile
@@ -24,7 +23,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from benchmarks.common import ROOT, command_line, git_revision, kept_layers, machine, versions, write_json
+from benchmarks.common import ROOT, add_data_option, argument_parser, kept_layers, machine, write_record
 from moslens.data.crops import CropStream, QualityBatches, decode_all
 from moslens.system.cores import available_cores
 from moslens.system.malloc import keep_freed_memory
@@ -64,14 +63,13 @@ class Clock:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--pool", type=Path, default=ROOT.parent / "shared" / "data" / "pristine")
+    parser = argument_parser(__doc__, "training-profile.json")
+    add_data_option(parser)
     parser.add_argument("--steps", type=int, default=6)
-    parser.add_argument("--output", type=Path, default=ROOT / "results" / "training-profile.json")
     options = parser.parse_args()
     started = time.time()
     state = machine()
-    config = load_config(ROOT / "configs" / "release-lite.toml", [f"bdm.root={options.pool}"])
+    config = load_config(ROOT / "configs" / "release-lite.toml", [f"bdm.root={options.data / 'pristine'}"])
     torch.manual_seed(0)
     with tempfile.TemporaryDirectory() as scratch:
         streams, once = open_streams(config, Path(scratch))
@@ -97,11 +95,9 @@ def main() -> None:
         for name, row in found["streams_alone"].items():
             print(f"  stream {name}: {row['to_q']:.2f} x the Q stream for {row['pictures']} pictures")
     print("operators: " + ", ".join(f"{name} {share:.0%}" for name, share in operators.items()))
-    write_json(
+    write_record(
         options.output,
         {
-            "name": "training-profile",
-            "command": command_line(),
             "protocol": f"configs/release-lite.toml, random weights, median of {options.steps} steps; "
             f"{ENTRIES} bank entries and ladders, {PICTURES} labelled pictures",
             "by_threads": by_threads,
@@ -112,9 +108,8 @@ def main() -> None:
             "once_an_entry": once,
             "seconds": round(time.time() - started, 1),
             "machine": state,
-            "versions": versions(("torch", "timm", "accelerate")),
-            "git": git_revision(),
         },
+        ("torch", "timm", "accelerate"),
     )
 
 

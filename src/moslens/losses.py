@@ -1,4 +1,4 @@
-"""The losses of training, one function each (method.md 9.6). All compute in float32, whatever the autocast mode."""
+"""The training losses, one function each (docs/method.md 9.6). All compute in float32, whatever the autocast mode."""
 
 from __future__ import annotations
 
@@ -15,9 +15,10 @@ AFFINITIES = ("mse", "kl", "cross")
 
 
 def quality_loss(prediction: Tensor, label: Tensor, correlation: float = 0.0) -> Tensor:
-    """L_Q = SmoothL1(yhat, (y - mu) / sd) + correlation (1 - Pearson(yhat, y)): both B, in standardised label units.
+    """L_Q = SmoothL1(yhat, (y - mu) / sd) + correlation (1 - Pearson(yhat, y)); both B, in standardised label units.
 
-    The second term, off by default, asks for the order within the batch, whatever its level and spread.
+    The second term, off by default, rewards predictions that rise with the labels of the batch, whatever their mean and
+    spread.
     """
     loss = F.smooth_l1_loss(prediction, label)
     if correlation:
@@ -28,10 +29,10 @@ def quality_loss(prediction: Tensor, label: Tensor, correlation: float = 0.0) ->
 
 @dataclass(frozen=True)
 class Candidates:
-    """Teacher embeddings that anchors are told apart from: M x D, with kind, level and picture of each (M).
+    """M teacher embeddings (M x D) to contrast anchors with, and the kind, level and picture number of each (M).
 
-    kind -1 with level 0 is pristine; an entry with level -1 is empty and never a candidate. Pictures are numbered so
-    that equal numbers mean blocks of one picture; numbers below 0 are from earlier batches.
+    Kind -1 with level 0 is pristine. An entry with level -1 is empty and never used. Blocks of one picture have the
+    same picture number; numbers below 0 are from earlier batches.
     """
 
     embeddings: Tensor
@@ -46,7 +47,7 @@ class Candidates:
 
 @dataclass(frozen=True)
 class Contrast:
-    """Scores s (N x M), which of them are the positive and which negatives, and which negatives share the picture."""
+    """Logits s of N anchors and M candidates, and masks of the pairs: positive, negative, same picture; all N x M."""
 
     scores: Tensor
     positive: Tensor
@@ -59,9 +60,9 @@ class Contrast:
         return (used.logsumexp(1) - self.scores[self.positive]).mean()
 
     def accuracy(self, *, in_image: bool) -> Tensor:
-        """Share of anchors nearer to their own target than to any negative of the same (of another) picture.
+        """Share of anchors nearer to their own target than to every negative of the same picture (else: of another).
 
-        Anchors without such a negative do not count; 0-d, nan where none counts.
+        Anchors without such a negative do not count. A 0-d tensor, nan where no anchor counts.
         """
         rivals = self.negative & (self.same_picture if in_image else ~self.same_picture)
         best = self.scores.masked_fill(~rivals, -torch.inf).amax(1)
@@ -69,7 +70,7 @@ class Contrast:
         return right.float().mean()
 
     def chance(self, *, in_image: bool) -> Tensor:
-        """The accuracy of guessing, over the same anchors."""
+        """The :meth:`accuracy` of random guesses over the same anchors."""
         rivals = self.negative & (self.same_picture if in_image else ~self.same_picture)
         counts = rivals.sum(1)
         return (1.0 / (1 + counts[counts > 0])).mean()
@@ -84,11 +85,12 @@ def contrast(
     negatives: str = "in-batch",
     exclude: bool = True,
 ) -> Contrast:
-    """s_ij = u_i . e_j / tau and the roles of all pairs.
+    """Logits s_ij = u_i . e_j / tau, and which pairs are positive and negative.
 
-    student: N x D embeddings u; own: N indices into ``candidates`` of each anchor's target. Neg(i) is every other
-    candidate (``negatives`` "in-image": of the same picture) except, with ``exclude``, those of the same kind whose
-    level differs by at most 1: they are false negatives.
+    student: N x D embeddings u, L2-normalised here; own: N indices into ``candidates``, the target of each anchor.
+    Neg(i) is every other candidate (with ``negatives`` "in-image", of the same picture). ``exclude`` leaves out
+    candidates of the same kind whose level differs by at most 1: they would be false negatives. ConfigError for another
+    value of ``negatives``.
     """
     if negatives not in NEGATIVES:
         raise ConfigError(f"negatives are one of {', '.join(NEGATIVES)}, not {negatives!r}")
@@ -121,8 +123,9 @@ def contrastive_distillation(
     """L_CKD = -(1/N) sum_i log [ e^{u_i.e_i/tau} / (e^{u_i.e_i/tau} + sum_{j in Neg(i)} e^{u_i.e_j/tau}) ].
 
     student u and teacher e: B x K x D block embeddings, L2-normalised here; kinds (-1 pristine) and levels (0
-    pristine): B x K. Negatives are blocks of the same picture, of the batch, or (with ``queue``) also earlier ones;
-    ``exclude`` leaves out same kind with a level gap of at most 1. The teacher's side gets no gradient.
+    pristine): B x K. ``negatives`` is "in-image" (blocks of the same picture), "in-batch" (all blocks of the batch) or
+    "queue" (those and the candidates in ``queue``). ``exclude`` leaves out blocks of the same kind whose level differs
+    by at most 1. The teacher gets no gradient. ConfigError for "queue" without a queue.
     """
     if negatives == "queue" and queue is None:
         raise ConfigError('negatives "queue" need a queue')
@@ -140,15 +143,16 @@ def batch_candidates(teacher: Tensor, kinds: Tensor, levels: Tensor) -> Candidat
 
 
 def affinity_distillation(student: Tensor, teacher: Tensor, *, mode: str = "mse", tau: float = 0.1) -> Tensor:
-    """L_AKD: the student's blocks resemble each other as the teacher's do.
+    """L_AKD: the student's blocks should be as similar to each other as the teacher's are.
 
-    student a~: B x K x d, teacher e: B x K x D; A_kk' = cos of blocks k and k' of one picture, A^S and A^T.
+    student a~: B x K x d, teacher e: B x K x D. A_kk' is the cosine of blocks k and k' of one picture: A^S of the
+    student, A^T of the teacher.
 
     - ``mse``: mean over pictures and k != k' of (A^S_kk' - A^T_kk')^2;
-    - ``kl``: mean over rows of KL(softmax(A^T_k. / tau) || softmax(A^S_k. / tau)), the diagonal left out;
-    - ``cross``: as ``mse`` over the blocks of all pictures of the batch together.
+    - ``kl``: mean over rows k of KL(softmax(A^T_k. / tau) || softmax(A^S_k. / tau)), without the diagonal;
+    - ``cross``: as ``mse``, over the blocks of all pictures of the batch together.
 
-    The teacher's side gets no gradient.
+    The teacher gets no gradient. ConfigError for another ``mode``.
     """
     if mode not in AFFINITIES:
         raise ConfigError(f"akd is one of {', '.join(AFFINITIES)}, not {mode!r}")
@@ -162,7 +166,7 @@ def affinity_distillation(student: Tensor, teacher: Tensor, *, mode: str = "mse"
 
 
 def affinities(blocks: Tensor) -> Tensor:
-    """Cosines between the blocks of a picture without the diagonal: B x K x d -> B x K x (K - 1)."""
+    """Cosines between the blocks of each picture, without the diagonal: B x K x d -> B x K x (K - 1)."""
     with torch.autocast(blocks.device.type, enabled=False):
         unit = F.normalize(blocks.float(), dim=-1)
         cosines = unit @ unit.transpose(1, 2)
@@ -172,17 +176,18 @@ def affinities(blocks: Tensor) -> Tensor:
 
 
 def imitation_loss(student: Tensor, teacher: Tensor) -> Tensor:
-    """L_MSE = mean_i |u_i - e_i|^2 of L2-normalised embeddings, B x K x D: 0 to 4. Distillation without contrast."""
+    """L_MSE = mean_i |u_i - e_i|^2 of L2-normalised embeddings, B x K x D: 0 to 4. Distillation without negatives."""
     with torch.autocast(student.device.type, enabled=False):
         u, e = F.normalize(student.float(), dim=-1), F.normalize(teacher.detach().float(), dim=-1)
         return (u - e).square().sum(-1).mean()
 
 
 def ranking_loss(scores: Tensor, places: Tensor, margin: float) -> Tensor:
-    """L_R = mean over pairs a < b of one ladder of max(0, margin (place_b - place_a) - (yhat_a - yhat_b)).
+    """L_R = mean over pairs a < b of one row of max(0, margin (place_b - place_a) - (yhat_a - yhat_b)).
 
-    scores: B x R in standardised label units; places: B x R ints, rising along a row, 0 the clean crop. Equal places do
-    not count. Method.md 13: what is known to be worse scores lower, by more the further apart the rungs are.
+    A row holds one crop in R versions, each degraded further than the one before (docs/method.md 13). A version that is
+    known to be worse must score lower, by ``margin`` for each place between the two. scores: B x R in standardised
+    label units; places: B x R ints, rising along a row, 0 for the clean crop. Pairs with equal places do not count.
     """
     gaps = places[:, None, :] - places[:, :, None]
     lead = (scores[:, :, None] - scores[:, None, :]).float()
@@ -191,11 +196,11 @@ def ranking_loss(scores: Tensor, places: Tensor, margin: float) -> Tensor:
 
 
 def block_ranking_loss(quality: Tensor, places: Tensor, changed: Tensor, margin: float) -> Tensor:
-    """The same demand on every block by itself, so that the map falls where the picture got worse and only there.
+    """:func:`ranking_loss` for each block, so that the quality map falls where the picture got worse and only there.
 
-    quality: B x R x K in standardised label units; places: B x R as above; changed: B x R x R x K bool, whether the
-    pixels of a block differ between two rungs. Mean over pairs a < b and blocks of
-    max(0, margin (place_b - place_a) - (q_a - q_b)) where the block changed, |q_a - q_b| where it did not.
+    The mean over pairs a < b and blocks of max(0, margin (place_b - place_a) - (q_a - q_b)) where the block changed,
+    and of |q_a - q_b| where it did not. quality: B x R x K in standardised label units; places: B x R as in
+    :func:`ranking_loss`; changed: B x R x R x K bool, whether the pixels of a block differ between two versions.
     """
     gaps = (places[:, None, :] - places[:, :, None])[..., None]
     lead = (quality[:, :, None] - quality[:, None, :]).float()

@@ -1,9 +1,12 @@
-"""How well predictions follow opinion scores: SRCC, KRCC, PLCC, RMSE, pairs, and the logistic fit.
+"""How well predictions follow opinion scores: SRCC, KRCC, PLCC, RMSE, pairwise accuracy and the logistic fit.
 
-Every function takes predictions first and opinion scores second, both one-dimensional, of equal length and
-finite; anything else is a :class:`MetricError` that names the first bad position. A correlation that does
-not exist (fewer than two values, or one side constant) is ``nan``, never an exception and never a made-up 0,
-so that a small or degenerate sub-group cannot end an evaluation. Only the logistic fit needs scipy.
+Every function takes predictions first and opinion scores second, both one-dimensional, finite and of equal length;
+any other input raises a :class:`MetricError` that names the first bad position. A correlation that does not exist
+(fewer than two values, or one side constant) is ``nan`` and no exception, so that a small group of pictures cannot end
+an evaluation.
+
+Only :func:`fit_logistic` needs scipy. The correlations are numpy alone because ``moslens compare`` ranks models in the
+core install; the tests hold them to scipy.stats within 1e-12.
 """
 
 import math
@@ -17,8 +20,8 @@ from numpy.typing import ArrayLike, NDArray
 from moslens.errors import MissingExtra, MoslensError
 
 Vector = NDArray[np.float64]
-# values that spread less have no slope that a float could hold
-_SPREAD = 1e-150
+# Below this standard deviation a slope would overflow a float.
+_LEAST_DEVIATION = 1e-150
 Metric = Callable[[Vector, Vector], float]
 
 
@@ -53,7 +56,7 @@ def as_pair(prediction: ArrayLike, target: ArrayLike) -> tuple[Vector, Vector]:
 
 
 def _unit(values: Vector) -> Vector | None:
-    """Centred and of norm 1, or None for a constant; scaled first so that no finite input overflows."""
+    """Values with mean 0 and norm 1; None for a constant. Scaled first, so that no finite input overflows."""
     if values.size < 2 or np.all(values == values[0]):
         return None
     scaled = values / np.max(np.abs(values))
@@ -63,14 +66,14 @@ def _unit(values: Vector) -> Vector | None:
 
 
 def average_ranks(values: ArrayLike) -> Vector:
-    """Ranks from 1, ties sharing the mean of the places they fill."""
+    """Ranks from 1; tied values get the mean of their ranks, as in ``scipy.stats.rankdata``. Raises MetricError."""
     vector = as_vector(values, "values")
     _, place, count = np.unique(vector, return_inverse=True, return_counts=True)
     return np.asarray((np.cumsum(count) - (count - 1) / 2)[place], dtype=np.float64)
 
 
 def plcc(prediction: ArrayLike, target: ArrayLike) -> float:
-    """Pearson's linear correlation, -1..1, of the raw values."""
+    """Pearson's linear correlation of the raw values, -1 to 1; nan where there is none. Raises MetricError."""
     x, y = as_pair(prediction, target)
     unit_x, unit_y = _unit(x), _unit(y)
     if unit_x is None or unit_y is None:
@@ -79,13 +82,13 @@ def plcc(prediction: ArrayLike, target: ArrayLike) -> float:
 
 
 def srcc(prediction: ArrayLike, target: ArrayLike) -> float:
-    """Spearman's rank correlation, -1..1: Pearson's of the average ranks."""
+    """Spearman's rank correlation, -1 to 1: Pearson's correlation of the average ranks. Raises MetricError."""
     x, y = as_pair(prediction, target)
     return plcc(average_ranks(x), average_ranks(y))
 
 
 def _inversions(values: NDArray[np.int64]) -> int:
-    """Pairs i < j with values[i] > values[j], by merging sorted halves: O(n log^2 n), all in numpy."""
+    """The number of pairs i < j with values[i] > values[j], counted by a merge sort in numpy: O(n log^2 n)."""
     size = 1 << max(values.size - 1, 1).bit_length()
     ceiling = int(values.max()) + 1
     padded = np.full(size, ceiling, dtype=np.int64)
@@ -94,7 +97,7 @@ def _inversions(values: NDArray[np.int64]) -> int:
     while width < size:
         halves = padded.reshape(-1, 2, width)
         before = np.repeat(np.arange(halves.shape[0]) * width, width)
-        # An offset per block turns all left halves into one sorted array, so one search serves every block.
+        # An offset for each pair of halves makes all left halves one sorted array, so one search serves them all.
         offset = np.arange(halves.shape[0], dtype=np.int64)[:, None] * (ceiling + 1)
         left, right = (halves[:, 0] + offset).ravel(), (halves[:, 1] + offset).ravel()
         not_above = np.searchsorted(left, right, side="right") - before
@@ -105,7 +108,7 @@ def _inversions(values: NDArray[np.int64]) -> int:
 
 
 def krcc(prediction: ArrayLike, target: ArrayLike) -> float:
-    """Kendall's tau-b, -1..1, with the correction for ties on either side."""
+    """Kendall's tau-b, -1 to 1, corrected for ties on either side. O(n log^2 n). Raises MetricError."""
     x, y = as_pair(prediction, target)
     rank_x = np.unique(x, return_inverse=True)[1].astype(np.int64)
     rank_y = np.unique(y, return_inverse=True)[1].astype(np.int64)
@@ -126,15 +129,18 @@ def krcc(prediction: ArrayLike, target: ArrayLike) -> float:
 
 
 def rmse(prediction: ArrayLike, target: ArrayLike) -> float:
-    """Root mean square error in the unit of the scores. Map raw outputs with :func:`fit_logistic` first."""
+    """Root mean square error in the unit of the scores; map raw outputs with :func:`fit_logistic` first.
+
+    Raises MetricError.
+    """
     x, y = as_pair(prediction, target)
     return float(np.sqrt(np.mean((x - y) ** 2)))
 
 
 def pairwise_accuracy(prediction: ArrayLike, target: ArrayLike, margin: float = 0.0) -> float:
-    """Share, 0..1, of the pairs whose scores differ by more than ``margin`` that are put in the right order.
+    """Share, 0 to 1, of pairs of pictures in the right order, among pairs whose scores differ by more than ``margin``.
 
-    Pairs predicted equal count one half. ``nan`` where no pair differs by that much. O(n^2) time.
+    A pair with equal predictions counts one half. nan where no pair differs by that much. O(n^2). Raises MetricError.
     """
     x, y = as_pair(prediction, target)
     right, pairs = 0.0, 0
@@ -149,10 +155,13 @@ def pairwise_accuracy(prediction: ArrayLike, target: ArrayLike, margin: float = 
 
 @dataclass(frozen=True)
 class LogisticFit:
-    """A fitted map from predictions to the unit of the scores; call it on predictions.
+    """A fitted map from predictions to the unit of the scores; call it with predictions, N -> N.
 
-    ``form`` is ``logistic4``: b2 + (b1 - b2) / (1 + exp(-(x - b3) / |b4|)); ``logistic5``:
-    b1 (1/2 - 1 / (1 + exp(b2 (x - b3)))) + b4 x + b5; or ``line``: b1 x + b2, what is left when neither fits.
+    ``form`` says which function of x the parameters b1, b2, ... in ``beta`` belong to:
+
+    - ``logistic4``: b2 + (b1 - b2) / (1 + exp(-(x - b3) / |b4|));
+    - ``logistic5``: b1 (1/2 - 1 / (1 + exp(b2 (x - b3)))) + b4 x + b5;
+    - ``line``: b1 x + b2, used when the logistic function does not fit.
     """
 
     form: Literal["logistic4", "logistic5", "line"]
@@ -163,16 +172,17 @@ class LogisticFit:
         return _curve(self.form, x, np.asarray(self.beta))
 
 
-def _sigmoid(z: Vector) -> Vector:
-    # tanh saturates where exp would overflow.
+def logistic(z: ArrayLike) -> Vector:
+    """The logistic function 1 / (1 + exp(-z)), elementwise; written with tanh, which does not overflow."""
+    z = np.asarray(z, dtype=np.float64)
     return np.asarray(0.5 * (1.0 + np.tanh(0.5 * z)), dtype=np.float64)
 
 
 def _curve(form: str, x: Vector, b: Vector) -> Vector:
     if form == "logistic4":
-        value = b[1] + (b[0] - b[1]) * _sigmoid((x - b[2]) / max(abs(b[3]), 1e-12))
+        value = b[1] + (b[0] - b[1]) * logistic((x - b[2]) / max(abs(b[3]), 1e-12))
     elif form == "logistic5":
-        value = b[0] * (_sigmoid(b[1] * (x - b[2])) - 0.5) + b[3] * x + b[4]
+        value = b[0] * (logistic(b[1] * (x - b[2])) - 0.5) + b[3] * x + b[4]
     else:
         value = b[0] * x + b[1]
     return np.asarray(value, dtype=np.float64)
@@ -181,12 +191,12 @@ def _curve(form: str, x: Vector, b: Vector) -> Vector:
 def fit_logistic(prediction: ArrayLike, target: ArrayLike, parameters: Literal[4, 5] = 4) -> LogisticFit:
     """Least-squares logistic map from predictions to scores, the customary step before PLCC and RMSE.
 
-    The 4-parameter form and its start values are those of the published evaluation codes (method 4); starts
-    scaled to the spread of the predictions are tried as well, since the published ones assume outputs near
-    0..1, and the best fit is kept. A fit that fails or correlates less than the raw predictions becomes
-    the least-squares line, so PLCC after it is never below raw PLCC (within 1e-6); predictions or scores that
-    spread by less than 1e-150 count as constant. The map may come out
-    decreasing for predictions that run the wrong way: read SRCC for the direction.
+    The 4-parameter form and its start values are those of published evaluation code (docs/method.md 4). Those start
+    values assume outputs near 0 to 1, so starts scaled to the standard deviation of the predictions are tried too, and
+    the best fit is kept. A fit that fails, or that correlates less with the scores than the raw predictions do, is
+    replaced by the least-squares line, so PLCC after the fit is never below raw PLCC (within 1e-6). Predictions or
+    scores with a standard deviation below 1e-150 count as constant. Where predictions fall as scores rise the map is
+    decreasing: read SRCC for the direction.
 
     Raises MissingExtra without scipy, MetricError for inputs that no metric takes.
     """
@@ -194,7 +204,7 @@ def fit_logistic(prediction: ArrayLike, target: ArrayLike, parameters: Literal[4
     if parameters not in (4, 5):
         raise MetricError(f"a logistic fit has 4 or 5 parameters, not {parameters}")
     line = _line(x, y)
-    if x.size <= parameters or min(x.std(), y.std()) < _SPREAD or _unit(x) is None or _unit(y) is None:
+    if x.size <= parameters or min(x.std(), y.std()) < _LEAST_DEVIATION or _unit(x) is None or _unit(y) is None:
         return line
     try:
         from scipy.optimize import least_squares
@@ -202,7 +212,7 @@ def fit_logistic(prediction: ArrayLike, target: ArrayLike, parameters: Literal[4
         raise MissingExtra("train", "scipy") from None
 
     form: Literal["logistic4", "logistic5"] = "logistic4" if parameters == 4 else "logistic5"
-    # Fitted on standardised values: the optimiser then meets numbers near 1 whatever the units are.
+    # Standardised values keep the optimiser's numbers near 1, whatever the units are.
     mean_x, std_x, mean_y, std_y = x.mean(), x.std(), y.mean(), y.std()
     z, t = (x - mean_x) / std_x, (y - mean_y) / std_y
     high, low = float(t.max()), float(t.min())
@@ -239,7 +249,7 @@ def fit_logistic(prediction: ArrayLike, target: ArrayLike, parameters: Literal[4
 
 
 def _line(x: Vector, y: Vector) -> LogisticFit:
-    if x.std() < _SPREAD:
+    if x.std() < _LEAST_DEVIATION:
         return LogisticFit("line", (0.0, float(y.mean())))
     slope = float(((x - x.mean()) / x.std()) @ (y - y.mean())) / x.size / float(x.std())
     return LogisticFit("line", (slope, float(y.mean()) - slope * float(x.mean())))

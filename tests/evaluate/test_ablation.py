@@ -9,7 +9,7 @@ import pytest
 import scipy.stats
 
 from helpers.paths import ROOT
-from helpers.tiny_distillation import make_pool, make_teacher
+from helpers.tiny_distillation import make_pool, make_teacher, write_student_config
 from helpers.tiny_training import make_labelled
 from moslens.cli.app import main
 from moslens.errors import CheckpointError, ConfigError
@@ -23,28 +23,7 @@ def plan_file(tmp_path: Path) -> Path:
     """Two rows on two splits of a tiny set."""
     table, pool = make_labelled(tmp_path / "set"), make_pool(tmp_path / "pool")
     teacher = make_teacher(pool, tmp_path / "teacher")
-    (tmp_path / "base.toml").write_text(
-        f"""stage = "student"
-[model]
-weights = ""
-changes = {{backbone = "test_efficientnet", dim = 24, heads = 2, baf = "full"}}
-[data]
-name = "{table}"
-root = "{table.parent}"
-[bdm]
-root = "{pool}"
-held_out = 0.25
-[distill]
-teacher = "{teacher}"
-bank = "{tmp_path / "bank"}"
-entries = 12
-batch = 2
-[optim]
-epochs = 3
-batch = 4
-""",
-        encoding="utf-8",
-    )
+    write_student_config(tmp_path / "base.toml", table, pool, teacher, epochs=3)
     (tmp_path / "plain.toml").write_text('title = "plain"\n[model.changes]\nbaf = "off"\n[distill]\nkd = "none"\n')
     (tmp_path / "full.toml").write_text('title = "full"\n')
     path = tmp_path / "plan.toml"

@@ -22,7 +22,7 @@ from moslens.evaluate.record import FIGURES
 from moslens.model.teacher import CLASSES
 from moslens.system.files import write_json
 from moslens.train import checkpoint
-from moslens.train.config import TrainConfig
+from moslens.train.config import TrainConfig, from_dict
 from moslens.train.distill.pool import open_pool
 from moslens.train.networks import build_model
 from moslens.train.run_folder import Run
@@ -49,7 +49,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
         config = student_config(table, pool, teacher, root / "bank")
         tree = config.to_dict()
         tree["data"]["split"] = split
-        finished(module.from_dict(tree), root / "students" / f"split-{split}")
+        finished(from_dict(tree), root / "students" / f"split-{split}")
     return root
 
 

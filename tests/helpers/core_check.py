@@ -49,6 +49,9 @@ def main() -> None:
         assert run("score", str(PHOTOS), "--format", "csv").count("\n") == len(found) + 1
         run("doctor")
         run("models")
+        name = scorer.model_id.partition("@")[0]
+        ranks = json.loads(run("compare", name, name, str(PHOTOS)))
+        assert ranks["srcc"] > 1 - 1e-9, ranks
         run("degrade", str(PHOTOS / "livec_571.jpg"), "--output", str(folder / "degraded"))
     names = ("numpy", "pillow", "onnxruntime", "typer", "rich")
     sys.stdout.write(

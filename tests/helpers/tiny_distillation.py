@@ -67,3 +67,30 @@ def student_config(table: Path, pool: Path, teacher: Path, bank: Path, **distill
             },
         }
     )
+
+
+def write_student_config(path: Path, table: Path, pool: Path, teacher: Path, *, epochs: int) -> None:
+    """A configuration file with a checkpoint after every step, for the command line."""
+    path.write_text(
+        f"""stage = "student"
+checkpoint_every = 1
+[model]
+weights = ""
+changes = {{backbone = "test_efficientnet", dim = 24, heads = 2, baf = "full"}}
+[data]
+name = "{table}"
+root = "{table.parent}"
+[bdm]
+root = "{pool}"
+held_out = 0.25
+[distill]
+teacher = "{teacher}"
+bank = "{path.parent / "bank"}"
+entries = 12
+batch = 2
+[optim]
+epochs = {epochs}
+batch = 4
+""",
+        encoding="utf-8",
+    )

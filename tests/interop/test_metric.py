@@ -22,7 +22,7 @@ from helpers.tiny_model import make_photo, make_tiny_model
 from moslens import Scorer
 from moslens.errors import CheckpointError, ModelError, TruncatedImage
 from moslens.interop import QualityNetwork, QualityScore, create_metric
-from moslens.interop.onnx_graph import Graph
+from moslens.interop.onnx_graph import OnnxModule
 
 PHOTOS = sorted((ROOT / "examples" / "photos").glob("*.jpg"))
 
@@ -203,7 +203,7 @@ class TestModels:
         ends = [helper.make_tensor_value_info(name, TensorProto.FLOAT, [None]) for name in ("windows", "score")]
         model = helper.make_model(helper.make_graph([node], "odd", ends[:1], ends[1:]))
         with pytest.raises(ModelError, match="operator NonZero"):
-            Graph(model.SerializeToString(), "score")
+            OnnxModule(model.SerializeToString(), "score")
 
     def test_it_is_there_by_name_and_says_which_extra_it_needs(self) -> None:
         assert moslens.interop.QualityScore is QualityScore
@@ -221,7 +221,7 @@ class TestModels:
         network = build("lite", backbone="test_efficientnet", dim=24, heads=2, baf="full")
         scorer = WindowScorer(network, 50.0, 20.0).eval()
         write_onnx(scorer, tmp_path / "model.onnx")
-        graph = Graph((tmp_path / "model.onnx").read_bytes(), "score")
+        graph = OnnxModule((tmp_path / "model.onnx").read_bytes(), "score")
         windows = 255 * torch.rand(3, 224, 224, 3)
         found = []
         for module in (scorer, graph):

@@ -43,6 +43,7 @@ EXTRA_OF = {
     "accelerate": "train",
     "safetensors": "train",
     "scipy": "train",
+    "jinja2": "train",
     "matplotlib": "train",
     "onnx": "train",
     "openpyxl": "train",

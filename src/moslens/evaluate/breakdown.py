@@ -1,4 +1,4 @@
-"""What lies behind a figure: by distortion, by range of scores, the worst pictures, the coverage of intervals."""
+"""Figures by distortion and by range of scores, the worst pictures, and the coverage of stated intervals."""
 
 import math
 import statistics
@@ -13,15 +13,19 @@ from numpy.typing import NDArray
 from moslens import metrics
 from moslens.data.records import Dataset, Sample
 from moslens.evaluate.predictors import Part
+from moslens.metrics import Vector
 
-Vector = NDArray[np.float64]
 WORST = 20
 RANGES = 5
 
 
 @dataclass(frozen=True)
 class Measured:
-    """One part: opinion scores, predictions raw and mapped by the logistic fit, bounds, figures of the result."""
+    """A part of N pictures: opinion scores, predictions (raw, and ``mapped`` by the logistic fit), bounds, figures.
+
+    All vectors are N long. ``low`` and ``high`` are on the 0-100 scale, None where the predictor states no interval.
+    ``figures`` is the part's entry in the result file.
+    """
 
     part: Part
     mos: Vector
@@ -36,7 +40,8 @@ class Measured:
 class GroupRow:
     """Figures of a group of pictures, the median over splits; ``n`` counts the pictures of all splits.
 
-    ``bias`` is the mean of mapped prediction minus MOS, ``coverage`` the share of MOS within the bounds.
+    ``bias`` is the mean of mapped prediction minus MOS, ``coverage`` the share of MOS within the bounds (nan without
+    bounds).
     """
 
     label: str
@@ -51,7 +56,7 @@ class GroupRow:
 
 @dataclass(frozen=True)
 class Miss:
-    """A picture far from its opinion score; ``predicted`` is the mapped prediction, averaged over splits."""
+    """A picture predicted far from its opinion score; ``predicted`` is the mapped prediction, averaged over splits."""
 
     sample: Sample
     predicted: float
@@ -63,7 +68,7 @@ class Miss:
 
 @dataclass(frozen=True)
 class Coverage:
-    """How often the bounds hold the opinion score, both on the 0-100 scale, and how wide they are."""
+    """Share (0 to 1) of ``n`` opinion scores within their bounds; mean ``width`` of the bounds on the 0-100 scale."""
 
     n: int
     share: float
@@ -71,7 +76,7 @@ class Coverage:
 
 
 def coverage(dataset: Dataset, measured: Sequence[Measured]) -> Coverage | None:
-    """Coverage over all parts that have bounds; None where none has."""
+    """Coverage over all parts that have bounds; None where no part has."""
     inside, widths = [], []
     for one in measured:
         held = _inside(dataset, one)
@@ -85,7 +90,7 @@ def coverage(dataset: Dataset, measured: Sequence[Measured]) -> Coverage | None:
 
 
 def _inside(dataset: Dataset, one: Measured) -> NDArray[np.bool_] | None:
-    """Which opinion scores, brought from the range of the data set to 0-100, lie within the bounds."""
+    """Whether each opinion score, scaled from the range of the data set to 0-100, lies within its bounds."""
     if one.low is None or one.high is None:
         return None
     bottom, top = dataset.card.mos_range
@@ -94,7 +99,7 @@ def _inside(dataset: Dataset, one: Measured) -> NDArray[np.bool_] | None:
 
 
 def by_kind(dataset: Dataset, measured: Sequence[Measured]) -> tuple[GroupRow, ...]:
-    """A row a distortion label, in the order of the card; none where the data set has no labels."""
+    """One row for each distortion label, in the order of the data set's card; empty where there are no labels."""
     kinds = {sample.kind for sample in dataset.samples if sample.kind is not None}
     listed = [kind for kind in dataset.card.kinds if kind in kinds]
     listed += sorted(kinds - set(listed))
@@ -103,7 +108,7 @@ def by_kind(dataset: Dataset, measured: Sequence[Measured]) -> tuple[GroupRow, .
 
 
 def by_range(dataset: Dataset, measured: Sequence[Measured]) -> tuple[GroupRow, ...]:
-    """A row for each of five bins of equal width between the lowest and the highest opinion score."""
+    """One row for each of five ranges of equal width between the lowest and the highest opinion score."""
     mos = np.array([sample.mos for sample in dataset.samples])
     edges = np.linspace(mos.min(), mos.max(), RANGES + 1)
     place = np.clip(np.searchsorted(edges, mos, side="right") - 1, 0, RANGES - 1)

@@ -1,4 +1,4 @@
-"""Two models on the same pictures: how far scores move, which pictures move most, who follows people better."""
+"""Two models on the same pictures: how far scores move, which pictures move most, which model follows MOS better."""
 
 import math
 import statistics
@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from moslens import metrics
 from moslens.data.records import Card, Dataset, Sample
@@ -23,6 +22,7 @@ from moslens.evaluate.significance import (
     paired_bootstrap,
     sign_test,
 )
+from moslens.metrics import Vector
 
 
 @dataclass(frozen=True)
@@ -63,8 +63,11 @@ class Quality:
 
 @dataclass(frozen=True)
 class Comparison:
-    """``moves`` are sorted by size of the change. ``failures`` name pictures that a model could not score,
-    ``warnings`` say why figures against opinion scores may not be what they seem."""
+    """Scores of two models on the same pictures. ``moves`` are sorted by size of the change, largest first.
+
+    ``failures`` name the pictures that a model could not score. ``warnings`` say why figures against opinion scores may
+    be too good. ``quality`` is None where there are no opinion scores.
+    """
 
     first: str
     second: str
@@ -73,7 +76,7 @@ class Comparison:
     warnings: tuple[str, ...] = ()
     quality: Quality | None = None
 
-    def _column(self, name: str) -> NDArray[np.float64]:
+    def _column(self, name: str) -> Vector:
         return np.array([getattr(move, name) for move in self.moves])
 
     @property
@@ -100,7 +103,7 @@ class Comparison:
 
 @dataclass(frozen=True)
 class Bounds:
-    """What a comparison may not pass; None where it does not matter. Changes in the unit of the scores."""
+    """Limits of a comparison, None for no limit. Changes are in the unit of the scores, ``max_loss`` is of SRCC."""
 
     max_change: float | None = None
     max_mean_change: float | None = None
@@ -108,7 +111,7 @@ class Bounds:
     max_loss: float | None = None
 
     def broken(self, comparison: Comparison) -> list[str]:
-        """A sentence for each bound that is passed. A value that does not exist passes its bound."""
+        """A sentence for each limit that is exceeded. A value of nan exceeds every limit."""
         loss = math.nan if comparison.quality is None else comparison.quality.loss
         at_most = (
             ("largest change", comparison.largest_change, self.max_change),
@@ -126,9 +129,9 @@ class Bounds:
 
 
 def compare_pictures(first: Source, second: Source, paths: Sequence[str]) -> Comparison:
-    """Both models on any pictures. Those that a model cannot decode are listed, not compared.
+    """Both models on any pictures. Pictures that a model cannot decode are listed, not compared.
 
-    Raises ConfigError where none is left, and what the sources raise.
+    Raises ConfigError where no picture is left, and what the sources raise.
     """
     samples = tuple(Sample(Path(path), path, 0.0) for path in paths)
     card = Card("pictures", "pictures at hand", "custom", len(samples), "MOS", (0.0, 100.0))
@@ -169,9 +172,9 @@ def compare_on_dataset(
     work: Path | None = None,
     draws: int = 1000,
 ) -> Comparison:
-    """Both models on the test parts that both have, with opinion scores. Raises ConfigError where they share none.
+    """Both models on the test parts that they share, with opinion scores. Raises ConfigError where they share none.
 
-    ``work`` keeps predictions as in ``evaluate``.
+    ``work`` keeps predictions and ``draws`` counts bootstrap draws, as in :func:`~moslens.evaluate.measure.evaluate`.
     """
     parts = [{part.seed: part for part in source.parts(dataset, seeds)} for source in (first, second)]
     shared = [seed for seed in parts[0] if seed is not None and seed in parts[1]]
@@ -193,12 +196,12 @@ def compare_on_dataset(
         Move(dataset.samples[i].name, *(statistics.fmean(column) for column in zip(*pairs, strict=True)))
         for i, pairs in by_picture.items()
     ]
-    # a model that knows the pictures beats one that does not, whatever their worth
+    # A model that was trained on these pictures looks better than one that was not.
     warnings = tuple(f"{one.model}: {text}" for one in (first, second) for text in one.warnings(dataset, shared))
     return Comparison(first.model, second.model, _sorted(moves), warnings=warnings, quality=quality)
 
 
-def _values(source: Source, dataset: Dataset, part: Part, work: Path | None, label: str) -> NDArray[np.float64]:
+def _values(source: Source, dataset: Dataset, part: Part, work: Path | None, label: str) -> Vector:
     folder = None if work is None else work / label
     store = Store(folder, f"{source.identity} {dataset.name} {dataset.data_hash()}")
     return np.array([prediction.value for prediction in store.fill(source, dataset, part)])
@@ -206,18 +209,18 @@ def _values(source: Source, dataset: Dataset, part: Part, work: Path | None, lab
 
 def _quality(
     seeds: Sequence[int | None],
-    first: Sequence[NDArray[np.float64]],
-    second: Sequence[NDArray[np.float64]],
-    mos: Sequence[NDArray[np.float64]],
+    first: Sequence[Vector],
+    second: Sequence[Vector],
+    mos: Sequence[Vector],
     groups: Sequence[Sequence[str]],
     pictures: int,
     rng: np.random.Generator,
     draws: int,
 ) -> Quality:
-    def each(metric: metrics.Metric, values: Sequence[NDArray[np.float64]]) -> tuple[float, ...]:
+    def each(metric: metrics.Metric, values: Sequence[Vector]) -> tuple[float, ...]:
         return tuple(metric(x, y) for x, y in zip(values, mos, strict=True))
 
-    def mapped(x: NDArray[np.float64], y: NDArray[np.float64]) -> float:
+    def mapped(x: Vector, y: Vector) -> float:
         return metrics.plcc(metrics.fit_logistic(x, y)(x), y)
 
     one, two = each(metrics.srcc, first), each(metrics.srcc, second)
@@ -225,7 +228,7 @@ def _quality(
         if not all(map(math.isfinite, pair)):
             raise ConfigError(f"split {split_name(seed)}: predictions or scores are all the same and rank nothing")
     tested = statistics.fmean(y.size for y in mos)
-    # models trained elsewhere may be tested on all pictures: then splits share them all, and no t-test holds
+    # Where a split tests all pictures, splits are the same pictures again and the t-test does not apply.
     ratio = tested / (pictures - tested) if tested < pictures else math.inf
     return Quality(
         tuple(seeds),

@@ -1,4 +1,4 @@
-"""Linear probes: how much of a label stands in features in a form that a straight line can read."""
+"""Linear probes: how well a linear model predicts a label from frozen features."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ import torch.nn.functional as F
 from torch import Tensor
 
 PENALTIES = (1.0, 1e-1, 1e-2, 1e-3, 1e-4)
-"""L2 penalties tried, from the strongest; each fit starts from the one before it."""
+"""L2 penalties to try, strongest first; each logistic fit starts from the solution of the one before."""
 
 _ITERATIONS = 100
 
 
 @dataclass(frozen=True)
-class Probe:
-    """``weight`` (C x d) and ``bias`` (C) on features of zero mean and unit deviation, as ``mean`` and ``std`` say."""
+class LinearProbe:
+    """A fitted linear map: ``weight`` (C x d) and ``bias`` (C) on features standardised by ``mean`` and ``std`` (d)."""
 
     weight: Tensor
     bias: Tensor
@@ -32,10 +32,10 @@ class Probe:
 
 def logistic_probe(
     features: Tensor, labels: Tensor, classes: int, penalties: Sequence[float] = PENALTIES
-) -> list[Probe]:
-    """argmin mean CE(W x + b, label) + penalty / 2 |W|^2, one probe a penalty in the order given.
+) -> list[LinearProbe]:
+    """Multinomial logistic regression: argmin mean CE(W x + b, label) + penalty / 2 |W|^2, one probe for each penalty.
 
-    features: N x d; labels: N class ids below ``classes``. Classes without an example get no probability to speak of.
+    features: N x d; labels: N class numbers below ``classes``. A class without an example gets a probability near 0.
     """
     mean, std, x = _standardised(features)
     weight = torch.zeros(classes, x.shape[1], dtype=torch.float64, requires_grad=True)
@@ -51,19 +51,22 @@ def logistic_probe(
             return loss
 
         optimiser.step(objective)  # type: ignore[no-untyped-call]
-        probes.append(Probe(weight.detach().clone(), bias.detach().clone(), mean, std, penalty))
+        probes.append(LinearProbe(weight.detach().clone(), bias.detach().clone(), mean, std, penalty))
     return probes
 
 
-def ridge_probe(features: Tensor, values: Tensor, penalties: Sequence[float] = PENALTIES) -> list[Probe]:
-    """argmin mean (w x + b - value)^2 + penalty |w|^2, one probe a penalty; features N x d, values N."""
+def ridge_probe(features: Tensor, values: Tensor, penalties: Sequence[float] = PENALTIES) -> list[LinearProbe]:
+    """Ridge regression: argmin mean (w x + b - value)^2 + penalty |w|^2, one probe for each penalty.
+
+    features: N x d; values: N. The probes have one output, N x 1.
+    """
     mean, std, x = _standardised(features)
     centre = values.double().mean()
     covariance = x.T @ x / len(x)
     projected = x.T @ (values.double() - centre) / len(x)
     unit = torch.eye(x.shape[1], dtype=torch.float64)
     return [
-        Probe(torch.linalg.solve(covariance + penalty * unit, projected)[None], centre[None], mean, std, penalty)
+        LinearProbe(torch.linalg.solve(covariance + penalty * unit, projected)[None], centre[None], mean, std, penalty)
         for penalty in penalties
     ]
 
@@ -71,6 +74,6 @@ def ridge_probe(features: Tensor, values: Tensor, penalties: Sequence[float] = P
 def _standardised(features: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     x = features.double()
     mean, std = x.mean(0), x.std(0, correction=0)
-    # a constant feature says nothing: it must not become noise of unit size either
+    # A constant feature becomes 0; divided by its tiny deviation it would become noise of unit size.
     std = torch.where(std > 1e-6 * (1 + mean.abs()), std, torch.inf)
     return mean, std, (x - mean) / std

@@ -1,4 +1,4 @@
-"""Measure a source of predictions on a data set: figures of every split, tables, worst pictures, coverage.
+"""Measure a predictor on a data set: figures of every split, tables, worst pictures, coverage.
 
 source -> parts (splits) -> predictions, kept on disk as they come -> figures -> :class:`Evaluation`
 """
@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from moslens import metrics
 from moslens.data.records import Dataset
@@ -20,14 +19,17 @@ from moslens.evaluate import record
 from moslens.evaluate.breakdown import Coverage, GroupRow, Measured, Miss, by_kind, by_range, coverage, worst
 from moslens.evaluate.predictors import Part, Prediction, Source, Store
 from moslens.evaluate.significance import bootstrap_interval
+from moslens.metrics import Vector
 
-Vector = NDArray[np.float64]
 Watch = Callable[[int], AbstractContextManager[Callable[[], None]]]
 
 
 @dataclass(frozen=True)
 class Evaluation:
-    """All that was measured. ``splits`` are the parts with a seed, ``whole`` all pictures where that was asked."""
+    """All that was measured. ``splits`` are the parts with a seed; ``whole`` is all pictures, None where not measured.
+
+    ``made`` says how the predictions came about, ``config`` how the model was configured, ``seconds`` is wall time.
+    """
 
     dataset: Dataset
     model: str
@@ -54,11 +56,11 @@ def evaluate(
     bootstrap_seed: int = 0,
     watch: Watch = lambda total: nullcontext(lambda: None),
 ) -> Evaluation:
-    """Measure ``source`` on the parts of ``dataset`` it names for ``seeds``.
+    """Measure ``source`` on the parts of ``dataset`` that it names for ``seeds``.
 
-    ``work`` is a folder that keeps predictions, so that the same call goes on after a kill. ``draws`` is the
-    size of the bootstrap over pictures, or over references where pictures share one. ``watch`` is told how many
-    predictions are to be made, and gives a context whose value is called after each. Raises what the source raises,
+    ``work`` is a folder that keeps predictions, so that the same call goes on after a kill. ``draws`` is the number of
+    bootstrap draws over pictures, or over references where pictures share one. ``watch`` gets the number of predictions
+    to make and returns a context manager, whose value is called after each prediction. Raises what the source raises,
     and MissingExtra without scipy.
     """
     start = time.monotonic()
@@ -129,7 +131,7 @@ def _bound(values: Any) -> Vector | None:
 def to_result(
     evaluation: Evaluation, name: str, *, others: Sequence[Evaluation] = (), command: str | None = None
 ) -> dict[str, Any]:
-    """The evaluation in the format of :mod:`.record`; ``others`` go under ``cross``, one row a data set."""
+    """The evaluation in the format of :mod:`.record`; ``cross`` gets one row for each data set of ``others``."""
     shown = evaluation.splits or ((evaluation.whole,) if evaluation.whole else ())
     extra: dict[str, Any] = {
         "predictions": evaluation.made,
@@ -160,7 +162,7 @@ def to_result(
 
 
 def cross_row(evaluation: Evaluation) -> dict[str, Any]:
-    """A data set in the table over data sets: the whole of it where measured, else the median over splits."""
+    """The row of the table over data sets: figures of the whole set where measured, else the median over splits."""
     splits = [evaluation.whole.figures] if evaluation.whole else [one.figures for one in evaluation.splits]
     return {
         "dataset": evaluation.dataset.name,

@@ -1,4 +1,4 @@
-"""The figures of a report as SVG: scatter with fit, residuals, spread over splits. Needs matplotlib."""
+"""The plots of a report as SVG data URIs: scatter with fit, residuals, spread over splits. Needs matplotlib."""
 
 import base64
 import io
@@ -37,7 +37,7 @@ def _figure(width: float, height: float, columns: int = 1) -> tuple["Figure", li
 
 
 def _uri(figure: "Figure") -> str:
-    """The figure as a data URI of an SVG, the same bytes for the same figure."""
+    """The figure as a data URI of an SVG; equal figures give equal bytes."""
     from matplotlib import rc_context
 
     buffer = io.BytesIO()
@@ -47,13 +47,13 @@ def _uri(figure: "Figure") -> str:
 
 
 def _points(axis: "Axes", x: Any, y: Any) -> None:
-    # Thousands of points as vectors would make a report of many megabytes.
+    # As vectors, thousands of points would make the report many megabytes large.
     faint = 0.55 if len(x) <= 500 else 0.25
     axis.scatter(x, y, s=9, color=_POINT, alpha=faint, linewidths=0, rasterized=len(x) > _MANY)
 
 
 def scatter(measured: Sequence[Measured]) -> str:
-    """Prediction against opinion score, all parts together, with the logistic fit of every part."""
+    """Predictions against opinion scores, all parts in one plot, with the logistic fit of each."""
     figure, (axis,) = _figure(5.2, 4.4)
     _points(axis, _all(measured, "prediction"), _all(measured, "mos"))
     for k, one in enumerate(measured):
@@ -68,9 +68,9 @@ def scatter(measured: Sequence[Measured]) -> str:
 
 
 def residuals(measured: Sequence[Measured]) -> str:
-    """Mapped prediction minus opinion score: against the prediction, and as a histogram.
+    """Mapped prediction minus opinion score: against the mapped prediction, and as a histogram.
 
-    Against the score itself residuals of any imperfect model fall, which says nothing about the fit.
+    Not against the opinion score: there the residuals of every imperfect model fall, whatever the fit.
     """
     figure, (left, right) = _figure(8.2, 4.0, columns=2)
     mapped = _all(measured, "mapped")

@@ -1,8 +1,9 @@
-"""How sure a figure is: bootstrap intervals, and paired tests between two models on the same splits."""
+"""Confidence of a figure: bootstrap intervals, and paired tests between two models on the same splits."""
 
 import math
 from collections.abc import Hashable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -13,7 +14,7 @@ from moslens.metrics import Metric, MetricError, as_pair
 
 @dataclass(frozen=True)
 class Interval:
-    """A percentile interval of a statistic."""
+    """A percentile interval of a metric, in the metric's unit."""
 
     low: float
     high: float
@@ -22,7 +23,7 @@ class Interval:
 def _draws(
     size: int, groups: Sequence[object] | None, rng: np.random.Generator, draws: int
 ) -> Iterator[NDArray[np.int64]]:
-    """Index arrays of ``draws`` resamples with replacement, of whole groups where groups are given."""
+    """Index arrays of ``draws`` resamples with replacement; with ``groups``, whole groups are drawn."""
     if groups is None:
         for _ in range(draws):
             yield rng.integers(0, size, size)
@@ -30,9 +31,9 @@ def _draws(
     members: dict[object, list[int]] = {}
     for index, group in enumerate(groups):
         members.setdefault(group, []).append(index)
-    blocks = [np.asarray(block, dtype=np.int64) for block in members.values()]
+    indices = [np.asarray(group, dtype=np.int64) for group in members.values()]
     for _ in range(draws):
-        yield np.concatenate([blocks[i] for i in rng.integers(0, len(blocks), len(blocks))])
+        yield np.concatenate([indices[i] for i in rng.integers(0, len(indices), len(indices))])
 
 
 def bootstrap_interval(
@@ -47,10 +48,11 @@ def bootstrap_interval(
 ) -> Interval:
     """Bootstrap interval of ``metric`` over pictures.
 
-    With ``groups`` (one label a picture, such as its reference) whole groups are drawn, since distorted
-    versions of one picture are not independent. The interval is widened for few pictures or groups, not enough for a
-    handful of groups (measured: docs/evaluation.md). Draws where the metric does not exist are left out; ``nan``
-    where it never does, and for a single picture or group. Raises MetricError, and MissingExtra without scipy.
+    ``groups`` holds one label for each picture, such as its reference. Whole groups are then drawn, since distorted
+    versions of one picture are not independent. The interval is widened for few pictures or groups; for fewer than
+    about ten groups it is still too narrow (docs/evaluation.md). Draws for which the metric is nan are left out. The
+    bounds are nan where every draw is, and for a single picture or group. Raises MetricError, and MissingExtra without
+    scipy.
     """
     x, y = as_pair(prediction, target)
     if groups is not None and len(groups) != x.size:
@@ -60,26 +62,33 @@ def bootstrap_interval(
 
 
 def _interval(values: NDArray[np.float64], units: int, confidence: float) -> Interval:
-    """The quantiles of the finite draws that stand for ``confidence`` where ``units`` things were drawn from.
+    """The interval of the finite ``values`` at ``confidence``, where each draw took ``units`` pictures or groups.
 
-    A bootstrap of n units is too narrow as a normal quantile and the divisor n are for a mean of n values; the levels
-    are moved by as much as Student's t and the divisor n - 1 would (Hesterberg 2015). For hundreds it makes no odds.
+    A plain percentile interval of n units is too narrow, as an interval of a mean is with a normal quantile and the
+    divisor n. The percentiles are moved as far as Student's t and the divisor n - 1 would (Hesterberg 2015); for
+    hundreds of units that changes nothing.
     """
     values = values[np.isfinite(values)]
     if not values.size or units < 2:
         return Interval(math.nan, math.nan)
-    try:
-        from scipy.special import ndtr, stdtrit
-    except ImportError:
-        raise MissingExtra("train", "scipy") from None
-    tail = float(ndtr(-stdtrit(units - 1, (1 + confidence) / 2) * math.sqrt(units / (units - 1))))
+    special = _special()
+    t = special.stdtrit(units - 1, (1 + confidence) / 2)
+    tail = float(special.ndtr(-t * math.sqrt(units / (units - 1))))
     low, high = np.quantile(values, [tail, 1 - tail])
     return Interval(float(low), float(high))
 
 
+def _special() -> Any:
+    try:
+        import scipy.special
+    except ImportError:
+        raise MissingExtra("train", "scipy") from None
+    return scipy.special
+
+
 @dataclass(frozen=True)
 class SignTest:
-    """Splits won, lost and tied by the first model, and the exact two-sided p-value (ties left out)."""
+    """Splits won, lost and tied by the first model, and the exact two-sided p-value without the ties."""
 
     wins: int
     losses: int
@@ -88,9 +97,9 @@ class SignTest:
 
 
 def sign_test(first: ArrayLike, second: ArrayLike) -> SignTest:
-    """Sign test on paired figures, one pair a split (higher is better); exact where splits are independent.
+    """Sign test on paired figures, one pair for each split, higher is better. Raises MetricError.
 
-    Random splits of one data set are not: they share pictures, and the test then finds too much.
+    Exact where splits are independent. Random splits of one data set share pictures, so there its p-value is too small.
     """
     a, b = as_pair(first, second)
     wins, losses = int((a > b).sum()), int((a < b).sum())
@@ -101,20 +110,20 @@ def sign_test(first: ArrayLike, second: ArrayLike) -> SignTest:
 
 @dataclass(frozen=True)
 class TTest:
-    """Mean over splits of first - second, and the two-sided p-value; nan where no test holds."""
+    """Mean over splits of first - second, and the two-sided p-value; nan where the test does not apply."""
 
     difference: float
     p: float
 
 
 def corrected_t_test(first: ArrayLike, second: ArrayLike, ratio: float) -> TTest:
-    """Resampled t-test of Nadeau and Bengio (2003) on paired figures, one pair a split (higher is better).
+    """Corrected resampled t-test of Nadeau and Bengio (2003) on paired figures, one pair for each split.
 
-    Random splits of one data set share pictures in training and in test, so their figures are not independent and a
-    plain t-test or sign test finds too much. The variance of the mean over J splits is taken as (1 / J + ``ratio``)
-    instead of 1 / J times that of the differences; ``ratio`` is the number of test pictures over that of the others.
-    No p-value for fewer than two splits or where no pictures are left untested (``ratio`` infinite). Raises
-    MetricError, and MissingExtra without scipy.
+    Random splits of one data set share pictures in training and in test, so their figures are not independent, and the
+    p-value of a plain t-test or sign test is too small. The variance of the mean over J splits is taken as
+    (1 / J + ``ratio``) times the variance of the differences instead of 1 / J times; ``ratio`` is the number of test
+    pictures over the number of the others. The p-value is nan for fewer than two splits, and where every picture is a
+    test picture (``ratio`` infinite). Raises MetricError, and MissingExtra without scipy.
     """
     a, b = as_pair(first, second)
     gaps = a - b
@@ -124,11 +133,7 @@ def corrected_t_test(first: ArrayLike, second: ArrayLike, ratio: float) -> TTest
     spread = float(gaps.std(ddof=1)) * math.sqrt(1 / gaps.size + ratio)
     if spread == 0:
         return TTest(difference, 1.0 if difference == 0 else 0.0)
-    try:
-        from scipy.special import stdtr
-    except ImportError:
-        raise MissingExtra("train", "scipy") from None
-    return TTest(difference, float(2 * stdtr(gaps.size - 1, -abs(difference / spread))))
+    return TTest(difference, float(2 * _special().stdtr(gaps.size - 1, -abs(difference / spread))))
 
 
 @dataclass(frozen=True)
@@ -154,12 +159,13 @@ def paired_bootstrap(
 ) -> PairedBootstrap:
     """Bootstrap of the difference between two models on the same pictures of the same splits.
 
-    Each argument holds one array a split. ``groups`` names the pictures (or the references that they were made
-    from): a draw takes these names with replacement, once for all splits and both models, and averages the
-    difference over splits. Splits of one data set test many pictures twice; drawn apart they would count as
-    new evidence. Without ``groups`` no picture is taken to be in two splits. The p-value is twice the smaller
-    share of draws on either side of zero, never below 2 / (draws + 1). It speaks of pictures: another training
-    run of the same two methods may differ by more. Raises MetricError.
+    ``first``, ``second`` (predictions) and ``target`` (scores) hold one array for each split. ``groups`` holds the
+    names of the pictures, or of the references that they were made from, in the same order. Each draw takes names with
+    replacement, once for all splits and both models, and averages the difference over splits: splits of one data set
+    test many pictures twice, and drawn apart these would count as new evidence. Without ``groups`` all pictures of all
+    splits count as different. The p-value is twice the smaller share of draws on either side of zero, never below
+    2 / (draws + 1). It says nothing of the spread between training runs: other runs of the same two methods may differ
+    by more. Raises MetricError, and MissingExtra without scipy.
     """
     if not len(first) == len(second) == len(target) > 0:
         raise MetricError(f"{len(first)}, {len(second)} and {len(target)} splits cannot be paired")

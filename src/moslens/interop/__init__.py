@@ -1,6 +1,6 @@
-"""moslens inside torch programs: a torchmetrics metric, a differentiable module, a call in the style of pyiqa.
+"""moslens in torch programs: a torchmetrics metric, a differentiable module, and the interface of pyiqa.
 
-Needs the ``train`` extra; importing it without raises MissingExtra.
+Needs the ``train`` extra; without it the import raises MissingExtra.
 """
 
 from moslens.interop.metric import IQAMetric, QualityNetwork, QualityScore, create_metric

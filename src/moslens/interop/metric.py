@@ -1,8 +1,8 @@
-"""moslens inside torch programs: a torchmetrics metric, a differentiable loss, a call in the style of pyiqa.
+"""The score as a torch module: for torchmetrics, as a differentiable loss, and with the interface of pyiqa.
 
     metric = moslens.interop.QualityScore()      # torchmetrics: update, compute, forward, sync between processes
-    loss = 100 - metric(images)                  # images B x 3 x H x W, RGB in [0, 1]; gradients flow to them
-    metric.scores(images)                        # one score a picture, B, differentiable
+    loss = 100 - metric(images)                  # images B x 3 x H x W, RGB in [0, 1]; they get the gradient
+    metric.scores(images)                        # one score for each picture, B, differentiable
     iqa = moslens.interop.create_metric()        # pyiqa: iqa("photo.jpg"), iqa(images)
 
 Scores are those of ``moslens score``: 0 to 100, higher is better. The weights are frozen. Needs the ``train`` extra.
@@ -29,7 +29,7 @@ try:
     from torch import Tensor, nn
     from torchmetrics import Metric
 
-    from moslens.interop.onnx_graph import Graph
+    from moslens.interop.onnx_graph import OnnxModule
 except ModuleNotFoundError as error:
     raise MissingExtra("train", error.name or "torch") from error
 
@@ -37,16 +37,18 @@ logger = logging.getLogger(__name__)
 
 WINDOWS_AT_ONCE = 16
 PARITY = 0.01
+"""How far, in points of 100, torch may be from the score that the card records for its test vector."""
 
 
 class QualityNetwork(nn.Module):
-    """Scores of whole pictures, differentiable.
+    """Differentiable scores of whole pictures.
 
-    ``model`` is a shipped name, a model folder, a finished run folder, or None for the released model. A run that held
-    enough pictures out is calibrated on them; any other gives its raw opinion scores. ModelError or CheckpointError
-    where there is no such model, or where torch does not reproduce the score that the card records.
+    ``model`` is a shipped name, a model folder, the folder of a finished run, or None for the released model. A run
+    with enough held-out predictions is calibrated on them; any other run gives raw opinion scores. Raises ModelError or
+    CheckpointError where there is no such model, and where torch does not reproduce the score that the card records.
 
-    forward: B x 3 x H x W, RGB as floats in [0, 1] or uint8, sides from 32 px -> B scores, 0 to 100.
+    forward: B x 3 x H x W, RGB as floats in [0, 1] or uint8, sides of 32 px or more -> B scores, 0 to 100. Raises
+    ValueError for any other tensor.
     """
 
     def __init__(self, model: str | os.PathLike[str] | None = None) -> None:
@@ -58,13 +60,13 @@ class QualityNetwork(nn.Module):
         else:
             card = Card.read(find_model(model))
             self.name, self.working_size, self.calibration = card.id, card.working_size, card.calibration
-            self.network = Graph(card.verified_weights(), "score")
+            self.network = OnnxModule(card.verified_weights(), "score")
             self._check(card)
         self.requires_grad_(False)
         self.eval()
 
     def train(self, mode: bool = True) -> QualityNetwork:
-        """The network is a fixed yardstick: it stays in evaluation mode."""
+        """Does nothing: the network is frozen and stays in evaluation mode."""
         return super().train(False)
 
     def forward(self, images: Tensor) -> Tensor:
@@ -72,28 +74,22 @@ class QualityNetwork(nn.Module):
         height, width = images.shape[2:]
         size = fitted_size(height, width, self.working_size)
         if size != (height, width):
-            # the resize of the decoding policy, without its rounding to 8 bits
+            # As moslens.picture.load resizes, but without rounding to 8 bits.
             images = F.interpolate(images, size=size, mode="bicubic", antialias=True).clamp(0, 1)
         images = _reflected(images)
-        raws = [self._raw(images, *size, i) for i in range(len(images))]
-        return self._public(torch.stack(raws))
+        return self._public(torch.stack([self._raw(image, *size) for image in images]))
 
     def score_file(self, source: Any) -> Tensor:
-        """The score of one picture, a path, bytes or PIL image, as a tensor of one; ImageError as ever."""
+        """The score of one picture (a path, bytes or a PIL image) as a tensor of one value. Raises ImageError."""
         pixels = load(source, working_size=self.working_size).pixels
         found: Tensor = self(torch.from_numpy(pixels).to(_device(self)).permute(2, 0, 1)[None])
         return found
 
-    def _raw(self, images: Tensor, rows: int, columns: int, index: int) -> Tensor:
-        side = WINDOW
-        origins = window_origins(rows, columns)
-        parts = []
-        for first in range(0, len(origins), WINDOWS_AT_ONCE):
-            windows = [
-                images[index, :, y : y + side, x : x + side] for y, x in origins[first : first + WINDOWS_AT_ONCE]
-            ]
-            parts.append(self.network(255.0 * torch.stack(windows).permute(0, 2, 3, 1)))
-        return torch.cat(parts).mean()
+    def _raw(self, image: Tensor, height: int, width: int) -> Tensor:
+        origins = window_origins(height, width)
+        windows = torch.stack([image[:, y : y + WINDOW, x : x + WINDOW] for y, x in origins])
+        batches = torch.split(255.0 * windows.permute(0, 2, 3, 1), WINDOWS_AT_ONCE)
+        return torch.cat([self.network(batch) for batch in batches]).mean()
 
     def _public(self, raw: Tensor) -> Tensor:
         if self.calibration is None:
@@ -111,10 +107,11 @@ class QualityNetwork(nn.Module):
 
 
 class QualityScore(Metric):
-    """Mean quality of pictures, as a torchmetrics metric and as a differentiable module.
+    """Mean score of pictures, as a torchmetrics metric and as a differentiable module.
 
-    ``model``: see :class:`QualityNetwork`; other arguments go to ``torchmetrics.Metric``. ``forward`` gives the mean of
-    the batch with its gradient, ``compute`` the mean over all pictures so far, ``scores`` one value a picture.
+    ``model`` is that of :class:`QualityNetwork`; other arguments go to ``torchmetrics.Metric``. ``forward`` gives the
+    mean of the batch with its gradient, ``compute`` the mean over all pictures so far, ``scores`` one value for each
+    picture.
     """
 
     is_differentiable = True
@@ -149,9 +146,9 @@ class QualityScore(Metric):
 
 
 class IQAMetric(nn.Module):
-    """Called as pyiqa's metrics are: on a tensor, a path, a PIL image, or a list of paths; B scores come back.
+    """Same interface as the metrics of pyiqa: a tensor, a path, a PIL image or a list of paths -> B scores, 0 to 100.
 
-    ``lower_better``, ``metric_mode`` and ``score_range`` say the same things as there. With ``as_loss`` scores of
+    ``lower_better``, ``metric_mode`` and ``score_range`` mean the same as in pyiqa. With ``as_loss`` the scores of
     tensors keep their gradient.
     """
 
@@ -166,7 +163,7 @@ class IQAMetric(nn.Module):
         self.as_loss = as_loss
 
     def forward(self, target: Any, ref: Any = None) -> Tensor:
-        """Scores of ``target``, B; ``ref`` is taken and not looked at, since no reference is needed."""
+        """Scores of ``target``, B. ``ref`` is ignored: the metric needs no reference."""
         with torch.set_grad_enabled(self.as_loss and torch.is_grad_enabled()):
             if isinstance(target, Tensor):
                 found: Tensor = self.net(target if target.ndim == 4 else target[None])
@@ -212,13 +209,13 @@ def _checked(images: Tensor) -> Tensor:
     if not images.is_floating_point():
         raise ValueError(f"images must be floats in [0, 1] or uint8, not {images.dtype}")
     low, high = float(images.detach().min()), float(images.detach().max())
-    if not (low >= -1 and high <= 2):  # a little beyond is normal for what networks paint
+    if not (low >= -1 and high <= 2):  # generated images may lie a little outside [0, 1]
         raise ValueError(f"images must be in [0, 1], these are from {low:g} to {high:g}")
     return images.float()
 
 
 def _reflected(images: Tensor) -> Tensor:
-    """``views.pad`` for tensors: its own indices, gathered."""
+    """``moslens.picture.windows.pad`` for tensors: the same indices, gathered so that the gradient flows."""
     for axis in (2, 3):
         length = images.shape[axis]
         if length < WINDOW:

@@ -1,7 +1,7 @@
-"""An ONNX graph as a torch module: the released weights with gradients, whatever network they came from.
+"""An ONNX graph as a torch module, so that the released weights have gradients.
 
-The graph itself is walked, node by node, so nothing has to be known of the code that made it and no weight has to be
-found by its name. It covers the operators that moslens exports; ModelError names one that is missing.
+Each node is run by the torch function in ``OPERATORS``, so neither the code that built the network nor the names of its
+weights are needed. The table covers the operators that moslens exports; ModelError names an operator that is missing.
 """
 
 from __future__ import annotations
@@ -21,11 +21,11 @@ from moslens.errors import ModelError
 Attributes = dict[str, Any]
 
 
-class Graph(nn.Module):
-    """The part of an ONNX graph that leads to ``output``; float weights are buffers, frozen.
+class OnnxModule(nn.Module):
+    """The nodes of an ONNX model (``data``: its bytes) that ``output`` depends on. Float weights are frozen buffers.
 
     forward: the graph's only input -> the output. An integer input may be given as floats of the same values, and
-    then has a gradient. ModelError for a graph with an operator that is not known here.
+    then has a gradient. Raises ModelError for an operator, or an option of one, that is not supported.
     """
 
     def __init__(self, data: bytes, output: str) -> None:
@@ -37,7 +37,7 @@ class Graph(nn.Module):
         self._nodes: list[tuple[str, list[str], list[str], Attributes]] = []
         self._integers: dict[str, Tensor] = {}
         self._weights: dict[str, str] = {}
-        nodes = _leading_to(graph.node, output)
+        nodes = _nodes_before(graph.node, output)
         needed = {name for node in nodes for name in node.input}
         for entry in graph.initializer:
             if entry.name in needed:
@@ -72,7 +72,8 @@ class Graph(nn.Module):
         return result
 
 
-def _leading_to(nodes: Sequence[Any], output: str) -> list[Any]:
+def _nodes_before(nodes: Sequence[Any], output: str) -> list[Any]:
+    """The nodes that ``output`` depends on, in their order."""
     wanted, kept = {output}, []
     for node in reversed(nodes):
         if wanted & set(node.output):
@@ -102,7 +103,7 @@ def _average_pool(at: Attributes, x: Tensor) -> Tensor:
 
 
 def _padded(x: Tensor, at: Attributes, sides: int) -> tuple[Tensor, list[int]]:
-    """ONNX pads before and after each side, torch alike on both: uneven pads are added here."""
+    """``x`` and the padding to give to torch, which pads both ends alike: padding that differs is added to ``x``."""
     if at.get("auto_pad", b"NOTSET") != b"NOTSET":
         raise ModelError("automatic padding is not known here")
     pads = list(at.get("pads", [0] * (2 * sides)))
@@ -158,10 +159,10 @@ def _slice(
     chosen = range(len(starts)) if axes is None else [int(n) for n in axes]
     strides = [1] * len(starts) if steps is None else [int(n) for n in steps]
     if min(strides) < 1:
-        raise ModelError("slices that run backwards are not known here")
+        raise ModelError("slices with a negative step are not known here")
     cut: list[slice] = [slice(None)] * x.ndim
     for axis, start, end, step in zip(chosen, starts, ends, strides, strict=True):
-        length = x.shape[axis]  # "to the end" is a number that torch warns of
+        length = x.shape[axis]  # ONNX writes "to the end" as the largest integer, which torch warns of
         cut[axis] = slice(max(int(start), -length), min(int(end), length), step)
     return x[tuple(cut)]
 
