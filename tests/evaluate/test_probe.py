@@ -243,7 +243,7 @@ def test_wrong_use_is_one_line(world: Path, tmp_path: Path, capsys: pytest.Captu
         (world / "students", *pool, "--splits", "x"): "--splits wants seeds",
         (world / "quality", "--pool", tmp_path / "none"): "no such folder of pristine pictures",
         (world / "quality", *pool, "--output", tmp_path): "is a folder; --output names a JSON file",
-        (world / "quality", *pool, "--teacher", tmp_path / "none"): "config.json: no such file",
+        (world / "quality", *pool, "--teacher", tmp_path / "none"): "config.json: cannot be read: No such file",
         (world / "quality", *pool, "--teacher", world / "students" / "split-0"): "is not the run of a teacher",
     }
     for words, message in cases.items():

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from moslens.errors import DatasetError
+from moslens.metrics import logistic
 from moslens.scoring.card import Calibration
 from moslens.train.run_folder import Run, StoredPrediction
 
@@ -63,14 +64,14 @@ def fit_calibration(held: HeldOut) -> Calibration:
     centre, spread = held.raw.mean(), held.raw.std() or 1.0
 
     def residuals(p: Vector) -> Vector:
-        return _curve(p[0] / spread, p[1] - p[0] * centre / spread, held.raw) - held.mos
+        return 100 * logistic(p[0] / spread * held.raw + (p[1] - p[0] * centre / spread)) - held.mos
 
     start = [slope * spread, intercept + slope * centre]
     a, b = least_squares(residuals, start).x
     scale, shift = float(a / spread), float(b - a * centre / spread)
     if scale <= 0:
         raise DatasetError("held-out predictions do not rise with the opinion scores: nothing to calibrate")
-    errors = np.sort(np.abs(_curve(scale, shift, held.raw) - held.mos))
+    errors = np.sort(np.abs(100 * logistic(scale * held.raw + shift) - held.mos))
     rank = math.ceil((len(errors) + 1) * COVERAGE)
     if rank > len(errors):
         raise DatasetError(f"{len(errors)} held-out predictions are too few for {COVERAGE:.0%} coverage")
@@ -79,10 +80,6 @@ def fit_calibration(held: HeldOut) -> Calibration:
 
 def coverage(calibration: Calibration, held: HeldOut) -> float:
     """Share of pictures whose opinion score lies inside the interval."""
-    score = _curve(calibration.scale, calibration.shift, held.raw)
+    score = 100 * logistic(calibration.scale * held.raw + calibration.shift)
     inside = np.abs(score - held.mos) <= calibration.radius
     return float(inside.mean())
-
-
-def _curve(scale: float, shift: float, raw: Vector) -> Vector:
-    return 50.0 * (1.0 + np.tanh(0.5 * (scale * raw + shift)))
