@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,6 +21,14 @@ if TYPE_CHECKING:
     from moslens.train.config import TrainConfig
 
 needs_proc = pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="needs Linux's /proc")
+
+
+def wait_for(condition: Callable[[], object], seconds: float = 120) -> None:
+    """Until ``condition()`` is true."""
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end, "it never came true"
+        time.sleep(0.02)
 
 
 def heed_interrupts() -> None:
@@ -50,13 +59,14 @@ from {training.__module__} import {training.__name__}
 _PEAK = """
 import json, resource, subprocess, sys
 done = subprocess.run(sys.argv[2:])
+unit = 2**20 if sys.platform == "darwin" else 2**10
 with open(sys.argv[1], "w") as file:
-    json.dump([done.returncode, resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1024], file)
+    json.dump([done.returncode, resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / unit], file)
 """
 
 
 def run_for_peak(command: list[str], **options: Any) -> tuple[subprocess.CompletedProcess[bytes], float]:
-    """Run ``command``; what came of it, and the peak memory in MB of the largest of its processes (on Linux)."""
+    """Run ``command``; what came of it, and the peak memory in MB of the largest of its processes."""
     with tempfile.NamedTemporaryFile("r") as told:
         words = [sys.executable, "-c", _PEAK, told.name, *command]
         done = subprocess.run(words, capture_output=True, check=True, timeout=550, **options)
