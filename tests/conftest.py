@@ -1,11 +1,40 @@
-"""Fixtures that many tests share: the data beside the repository, and a tiny real model folder."""
+"""Fixtures that many tests share: the data beside the repository, and a tiny real model folder; what is quick."""
 
+import os
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from helpers.paths import ROOT
+from helpers.quick import QUICK
 from helpers.tiny_model import make_photo, make_tiny_model
+
+TESTS = ROOT / "tests"
+# A busy machine is no fault of an example.
+settings.register_profile("moslens", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("moslens")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    # Of torch, here and in the processes that tests start: tiny networks gain nothing from more threads, and where
+    # cores are shared, threads that wait for each other take many times as long.
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """``pytest -m quick`` imports no file of which it runs nothing."""
+    if config.option.markexpr != "quick" or collection_path.suffix != ".py":
+        return None
+    name = collection_path.relative_to(TESTS).as_posix()
+    return None if any(name.startswith(one.partition("::")[0]) for one in QUICK) else True
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if item.nodeid.removeprefix("tests/").startswith(QUICK) and not item.get_closest_marker("slow"):
+            item.add_marker("quick")
 
 
 @pytest.fixture(scope="session")

@@ -7,12 +7,15 @@ import subprocess
 import sys
 import time
 from collections import Counter
+from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import pyarrow.parquet as pq
 import pytest
 
+from helpers.ray_cluster import ray_cluster
 from helpers.tiny_model import make_photo
 from moslens.bulk.parquet_parts import ParquetParts
 from moslens.scoring.card import Card
@@ -28,8 +31,14 @@ def command(photos: Path, output: Path, model: Path, *more: str) -> list[str]:
     return [*start, "--engine", "ray", "--workers", "2", *more]
 
 
-def run(words: list[str]) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(words, capture_output=True, text=True, check=False, timeout=300)
+def run(words: list[str], environment: dict[str, str] | None = None) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(words, env=environment, capture_output=True, text=True, check=False, timeout=300)
+
+
+@pytest.fixture(scope="module")
+def cluster() -> Iterator[tuple[dict[str, str], int]]:
+    with ray_cluster() as found:
+        yield found
 
 
 def rows_of(folder: Path) -> list[dict[str, Any]]:
@@ -72,41 +81,44 @@ def assert_same(found: list[dict[str, Any]], plain: list[dict[str, Any]]) -> Non
 
 @pytest.mark.slow
 def test_killed_worker_and_killed_driver(
-    many: Path, plain: list[dict[str, Any]], tiny_model: Path, tmp_path: Path
+    many: Path, plain: list[dict[str, Any]], tiny_model: Path, tmp_path: Path, cluster: tuple[dict[str, str], int]
 ) -> None:
+    environment, process = cluster
     output = tmp_path / "out"
-    driver = subprocess.Popen(command(many, output, tiny_model), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    silent = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+    driver = subprocess.Popen(command(many, output, tiny_model), env=environment, **silent)
     wait_for(lambda: len(list(output.glob("part-*.parquet"))) >= 2)
-    worker = next(p for p in actors(driver.pid))
+    worker = next(p for p in actors(process))
     worker.send_signal(signal.SIGKILL)
     already = len(list(output.glob("part-*.parquet")))
     wait_for(lambda: len(list(output.glob("part-*.parquet"))) > already + 1)
     assert driver.poll() is None, "the run goes on without the worker"
-    family = psutil.Process(driver.pid).children(recursive=True)
     driver.send_signal(signal.SIGKILL)
     driver.wait()
+    wait_for(lambda: not actors(process))
     kept = len(rows_of(output))
     assert 0 < kept < PICTURES
     refused = run(command(many, output, tiny_model))
     assert (refused.returncode, refused.stderr.count("\n")) == (2, 1)
     assert "--resume" in refused.stderr
-    resumed = run(command(many, output, tiny_model, "--resume"))
+    resumed = run(command(many, output, tiny_model, "--resume"), environment)
     assert resumed.returncode == 1, resumed.stderr
     assert "had their row" in resumed.stderr
     assert_same(rows_of(output), plain)
     assert not list(output.glob(".*")), "nothing unfinished is left"
     names = {part.name: part.stat().st_mtime_ns for part in output.glob("*")}
-    again = run(command(many, output, tiny_model, "--resume"))
+    again = run(command(many, output, tiny_model, "--resume"), environment)
     assert again.returncode == 1, "the broken ones are still errors"
     assert again.stderr.startswith("0 rows")
     assert {part.name: part.stat().st_mtime_ns for part in output.glob("*")} == names
-    for process in family:
-        if process.is_running():
-            process.kill()
 
 
 def actors(pid: int) -> list[Any]:
-    return [p for p in psutil.Process(pid).children(recursive=True) if "MapWorker" in " ".join(p.cmdline())]
+    found = []
+    for process in psutil.Process(pid).children(recursive=True):
+        with suppress(psutil.NoSuchProcess):  # one that ends meanwhile
+            found += [process] if "MapWorker" in " ".join(process.cmdline()) else []
+    return found
 
 
 def wait_for(condition: Any, seconds: float = 240) -> None:
@@ -117,15 +129,17 @@ def wait_for(condition: Any, seconds: float = 240) -> None:
 
 
 @pytest.mark.slow
-def test_a_listing_that_grew_gets_the_missing_rows_alone(photo_folder: Path, tiny_model: Path, tmp_path: Path) -> None:
+def test_a_listing_that_grew_gets_the_missing_rows_alone(
+    photo_folder: Path, tiny_model: Path, tmp_path: Path, cluster: tuple[dict[str, str], int]
+) -> None:
     output, listing = tmp_path / "out", tmp_path / "photos"
     listing.mkdir()
     files = sorted(photo_folder.iterdir())
     for file in files[1:]:
         os.link(file, listing / file.name)
-    assert run(command(listing, output, tiny_model)).returncode == 0
+    assert run(command(listing, output, tiny_model), cluster[0]).returncode == 0
     os.link(files[0], listing / files[0].name)
-    done = run(command(listing, output, tiny_model, "--resume"))
+    done = run(command(listing, output, tiny_model, "--resume"), cluster[0])
     assert done.returncode == 0, done.stderr
     assert "\n1 rows" in "\n" + done.stderr
     counts = Counter(row["path"] for row in rows_of(output))

@@ -12,6 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from helpers.ray_cluster import ray_cluster
 from helpers.tiny_model import make_photo
 from moslens import Score, Scorer
 from moslens.bulk.inputs import find_pictures
@@ -136,11 +137,18 @@ def test_s3_from_listing_to_rows(s3: fsspec.AbstractFileSystem, tiny_model: Path
     assert missing.stderr == "moslens: s3://bucket/none: no such object or folder\n"
 
 
+@pytest.fixture
+def ray_with_s3(s3: fsspec.AbstractFileSystem) -> Iterator[dict[str, str]]:
+    """The environment of a run on a cluster whose processes know the server."""
+    pytest.importorskip("ray", reason="needs moslens[bulk]: ray")
+    with ray_cluster() as (environment, _):
+        yield environment
+
+
 @pytest.mark.slow
 def test_s3_on_ray_from_a_parquet_list_to_parts_in_the_store(
-    s3: fsspec.AbstractFileSystem, tiny_model: Path, tmp_path: Path
+    s3: fsspec.AbstractFileSystem, ray_with_s3: dict[str, str], tiny_model: Path, tmp_path: Path
 ) -> None:
-    pytest.importorskip("ray", reason="needs moslens[bulk]: ray")
     names = [f"s3://bucket/lake/{name}" for name in ("a.jpg", "notes.txt", "missing.jpg", "z.webp")]
     pq.write_table(pa.table({"path": names}), tmp_path / "list.parquet")
     s3.put_file(str(tmp_path / "list.parquet"), "bucket/list.parquet")
@@ -156,7 +164,7 @@ def test_s3_on_ray_from_a_parquet_list_to_parts_in_the_store(
         "1",
     ]
     command += ["--model", str(tiny_model), "--output", "s3://bucket/rows"]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    done = subprocess.run(command, env=ray_with_s3, capture_output=True, text=True, check=False)
     assert done.returncode == 1, done.stderr
     s3.invalidate_cache()
     (part,) = s3.ls("bucket/rows", detail=False)
@@ -168,6 +176,6 @@ def test_s3_on_ray_from_a_parquet_list_to_parts_in_the_store(
     for row, member in ((rows[0], "a.jpg"), (rows[3], "z.webp")):
         assert row["score"] == pytest.approx(scorer.score(picture(MEMBERS.index(member))).score, abs=1e-4)
     assert (rows[2]["error"]["code"], rows[2]["score"]) == ("unreadable", None)
-    again = subprocess.run([*command, "--resume"], capture_output=True, text=True, check=False)
+    again = subprocess.run([*command, "--resume"], env=ray_with_s3, capture_output=True, text=True, check=False)
     assert (again.returncode, again.stderr.partition(" in ")[0]) == (1, "0 rows")
     assert s3.ls("bucket/rows", detail=False, refresh=True) == [part]

@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 
+from helpers.processes import needs_proc, wait_for
 from helpers.tiny_model import make_photo
 from moslens.bulk.watched import WatchedScorer
 from moslens.errors import ModelError
@@ -38,6 +39,7 @@ def load(source, **options):
     if "sleep" in name:
         time.sleep(1000)
     if "spin" in name:
+        Path(source + ".seen").touch()
         re.match("(a+)+$", "a" * 64 + "b")  # in C, never giving the interpreter back
     if "once" in name and not Path(source + ".seen").exists():
         Path(source + ".seen").touch()
@@ -116,7 +118,7 @@ def test_a_hang_costs_one_row(tiny_model: Path, tmp_path: Path, kind: str) -> No
     paths = pictures(tmp_path / "in", "a.png", f"b{kind}.png", "c.png", "d.png")
     start = time.monotonic()
     rows = rows_of(WatchedScorer(tiny_model, time_limit=2), paths, workers=2)
-    assert time.monotonic() - start < 30
+    assert time.monotonic() - start < 120
     assert [row["status"] for row in rows] == ["ok", "error", "ok", "ok"]
     assert rows[1]["error"] == {"code": "internal", "message": f"{paths[1]}: it took more than 2 s"}
 
@@ -150,6 +152,7 @@ def test_more_and_longer_names_than_a_pipe_holds(tiny_model: Path) -> None:
     assert {row["error"]["code"] for row in rows} == {"unreadable"}
 
 
+@needs_proc
 @pytest.mark.usefixtures("sabotage")
 def test_no_child_outlives_a_killed_run(tiny_model: Path, tmp_path: Path) -> None:
     paths = pictures(tmp_path / "in", "a.png", "bspin.png")
@@ -162,15 +165,12 @@ def test_no_child_outlives_a_killed_run(tiny_model: Path, tmp_path: Path) -> Non
     assert json.loads(run.stdout.readline())["status"] == "ok"
     run.stdin.write(os.fsencode(paths[1]) + b"\n")
     run.stdin.flush()
-    time.sleep(0.5)
+    wait_for(Path(f"{paths[1]}.seen").exists)
     children = Path(f"/proc/{run.pid}/task/{run.pid}/children").read_text().split()
     assert len(children) == 1
     run.send_signal(signal.SIGKILL)
     run.communicate()
-    deadline = time.monotonic() + 20
-    while alive(int(children[0])):
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
+    wait_for(lambda: not alive(int(children[0])))
 
 
 def alive(process: int) -> bool:

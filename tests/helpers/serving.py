@@ -102,7 +102,7 @@ def served(scorer: Scorer, settings: Settings | None = None) -> Iterator[str]:
     thread = threading.Thread(target=server.run)
     thread.start()
     try:
-        deadline = time.monotonic() + 20
+        deadline = time.monotonic() + 60
         while not server.started:
             assert thread.is_alive(), "the service did not start"
             assert time.monotonic() < deadline
@@ -147,7 +147,7 @@ class Answer:
 
 
 def ask(
-    url: str, method: str = "GET", body: Any = None, headers: dict[str, str] | None = None, timeout: float = 30
+    url: str, method: str = "GET", body: Any = None, headers: dict[str, str] | None = None, timeout: float = 90
 ) -> Answer:
     """One request; ``url`` with its path."""
     parts = urlsplit(url)

@@ -6,14 +6,23 @@ import dataclasses
 from pathlib import Path
 from typing import Any
 
+import torch
 from PIL import Image
 
 from helpers.pictures import picture
 from helpers.tiny_training import TINY_MODEL
+from moslens.data.sets import load_dataset
 from moslens.system.files import write_json
 from moslens.train import checkpoint
 from moslens.train.config import TrainConfig, from_dict
-from moslens.train.teacher import build_task
+from moslens.train.distill.composite_bank import BankBatches
+from moslens.train.distill.pool import open_pool
+from moslens.train.distill.student_task import StudentTask
+from moslens.train.loop import fit, open_run
+from moslens.train.networks import build_model
+from moslens.train.quality import labelled_stream, split_of
+from moslens.train.student import StudentBatches, open_composites
+from moslens.train.teacher import build_task, teacher_stream
 
 
 def make_pool(folder: Path, count: int = 12) -> Path:
@@ -94,3 +103,23 @@ batch = 4
 """,
         encoding="utf-8",
     )
+
+
+def run_teacher_fit(config: TrainConfig, run: Path, stop_after: int | None = None) -> None:
+    """The teacher's training, stoppable."""
+    pool = open_pool(config.bdm.root, held_out=config.bdm.held_out)
+    open_run(run, config, {"pool": pool.facts()}, resume=True)
+    fit(build_task(config), teacher_stream(config, pool), config, run, stop_after=stop_after)
+
+
+def run_student_fit(config: TrainConfig, run: Path, stop_after: int | None = None) -> bool:
+    """The student's joint phase, stoppable."""
+    dataset = load_dataset(config.data.name, Path(config.data.root))
+    q, _ = labelled_stream(config, dataset, split_of(dataset, config.data))
+    composites = open_composites(config)
+    d = BankBatches(composites.bank, composites.targets, config.distill.batch, config.seed)
+    open_run(run, config, {"labels": {"mean": 0.0, "std": 1.0}}, resume=True)
+    torch.manual_seed(7)
+    batches = StudentBatches(q, d, 0)
+    task = StudentTask(build_model(config.model, pretrained=True), config.distill, batches.steps)
+    return fit(task, batches, config, run, stop_after=stop_after)

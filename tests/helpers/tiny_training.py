@@ -9,7 +9,11 @@ import torch
 from safetensors.torch import load_file
 
 from helpers.tiny_model import make_photo
+from moslens.data.sets import load_dataset
 from moslens.train.config import TrainConfig, from_dict
+from moslens.train.loop import fit, open_run
+from moslens.train.networks import build_model
+from moslens.train.quality import QualityTask, labelled_stream, split_of
 
 TINY_MODEL: dict[str, Any] = {
     "config": "lite",
@@ -50,3 +54,13 @@ def same_weights(a: Path, b: Path, tolerance: float, *, except_for: str = "nothi
     for key, value in first.items():
         if except_for not in key:
             assert torch.allclose(value, second[key], atol=tolerance, rtol=0), key
+
+
+def run_fit(config: TrainConfig, run: Path, stop_after: int | None = None) -> None:
+    """Quality training, stoppable."""
+    dataset = load_dataset(config.data.name, Path(config.data.root))
+    batches, _ = labelled_stream(config, dataset, split_of(dataset, config.data))
+    open_run(run, config, {"labels": {"mean": 0.0, "std": 1.0}}, resume=True)
+    torch.manual_seed(7)
+    task = QualityTask(build_model(config.model, pretrained=True))
+    fit(task, batches, config, run, stop_after=stop_after)

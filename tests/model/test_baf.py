@@ -204,6 +204,7 @@ def test_linear_decoder_is_the_backbone_alone() -> None:
         assert torch.allclose(model(pictures), model.decoder.head(whole)[:, 0])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("mode", ["full", "no-aggregation"])
 def test_onnx_gives_the_scores_of_torch(mode: str, tmp_path: Path) -> None:
     torch.manual_seed(4)

@@ -255,15 +255,14 @@ def test_other_arrays_are_refused_in_clear_words(array: np.ndarray) -> None:
 PEAK = """
 import sys
 from pathlib import Path
-from moslens import image
-from moslens.image import load
+from moslens.picture import load
 if sys.argv[2] == "full":
-    image._reduce = lambda picture, working_size: None
+    load.REDUCED_TO = 1000
 def peak():
     status = Path("/proc/self/status").read_text()
     return 1024 * int(status.split("VmHWM:")[1].split()[0])
 before = peak()
-picture = load(sys.argv[1])
+picture = load.load(sys.argv[1])
 print((peak() - before) / (picture.width * picture.height))
 """
 

@@ -14,6 +14,7 @@ import torch
 from safetensors.torch import load_file
 
 from helpers.processes import run_in_two_processes
+from helpers.tiny_distillation import run_teacher_fit
 from helpers.tiny_model import make_photo
 from helpers.tiny_training import TINY_MODEL
 from moslens.blocks import MIN_CHANGE, BlockDegradation
@@ -46,9 +47,8 @@ from moslens.train.distill.region_views import (
 from moslens.train.distill.targets import block_targets
 from moslens.train.distill.teacher_exam import Tally
 from moslens.train.distill.teacher_task import TeacherTask
-from moslens.train.loop import fit, open_run
 from moslens.train.networks import load_teacher
-from moslens.train.teacher import build_task, teacher_stream
+from moslens.train.teacher import build_task
 
 TINY = TeacherConfig(backbone="test_efficientnet", dim=24)
 
@@ -77,12 +77,6 @@ def tiny_teacher(pool_folder: Path, **teacher: Any) -> TrainConfig:
 def make_views(folder: Path, seed: int = 0, **teacher: Any) -> DegradedViews:
     pool = open_pool(folder)
     return DegradedViews(pool.root, pool.train, TeacherSection(**teacher), BdmSection(), 512, seed)
-
-
-def run_fit(config: TrainConfig, run: Path, stop_after: int | None = None) -> None:
-    pool = open_pool(config.bdm.root, held_out=config.bdm.held_out)
-    open_run(run, config, {"pool": pool.facts()}, resume=True)
-    fit(build_task(config), teacher_stream(config, pool), config, run, stop_after=stop_after)
 
 
 @pytest.mark.parametrize("grid", [2, 3, 4])
@@ -262,23 +256,18 @@ def test_it_learns_a_batch_by_heart(pool_folder: Path) -> None:
 @pytest.mark.parametrize("stop", [3, 6])
 def test_interrupted_equals_uninterrupted(pool_folder: Path, tmp_path: Path, stop: int) -> None:
     config = tiny_teacher(pool_folder)
-    run_fit(config, tmp_path / "whole")
-    run_fit(config, tmp_path / "parts", stop_after=stop)
+    run_teacher_fit(config, tmp_path / "whole")
+    run_teacher_fit(config, tmp_path / "parts", stop_after=stop)
     assert not (tmp_path / "parts" / "model.safetensors").exists()
-    run_fit(config, tmp_path / "parts")
+    run_teacher_fit(config, tmp_path / "parts")
     whole, parts = (load_file(tmp_path / n / "model.safetensors") for n in ("whole", "parts"))
     assert all(torch.allclose(whole[k], parts[k], atol=1e-6, rtol=0) for k in whole)
 
 
 @pytest.mark.slow
 def test_two_processes_equal_one(pool_folder: Path, tmp_path: Path) -> None:
-    code = f"""
-from pathlib import Path
-from test_teacher import run_fit, tiny_teacher
-run_fit(tiny_teacher(Path({str(pool_folder)!r})), Path({str(tmp_path / "two")!r}))
-"""
-    run_fit(tiny_teacher(pool_folder), tmp_path / "one")
-    run_in_two_processes(code, __file__, tmp_path)
+    run_teacher_fit(tiny_teacher(pool_folder), tmp_path / "one")
+    run_in_two_processes(run_teacher_fit, tiny_teacher(pool_folder), tmp_path / "two")
     one, two = (load_file(tmp_path / n / "model.safetensors") for n in ("one", "two"))
     assert all(torch.allclose(one[k], two[k], atol=2e-5, rtol=0) for k in one)
 

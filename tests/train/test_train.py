@@ -18,31 +18,22 @@ from safetensors.torch import load_file
 
 from helpers.paths import ROOT
 from helpers.processes import run_in_two_processes
-from helpers.tiny_training import make_labelled, same_weights, tiny_config
+from helpers.tiny_training import make_labelled, run_fit, same_weights, tiny_config
 from moslens.data.crops import CropStream, QualityBatches
 from moslens.data.sets import load_dataset
 from moslens.errors import CheckpointError, ConfigError, ImageError
 from moslens.train import train
 from moslens.train.checkpoint import latest_checkpoint, save_checkpoint
 from moslens.train.config import TrainConfig, from_dict, load_config
-from moslens.train.loop import body_share, fit, open_run, parameter_groups, rate
+from moslens.train.loop import body_share, parameter_groups, rate
 from moslens.train.networks import build_model
 from moslens.train.predict import predict_run
-from moslens.train.quality import QualityTask, labelled_stream, split_of
+from moslens.train.quality import QualityTask, split_of
 
 
 @pytest.fixture(scope="module")
 def table(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return make_labelled(tmp_path_factory.mktemp("labelled") / "set")
-
-
-def run_fit(config: TrainConfig, run: Path, stop_after: int | None = None) -> None:
-    dataset = load_dataset(config.data.name, Path(config.data.root))
-    batches, _ = labelled_stream(config, dataset, split_of(dataset, config.data))
-    open_run(run, config, {"labels": {"mean": 0.0, "std": 1.0}}, resume=True)
-    torch.manual_seed(7)
-    task = QualityTask(build_model(config.model, pretrained=True))
-    fit(task, batches, config, run, stop_after=stop_after)
 
 
 @pytest.mark.parametrize("optim", [{}, {"ema": 0.9}, {"head_first": 0.5}])
@@ -138,14 +129,9 @@ batch = 4
 @pytest.mark.parametrize("head_first", [0.0, 0.5])
 def test_two_processes_equal_one(table: Path, tmp_path: Path, head_first: float) -> None:
     """A global batch shared by two CPU processes gives the weights of one process, to float tolerance."""
-    code = f"""
-from pathlib import Path
-from test_train import run_fit
-from helpers.tiny_training import tiny_config
-run_fit(tiny_config(Path({str(table)!r}), head_first={head_first}), Path({str(tmp_path / "two")!r}))
-"""
-    run_fit(tiny_config(table, head_first=head_first), tmp_path / "one")
-    run_in_two_processes(code, __file__, tmp_path)
+    config = tiny_config(table, head_first=head_first)
+    run_fit(config, tmp_path / "one")
+    run_in_two_processes(run_fit, config, tmp_path / "two")
     # a key bias has no gradient but rounding, which Adam scales up: softmax does not see it, so neither do we
     same_weights(tmp_path / "one", tmp_path / "two", 2e-5, except_for="in_proj_bias")
     assert len((tmp_path / "two" / "log.jsonl").read_text().splitlines()) == 8

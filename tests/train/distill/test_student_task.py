@@ -14,7 +14,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from helpers.processes import run_in_two_processes
-from helpers.tiny_distillation import make_pool, make_teacher, student_config
+from helpers.tiny_distillation import make_pool, make_teacher, run_student_fit, student_config
 from helpers.tiny_training import make_labelled, same_weights
 from moslens.data.sets import load_dataset
 from moslens.errors import CheckpointError, ConfigError
@@ -22,11 +22,9 @@ from moslens.losses import affinity_distillation, contrastive_distillation, qual
 from moslens.model import build
 from moslens.train import student, train
 from moslens.train.checkpoint import latest_checkpoint
-from moslens.train.config import Distillation, DistillSection, TrainConfig
+from moslens.train.config import Distillation, DistillSection
 from moslens.train.distill.composite_bank import BankBatches
 from moslens.train.distill.student_task import StudentTask
-from moslens.train.loop import fit, open_run
-from moslens.train.networks import build_model
 from moslens.train.quality import labelled_stream, split_of
 from moslens.train.student import StudentBatches, open_composites, train_student
 
@@ -44,19 +42,6 @@ def at(tmp_path_factory: pytest.TempPathFactory) -> Settings:
         "teacher": make_teacher(pool, folder / "teacher"),
         "bank": folder / "bank",
     }
-
-
-def run_fit(config: TrainConfig, run: Path, stop_after: int | None = None) -> bool:
-    """The joint phase, stoppable."""
-    dataset = load_dataset(config.data.name, Path(config.data.root))
-    q, _ = labelled_stream(config, dataset, split_of(dataset, config.data))
-    composites = open_composites(config)
-    d = BankBatches(composites.bank, composites.targets, config.distill.batch, config.seed)
-    open_run(run, config, {"labels": {"mean": 0.0, "std": 1.0}}, resume=True)
-    torch.manual_seed(7)
-    batches = StudentBatches(q, d, 0)
-    task = StudentTask(build_model(config.model, pretrained=True), config.distill, batches.steps)
-    return fit(task, batches, config, run, stop_after=stop_after)
 
 
 def made_batch(seed: int, *, grid: int = 2, batch: int = 2, width: int = 128) -> dict[str, Any]:
@@ -177,9 +162,9 @@ def test_the_average_follows_the_student_slowly_and_gets_no_gradient() -> None:
 @pytest.mark.parametrize("stop", [3, 5])
 def test_interrupted_equals_uninterrupted(at: Settings, tmp_path: Path, stop: int) -> None:
     config = student_config(**at)
-    assert run_fit(config, tmp_path / "whole")
-    assert not run_fit(config, tmp_path / "parts", stop_after=stop)
-    assert run_fit(config, tmp_path / "parts")
+    assert run_student_fit(config, tmp_path / "whole")
+    assert not run_student_fit(config, tmp_path / "parts", stop_after=stop)
+    assert run_student_fit(config, tmp_path / "parts")
     same_weights(tmp_path / "whole", tmp_path / "parts", 1e-6)
     ends = [latest_checkpoint(tmp_path / name) for name in ("whole", "parts")]
     assert ends[0] is not None
@@ -201,15 +186,8 @@ def test_two_processes_equal_one(at: Settings, tmp_path: Path) -> None:
     config = student_config(**at, batch=4, kd="ckd")
     config = dataclasses.replace(config, bdm=dataclasses.replace(config.bdm, grids=(2,), shares=(1.0,)))
     config = dataclasses.replace(config, distill=dataclasses.replace(config.distill, bank=str(tmp_path / "bank")))
-    run_fit(config, tmp_path / "one")
-    code = f"""
-import json
-from pathlib import Path
-from moslens.train.config import from_dict
-from test_student_task import run_fit
-run_fit(from_dict(json.loads({json.dumps(config.to_dict())!r})), Path({str(tmp_path / "two")!r}))
-"""
-    run_in_two_processes(code, __file__, tmp_path)
+    run_student_fit(config, tmp_path / "one")
+    run_in_two_processes(run_student_fit, config, tmp_path / "two")
     # Some weights of self-attention have hardly a gradient but rounding, which Adam scales up.
     same_weights(tmp_path / "one", tmp_path / "two", 2e-5, except_for="in_proj")
     logs = [(tmp_path / name / "log.jsonl").read_text().splitlines() for name in ("one", "two")]

@@ -1,0 +1,43 @@
+"""Which tests ``pytest -m quick`` runs: under a minute on two cores, at least one of every package.
+
+Each line is the beginning of test names, below ``tests``. Tests marked slow are left out of it.
+"""
+
+QUICK = (
+    "bulk/test_engine.py::TestFormats",
+    "bulk/test_engine.py::TestInputs",
+    "bulk/test_engine.py::TestResultsFile",
+    "bulk/test_engine.py::TestRun",
+    "bulk/test_parquet_parts.py",
+    "cli/test_app.py::TestDoctorAndModels",
+    "cli/test_app.py::TestStart::test_every",
+    "cli/test_app.py::TestStart::test_help",
+    "cli/test_datasets.py",
+    "data/",
+    "distortions/test_distortions.py",
+    "evaluate/test_predictors.py",
+    "evaluate/test_record.py",
+    "interop/test_metric.py::TestScores",
+    "model/test_baf.py",
+    "picture/test_colour.py",
+    "picture/test_formats.py",
+    "picture/test_load.py::test_every",
+    "picture/test_load.py::test_the",
+    "picture/test_load.py::test_twins",
+    "picture/test_tiff_directory.py",
+    "picture/test_windows.py",
+    "project/test_promises.py",
+    "project/test_public_api.py",
+    "release/test_score_scale.py",
+    "scoring/test_quality_map.py",
+    "scoring/test_scorer.py",
+    "serve/test_app_http.py::TestRows",
+    "serve/test_process.py::TestWorkers",
+    "system/",
+    "test_blocks.py",
+    "test_losses.py",
+    "test_metrics.py",
+    "train/distill/test_student_task.py::test_each_kind",
+    "train/distill/test_student_task.py::test_terms",
+    "train/test_recipes.py",
+)
