@@ -14,20 +14,18 @@ Conventions of every label here:
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Literal, get_args
+from typing import Literal, get_args
 
 import numpy as np
-from numpy.typing import NDArray
 
 from moslens.distortions import KIND_INDEX, KINDS, LEVELS, Kind, get_kind
-from moslens.distortions.apply import check, distort_planes
-from moslens.distortions.planes import from_planes, to_planes
+from moslens.distortions.apply import check_image, distort_planes
+from moslens.distortions.planes import Array, from_planes, to_planes
 from moslens.errors import ConfigError
 from moslens.picture.grid import CELL, Block, Ints, grid_blocks, rows_columns
 
 __all__ = ["CELL", "FEATHER", "Block", "BlockDegradation", "Composite", "draw_grid", "grid_blocks"]
 
-Array = NDArray[Any]
 Mode = Literal["block", "global-chain", "global-single", "none"]
 Levels = Literal["half-gaussian", "uniform"]
 Recipe = tuple[tuple[int, int], ...]
@@ -140,7 +138,7 @@ class BlockDegradation:
 
         Raises ``ImageTooSmall`` where the grid does not fit, ``TypeError`` and ``ValueError`` as ``distort``.
         """
-        check(image)
+        check_image(image)
         blocks = grid_blocks(image.shape[1], image.shape[0], self.grid)
         if self.mode == "block":
             return self._mosaic(image, blocks, rng)

@@ -7,8 +7,8 @@ from typing import Annotated
 import typer
 
 from moslens.cli.options import parse_range
-from moslens.data.records import Card
-from moslens.data.sets import Check, all_cards, check_dataset, find_card, load_dataset
+from moslens.data.records import DatasetCard
+from moslens.data.sets import DatasetCheck, all_cards, check_dataset, find_card, load_dataset
 from moslens.errors import ConfigError, DatasetError
 
 
@@ -59,7 +59,7 @@ def _list() -> str:
     return "\n".join([*lines, "", "moslens datasets show NAME: layout, licence, where to get it, citation"])
 
 
-def _card(card: Card) -> str:
+def _card(card: DatasetCard) -> str:
     facts = {
         "pictures": f"{card.count}" + (f" of {card.references} references" if card.references else ""),
         "content": card.content,
@@ -87,7 +87,7 @@ def _check_csv(name: str, root: Path | None, mos_range: tuple[float, float]) -> 
     typer.echo(f"{name}: {len(dataset.samples)} pictures, complete")
 
 
-def _report(check: Check) -> str:
+def _report(check: DatasetCheck) -> str:
     expected = f"{check.card.count} belong"
     lines = [f"{check.card.name} in {check.root}: {check.labelled} labelled pictures, {expected}"]
     lines += [f"wrong: {problem}" for problem in check.problems]

@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from moslens.data.csv_set import cell_number, raise_problems, read_rows
-from moslens.data.label_files import Pictures, load_mat, numbers, read_sheet, texts
+from moslens.data.label_files import PictureFinder, load_mat, mat_strings, mat_vector, read_sheet
 from moslens.data.records import Sample
 
 # 246.bmp and 333.bmp of LIVEC are byte for byte the same picture.
@@ -25,11 +25,11 @@ def livec(root: Path) -> list[Sample]:
 
 def _livec_released(root: Path) -> Iterator[tuple[Path, str, float, float]]:
     data = root / "Data"
-    listed = texts(load_mat(data / "AllImages_release.mat", "AllImages_release")[0])
+    listed = mat_strings(load_mat(data / "AllImages_release.mat", "AllImages_release")[0])
     (mos,) = load_mat(data / "AllMOS_release.mat", "AllMOS_release")
     (std,) = load_mat(data / "AllStdDev_release.mat", "AllStdDev_release")
-    scores = numbers(mos, len(listed), data / "AllMOS_release.mat")
-    spreads = numbers(std, len(listed), data / "AllStdDev_release.mat")
+    scores = mat_vector(mos, len(listed), data / "AllMOS_release.mat")
+    spreads = mat_vector(std, len(listed), data / "AllStdDev_release.mat")
     for name, score, spread in list(zip(listed, scores, spreads, strict=True))[_LIVEC_TRAINING:]:
         yield root / "Images" / name, name, score, spread
 
@@ -52,7 +52,7 @@ def koniq10k(root: Path) -> list[Sample]:
     the five-point scale of the raw ratings, not on that of MOS_zscore, and is left out.
     """
     path = root / "koniq10k_scores_and_distributions.csv"
-    pictures = Pictures(root, "1024x768", "512x384")
+    pictures = PictureFinder(root, "1024x768", "512x384")
     sets = root / "koniq10k_distributions_sets.csv"
     parts = {}
     if sets.is_file():
@@ -89,7 +89,7 @@ def livefb(root: Path) -> list[Sample]:
 def spaq(root: Path) -> list[Sample]:
     """SPAQ: Annotations/MOS and Image attribute scores.xlsx, pictures in TestImage/."""
     path = root / "Annotations" / "MOS and Image attribute scores.xlsx"
-    pictures = Pictures(root, "TestImage")
+    pictures = PictureFinder(root, "TestImage")
     return _rows(
         path,
         read_sheet(path, ("Image name", "MOS")),
@@ -104,7 +104,7 @@ def cid2013(root: Path) -> list[Sample]:
     The scene (IS_I_C01 of IS_I_C01_D01) is the reference: its pictures show one scene with different cameras.
     """
     path = root / "CID2013 data - version 12112014.xlsx"
-    pictures = Pictures(root, *(f"IS{i}" for i in range(1, 7)), recursive=True)
+    pictures = PictureFinder(root, *(f"IS{i}" for i in range(1, 7)), recursive=True)
     return _rows(
         path,
         read_sheet(path, ("Source_ID", "Realigned MOS"), "CID2013 MOS"),
@@ -121,7 +121,7 @@ def cid2013(root: Path) -> list[Sample]:
 def bid(root: Path) -> list[Sample]:
     """BID: DatabaseGrades.xlsx; pictures DatabaseImage0001.JPG in ImageDatabase/ or elsewhere below the root."""
     path = root / "DatabaseGrades.xlsx"
-    pictures = Pictures(root, "ImageDatabase", ".", recursive=True)
+    pictures = PictureFinder(root, "ImageDatabase", ".", recursive=True)
 
     def sample(row: dict[str, str]) -> Sample:
         name = f"DatabaseImage{row['Image Number']:0>4}.JPG"
@@ -134,7 +134,7 @@ def bid(root: Path) -> list[Sample]:
 def agiqa3k(root: Path) -> list[Sample]:
     """AGIQA-3K: mos_quality of data.csv; the kind is the generator, the first word of the name."""
     path = root / "data.csv"
-    pictures = Pictures(root, "AGIQA-3K", ".", recursive=True)
+    pictures = PictureFinder(root, "AGIQA-3K", ".", recursive=True)
     return _rows(
         path,
         read_rows(path, ("name", "mos_quality", "std_quality")),

@@ -8,28 +8,28 @@ from functools import cache
 from importlib.resources import files
 from typing import Any
 
-from moslens.data.records import Card
+from moslens.data.records import DatasetCard
 from moslens.errors import DatasetError
 
 
 @cache
-def all_cards() -> tuple[Card, ...]:
+def all_cards() -> tuple[DatasetCard, ...]:
     """Every card, in the order of ``cards.toml``."""
     text = files("moslens.data").joinpath("cards.toml").read_text(encoding="utf-8")
     return tuple(_card(name, table) for name, table in tomllib.loads(text).items())
 
 
-def _card(name: str, table: dict[str, Any]) -> Card:
+def _card(name: str, table: dict[str, Any]) -> DatasetCard:
     # TOML has arrays where a frozen record has tuples, and folds long texts over lines.
     fields: dict[str, Any] = {"name": name}
     for key, value in table.items():
         fields[key] = tuple(value) if isinstance(value, list) else value
         if isinstance(value, str):
             fields[key] = " ".join(value.split())
-    return Card(**fields)
+    return DatasetCard(**fields)
 
 
-def find_card(name: str) -> Card:
+def find_card(name: str) -> DatasetCard:
     """The card called ``name`` or known by that alias, in any case. Raises DatasetError."""
     wanted = name.lower().replace("_", "-")
     for card in all_cards():

@@ -5,7 +5,7 @@ import math
 from collections.abc import Sequence
 from pathlib import Path, PurePath
 
-from moslens.data.records import Card, Dataset, Sample
+from moslens.data.records import Dataset, DatasetCard, Sample
 from moslens.errors import DatasetError
 
 _SHOWN = 20
@@ -85,7 +85,7 @@ def read_csv(path: Path, root: Path | None = None, mos_range: tuple[float, float
         samples.append(sample)
     raise_problems(problems, path)
     title = f"{path.name}, a data set of the user's own"
-    card = Card(path.stem, title, "custom", len(samples), "MOS", mos_range)
+    card = DatasetCard(path.stem, title, "custom", len(samples), "MOS", mos_range)
     return Dataset(path.stem, root, tuple(sorted(samples, key=lambda sample: sample.name)), card)
 
 

@@ -28,19 +28,19 @@ def load_mat(path: Path, *names: str) -> list[Any]:
     return [content[name] for name in names]
 
 
-def cell_text(value: Any) -> str:
+def mat_string(value: Any) -> str:
     """The text in a MATLAB cell, however deep scipy nests it."""
     while isinstance(value, np.ndarray):
         value = value.reshape(-1)[0]
     return str(value).strip()
 
 
-def texts(cells: Any) -> list[str]:
+def mat_strings(cells: Any) -> list[str]:
     """A MATLAB cell array of names."""
-    return [cell_text(cell) for cell in np.asarray(cells).reshape(-1)]
+    return [mat_string(cell) for cell in np.asarray(cells).reshape(-1)]
 
 
-def numbers(values: Any, count: int, path: Path) -> list[float]:
+def mat_vector(values: Any, count: int, path: Path) -> list[float]:
     """A MATLAB vector of ``count`` finite numbers. Raises DatasetError."""
     vector = np.asarray(values, dtype=np.float64).reshape(-1)
     if vector.size != count or not np.all(np.isfinite(vector)):
@@ -99,7 +99,7 @@ def read_fields(path: Path, count: int, separator: str | None = None) -> list[tu
     return [(n, [field.strip() for field in fields]) for n, fields in rows]
 
 
-class Pictures:
+class PictureFinder:
     """Finds pictures by name in a few folders, case ignored: lists and files do not always agree."""
 
     def __init__(self, root: Path, *folders: str, recursive: bool = False) -> None:

@@ -32,7 +32,7 @@ class Sample:
 
 
 @dataclass(frozen=True)
-class Card:
+class DatasetCard:
     """The facts of a data set. ``range`` is that of the released scores, before any change of sign.
 
     ``labels`` and ``images`` are the label files and picture folders of the release, ``extra`` patterns of
@@ -73,7 +73,7 @@ class Dataset:
     name: str
     root: Path
     samples: tuple[Sample, ...]
-    card: Card
+    card: DatasetCard
 
     def data_hash(self) -> str:
         """SHA-256 over name, MOS and file size of every sample, so relabelled or re-encoded sets differ."""

@@ -9,10 +9,10 @@ from pathlib import Path
 from moslens.data import authentic, synthetic
 from moslens.data.cards import all_cards, find_card
 from moslens.data.csv_set import raise_problems, read_csv
-from moslens.data.records import Card, Dataset, Sample
+from moslens.data.records import Dataset, DatasetCard, Sample
 from moslens.errors import DatasetError
 
-__all__ = ["Card", "Check", "Dataset", "Sample", "all_cards", "check_dataset", "find_card", "load_dataset"]
+__all__ = ["DatasetCheck", "all_cards", "check_dataset", "find_card", "load_dataset"]
 
 READERS: dict[str, Callable[[Path], list[Sample]]] = {
     "live": synthetic.live,
@@ -55,13 +55,13 @@ def load_dataset(
     return Dataset(card.name, root, samples, card)
 
 
-def _read(card: Card, root: Path) -> tuple[Sample, ...]:
+def _read(card: DatasetCard, root: Path) -> tuple[Sample, ...]:
     if not root.is_dir():
         raise DatasetError("no such folder", root)
     return tuple(sorted(READERS[card.name](root), key=lambda sample: sample.name))
 
 
-def _count_problems(card: Card, samples: tuple[Sample, ...]) -> list[str]:
+def _count_problems(card: DatasetCard, samples: tuple[Sample, ...]) -> list[str]:
     problems = []
     if card.count is not None and len(samples) != card.count:
         problems.append(f"{len(samples)} labelled pictures where {card.count} belong")
@@ -71,7 +71,7 @@ def _count_problems(card: Card, samples: tuple[Sample, ...]) -> list[str]:
     return problems
 
 
-def _label_problems(card: Card, samples: tuple[Sample, ...]) -> list[str]:
+def _label_problems(card: DatasetCard, samples: tuple[Sample, ...]) -> list[str]:
     problems = []
     names: set[str] = set()
     low, high = card.mos_range
@@ -85,10 +85,10 @@ def _label_problems(card: Card, samples: tuple[Sample, ...]) -> list[str]:
 
 
 @dataclass(frozen=True)
-class Check:
+class DatasetCheck:
     """What :func:`check_dataset` found. ``missing`` and ``surplus`` are paths below the root."""
 
-    card: Card
+    card: DatasetCard
     root: Path
     labelled: int
     missing: tuple[str, ...]
@@ -101,7 +101,7 @@ class Check:
         return not self.missing and not self.problems
 
 
-def check_dataset(name: str, root: Path) -> Check:
+def check_dataset(name: str, root: Path) -> DatasetCheck:
     """Compare the folder ``root`` with the card ``name``: labels, counts, every missing and surplus file.
 
     Raises DatasetError where there is no such card or folder; wrong content is reported, not raised.
@@ -113,7 +113,7 @@ def check_dataset(name: str, root: Path) -> Check:
         if not root.is_dir():
             raise
         absent = tuple(label for label in card.labels if not (root / label).exists())
-        return Check(card, root, 0, absent, (), (error.message,))
+        return DatasetCheck(card, root, 0, absent, (), (error.message,))
     known = {sample.path for sample in samples}
     references = {sample.reference for sample in samples}
     folders = {path.parent for path in known if path.parent.is_dir()}
@@ -123,7 +123,7 @@ def check_dataset(name: str, root: Path) -> Check:
         for path in folder.iterdir()
         if path.is_file() and path not in known and path.name not in references
     ]
-    return Check(
+    return DatasetCheck(
         card,
         root,
         len(samples),

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from moslens.data.cards import find_card
 from moslens.data.csv_set import cell_number, raise_problems, read_rows
-from moslens.data.label_files import Pictures, load_mat, numbers, read_fields, read_sheet, texts
+from moslens.data.label_files import PictureFinder, load_mat, mat_strings, mat_vector, read_fields, read_sheet
 from moslens.data.records import Sample
 from moslens.errors import DatasetError
 
@@ -30,10 +30,10 @@ def live(root: Path) -> list[Sample]:
     path = root / "dmos_realigned.mat"
     dmos, flags, spread = load_mat(path, "dmos_new", "orgs", "dmos_std")
     names = [f"{folder}/img{i}.bmp" for folder, count in _LIVE_FOLDERS for i in range(1, count + 1)]
-    references = texts(load_mat(root / "refnames_all.mat", "refnames_all")[0])
+    references = mat_strings(load_mat(root / "refnames_all.mat", "refnames_all")[0])
     if len(references) != len(names):
         raise DatasetError(f"{len(references)} names where {len(names)} belong", root / "refnames_all.mat")
-    scores, stds, original = (numbers(column, len(names), path) for column in (dmos, spread, flags))
+    scores, stds, original = (mat_vector(column, len(names), path) for column in (dmos, spread, flags))
     return [
         Sample(root / name, name, -score, std, reference, kind=name.partition("/")[0])
         for name, score, std, reference, copy in zip(names, scores, stds, references, original, strict=True)
@@ -45,7 +45,7 @@ def csiq(root: Path) -> list[Sample]:
     """CSIQ: csiq.DMOS.xlsx and dst_imgs/KIND/PICTURE.KIND.LEVEL.png."""
     path = root / "csiq.DMOS.xlsx"
     columns = ("image", "dst_type", "dst_lev", "dmos_std", "dmos")
-    places = {folder: Pictures(root, f"dst_imgs/{folder}") for folder, _ in _CSIQ_KINDS.values()}
+    places = {folder: PictureFinder(root, f"dst_imgs/{folder}") for folder, _ in _CSIQ_KINDS.values()}
     problems: list[str] = []
     samples = []
     for n, row in read_sheet(path, columns, "all_by_image"):
@@ -72,7 +72,7 @@ def tid2013(root: Path) -> list[Sample]:
     rows, spread = read_fields(path, 2), read_fields(root / "mos_std.txt", 1)
     if len(rows) != len(spread):
         raise DatasetError(f"{len(spread)} lines for {len(rows)} scores", root / "mos_std.txt")
-    pictures, kinds = Pictures(root, "distorted_images"), find_card("tid2013").kinds
+    pictures, kinds = PictureFinder(root, "distorted_images"), find_card("tid2013").kinds
     problems: list[str] = []
     samples = []
     for (n, (score, written)), (m, (deviation,)) in zip(rows, spread, strict=True):
@@ -93,7 +93,7 @@ def kadid10k(root: Path) -> list[Sample]:
     0.496 but not have that variance, and likewise 4.33 and 0.869.
     """
     path = root / "dmos.csv"
-    pictures, kinds = Pictures(root, "images"), find_card("kadid10k").kinds
+    pictures, kinds = PictureFinder(root, "images"), find_card("kadid10k").kinds
     problems: list[str] = []
     samples = []
     for n, row in read_rows(path, ("dist_img", "ref_img", "dmos", "var")):
@@ -111,7 +111,7 @@ def pipal(root: Path) -> list[Sample]:
     labels = sorted((root / "Train_Label").rglob("*.txt"))
     if not labels:
         raise DatasetError("no .txt file with labels", root / "Train_Label")
-    pictures = Pictures(root, *(f"Distortion_{i}" for i in range(1, 5)), "Train_Dist", recursive=True)
+    pictures = PictureFinder(root, *(f"Distortion_{i}" for i in range(1, 5)), "Train_Dist", recursive=True)
     samples = []
     for path in labels:
         problems: list[str] = []

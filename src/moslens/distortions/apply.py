@@ -1,16 +1,12 @@
 """``distort``: one kind at one level on one picture."""
 
 from collections.abc import Callable, Sequence
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from moslens.distortions import blur, brightness, color, compression, noise, sharpness, spatial
 from moslens.distortions.kinds import LEVELS, Kind, get_kind
-from moslens.distortions.planes import from_planes, to_planes
-
-Array = NDArray[Any]
+from moslens.distortions.planes import Array, from_planes, to_planes
 
 SMALLEST_SIDE = 16
 
@@ -66,7 +62,7 @@ def distort(
     kind = get_kind(kind) if isinstance(kind, str) else kind
     if level not in LEVELS:
         raise ValueError(f"a level is 1 to 5, not {level!r}")
-    check(image)
+    check_image(image)
     return from_planes(distort_planes(to_planes(image), kind, level, rng, regions), image.dtype)
 
 
@@ -83,7 +79,7 @@ def distort_planes(
     return np.clip(out, 0, 1, out=out)
 
 
-def check(image: Array) -> None:
+def check_image(image: Array) -> None:
     """Raise ``TypeError`` or ``ValueError`` unless ``image`` is a picture that ``distort`` takes."""
     if not isinstance(image, np.ndarray) or image.dtype not in (np.uint8, np.float32, np.float64):
         got = getattr(image, "dtype", type(image).__name__)

@@ -1,16 +1,11 @@
 """Color: diffusion, shift of one channel, palette quantization, and saturation in HSV and in Lab."""
 
-from typing import Any
-
 import numpy as np
-from numpy.typing import NDArray
 from PIL import Image
 
 from moslens.distortions import filters
 from moslens.distortions.colorspace import lab_to_rgb, rgb_to_lab
-from moslens.distortions.planes import from_planes, to_planes
-
-Array = NDArray[Any]
+from moslens.distortions.planes import Array, from_planes, to_planes
 
 _LUMA = np.array([0.299, 0.587, 0.114], np.float32)
 _GATE_SIGMA = 4.0

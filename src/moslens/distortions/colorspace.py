@@ -4,12 +4,9 @@ The work goes by strips of pixels: the temporary arrays stay in the cache, and s
 picture is.
 """
 
-from typing import Any
-
 import numpy as np
-from numpy.typing import NDArray
 
-Array = NDArray[Any]
+from moslens.distortions.planes import Array
 
 # IEC 61966-2-1; divided by the D65 white, so that white maps to (1, 1, 1).
 _WHITE = np.array([0.95047, 1.0, 1.08883])

@@ -4,12 +4,9 @@ import io
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 from PIL import Image
 
-from moslens.distortions.planes import from_planes, to_planes
-
-Array = NDArray[Any]
+from moslens.distortions.planes import Array, from_planes, to_planes
 
 _MOST_RESOLUTIONS = 6
 

@@ -2,12 +2,10 @@
 
 from functools import cache
 from statistics import NormalDist
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-Array = NDArray[Any]
+from moslens.distortions.planes import Array
 
 _STEPS = 1 << 16
 

@@ -6,12 +6,10 @@ C x H x W.
 """
 
 import math
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-Array = NDArray[Any]
+from moslens.distortions.planes import Array
 
 _TILE = 32
 _FEW_TAPS = 32

@@ -1,14 +1,10 @@
 """Noise: white, in YCbCr, impulse, multiplicative, and the traces of a denoiser."""
 
-from typing import Any
-
 import numpy as np
-from numpy.typing import NDArray
 
 from moslens.distortions.fast_normal import normal
 from moslens.distortions.filters import product
-
-Array = NDArray[Any]
+from moslens.distortions.planes import Array
 
 _DCT_SIDE = 8
 _DCT_STEP = 4

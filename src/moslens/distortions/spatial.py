@@ -6,14 +6,13 @@ least one patch.
 """
 
 from collections.abc import Iterator, Sequence
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from moslens.distortions.fast_normal import normal
+from moslens.distortions.planes import Array
 
-Array = NDArray[Any]
 Region = tuple[int, int, int, int]
 
 _REFERENCE_AREA = 224 * 224

@@ -2,14 +2,12 @@
 
 from dataclasses import dataclass
 from numbers import Integral
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from moslens.errors import ConfigError, ImageTooSmall
 
-Array = NDArray[Any]
 Ints = NDArray[np.int64]
 
 CELL = 16

@@ -45,7 +45,7 @@ class QualityBlock:
         }
 
 
-def named_kinds(blocks: Iterable[QualityBlock]) -> tuple[dict[str, Any], ...]:
+def summarize_kinds(blocks: Iterable[QualityBlock]) -> tuple[dict[str, Any], ...]:
     """See :attr:`QualityMap.distortions`."""
     blocks = tuple(blocks)
     total = sum(block.width * block.height for block in blocks)
@@ -62,7 +62,7 @@ def named_kinds(blocks: Iterable[QualityBlock]) -> tuple[dict[str, Any], ...]:
     return tuple(sorted(rows, key=lambda row: (-float(str(row["share"])), str(row["kind"]))))
 
 
-def worst(blocks: Iterable[QualityBlock]) -> dict[str, Any]:
+def lowest_block(blocks: Iterable[QualityBlock]) -> dict[str, Any]:
     """See :attr:`QualityMap.worst_block`."""
     block = min(blocks, key=lambda one: one.score)
     row: Mapping[str, Any] = block.to_dict()

@@ -15,9 +15,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from moslens.errors import InternalError, OutputError
-from moslens.picture.windows import iter_cover, window_origins
+from moslens.picture.windows import Pixels, iter_cover, window_origins
 from moslens.scoring.card import BLOCK_OUTPUTS, BlockLabels, Calibration
-from moslens.scoring.map_blocks import QualityBlock, named_kinds, worst
+from moslens.scoring.map_blocks import QualityBlock, lowest_block, summarize_kinds
 from moslens.scoring.result import Score
 from moslens.scoring.session import Model
 from moslens.scoring.stitch import Stitched, Stitcher, pixel_cuts
@@ -25,7 +25,6 @@ from moslens.scoring.stitch import Stitched, Stitcher, pixel_cuts
 if TYPE_CHECKING:
     from PIL import Image
 
-Pixels = NDArray[np.uint8]
 Runner = Callable[[Callable[[Pixels], Any], Iterable[Pixels]], Iterable[Any]]
 
 
@@ -52,12 +51,12 @@ class QualityMap:
     @property
     def distortions(self) -> tuple[dict[str, Any], ...]:
         """The named kinds: kind, group, mean severity, share of the picture's area; the largest share first."""
-        return named_kinds(self.blocks)
+        return summarize_kinds(self.blocks)
 
     @property
     def worst_block(self) -> dict[str, Any]:
         """Place and score of the block with the lowest score."""
-        return worst(self.blocks)
+        return lowest_block(self.blocks)
 
     def to_dict(self) -> dict[str, Any]:
         """The explain JSON of the public contract."""

@@ -44,7 +44,7 @@ class Stitcher:
     def __init__(self, height: int, width: int, grid: int, temperature: float = 1.0) -> None:
         self.size = height, width
         self.temperature = temperature
-        self.rows, self.columns = (cells(side, grid) for side in self.size)
+        self.rows, self.columns = (cell_count(side, grid) for side in self.size)
         self.grid = grid
         spans = np.diff(_edges(grid))
         self._areas = spans[:, None] * spans
@@ -113,7 +113,7 @@ def _shared(grid: int, start: int, side: int, count: int) -> tuple[int, Floats]:
     return first, np.maximum(high - low, 0)
 
 
-def cells(side: int, grid: int) -> int:
+def cell_count(side: int, grid: int) -> int:
     """How many cells a side of ``side`` px at the working size is cut into."""
     return max(1, (2 * side * grid + WINDOW) // (2 * WINDOW))
 
