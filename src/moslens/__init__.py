@@ -1,4 +1,4 @@
-"""moslens: blind image quality assessment that says how good, where and what.
+"""moslens: blind image quality assessment, with a map of where a picture is bad and what is wrong there.
 
 The public names below are imported on first use, so that ``import moslens`` costs almost nothing.
 """

@@ -88,7 +88,7 @@ def _check_csv(name: str, root: Path | None, mos_range: tuple[float, float]) -> 
 
 
 def _report(check: DatasetCheck) -> str:
-    expected = f"{check.card.count} belong"
+    expected = f"expected {check.card.count}"
     lines = [f"{check.card.name} in {check.root}: {check.labelled} labelled pictures, {expected}"]
     lines += [f"wrong: {problem}" for problem in check.problems]
     lines += [f"missing: {path}" for path in check.missing]

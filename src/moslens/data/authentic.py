@@ -1,6 +1,6 @@
 """Readers of the photo sets LIVEC, KonIQ-10k, LIVE-FB, SPAQ, CID2013, BID, and of the generated AGIQA-3K.
 
-A reader turns the folder as released into samples, without opening or looking for pictures.
+A reader turns a folder in its released layout into samples. It does not open pictures or check that they exist.
 """
 
 from collections.abc import Callable, Iterator
@@ -48,8 +48,8 @@ def _livec_repacked(root: Path) -> Iterator[tuple[Path, str, float, float]]:
 def koniq10k(root: Path) -> list[Sample]:
     """KonIQ-10k: MOS_zscore of koniq10k_scores_and_distributions.csv, pictures in 1024x768/ or 512x384/.
 
-    Where koniq10k_distributions_sets.csv lies beside it, its column ``set`` is the official split. SD is on
-    the five-point scale of the raw ratings, not on that of MOS_zscore, and is left out.
+    If koniq10k_distributions_sets.csv lies beside it, its column ``set`` is the official split. The column SD is
+    left out, because it is on the five-point scale of the raw ratings and not on that of MOS_zscore.
     """
     path = root / "koniq10k_scores_and_distributions.csv"
     pictures = PictureFinder(root, "1024x768", "512x384")
@@ -68,8 +68,8 @@ def koniq10k(root: Path) -> list[Sample]:
 def livefb(root: Path) -> list[Sample]:
     """LIVE-FB (FLIVE): labels_image.csv (name, mos), pictures below database/.
 
-    Where labels>640.csv and labels<=640_padded.csv lie beside it they give the official split: pictures with
-    a side above 640 are tested, ``is_valid`` marks the validation part.
+    If labels>640.csv and labels<=640_padded.csv lie beside it, they give the official split: pictures with
+    a side above 640 px are the test part, ``is_valid`` marks the validation part.
     """
     path = root / "labels_image.csv"
     held, tested = root / "labels<=640_padded.csv", root / "labels>640.csv"
@@ -101,7 +101,7 @@ def spaq(root: Path) -> list[Sample]:
 def cid2013(root: Path) -> list[Sample]:
     """CID2013: the realigned MOS of the published workbook, pictures below IS1..IS6.
 
-    The scene (IS_I_C01 of IS_I_C01_D01) is the reference: its pictures show one scene with different cameras.
+    The scene (IS_I_C01 of IS_I_C01_D01) is the reference, because its pictures show one scene with different cameras.
     """
     path = root / "CID2013 data - version 12112014.xlsx"
     pictures = PictureFinder(root, *(f"IS{i}" for i in range(1, 7)), recursive=True)
@@ -151,7 +151,7 @@ def _rows(
     make: Callable[[dict[str, str]], Sample],
     spread: str | None = None,
 ) -> list[Sample]:
-    """Samples of a table: ``make`` gives all but the numbers, which are read and checked here."""
+    """Samples of a table: ``make`` fills all but the numbers, which are read and checked here."""
     problems: list[str] = []
     samples = []
     for n, row in rows:

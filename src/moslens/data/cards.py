@@ -1,6 +1,6 @@
-"""The cards of the data sets that are read as released: ``cards.toml`` as typed records.
+"""The cards of the data sets that are read in their released layout: ``cards.toml`` as typed records.
 
-The sources of the facts in it are listed in docs/datasets.md.
+docs/datasets.md lists the sources of its facts.
 """
 
 import tomllib
@@ -30,7 +30,7 @@ def _card(name: str, table: dict[str, Any]) -> DatasetCard:
 
 
 def find_card(name: str) -> DatasetCard:
-    """The card called ``name`` or known by that alias, in any case. Raises DatasetError."""
+    """The card with this name or alias, case ignored. Raises DatasetError where there is none."""
     wanted = name.lower().replace("_", "-")
     for card in all_cards():
         if wanted in (card.name, *card.aliases):

@@ -13,7 +13,7 @@ PARTS = ("train", "validation", "test")
 
 
 def raise_problems(problems: Sequence[str], path: Path) -> None:
-    """One DatasetError that lists the first problems, or nothing where there are none."""
+    """Raise one DatasetError that lists the first 20 problems; do nothing where there are none."""
     if problems:
         rest = f"\n  and {len(problems) - _SHOWN} more" if len(problems) > _SHOWN else ""
         listed = "".join(f"\n  {problem}" for problem in problems[:_SHOWN])
@@ -50,7 +50,7 @@ def read_rows(path: Path, required: Sequence[str], delimiter: str = ",") -> list
 
 
 def cell_number(text: str, where: str, problems: list[str], low: float = -math.inf, high: float = math.inf) -> float:
-    """``text`` as a number; one that is none, not finite or outside [low, high] is added to ``problems``."""
+    """``text`` as a float. A cell that is not a finite number within [low, high] is added to ``problems``."""
     try:
         value = float(text)
     except ValueError:

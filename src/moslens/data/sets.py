@@ -1,4 +1,4 @@
-"""Data sets by name or CSV file: ``load_dataset`` to use one, ``check_dataset`` to see what a copy lacks."""
+"""Data sets by name or CSV file: ``load_dataset`` reads one, ``check_dataset`` reports what a copy lacks."""
 
 import logging
 import os
@@ -37,16 +37,16 @@ def load_dataset(
 ) -> Dataset:
     """The data set ``name_or_csv``: a card's name with the folder it lies in, or a CSV file.
 
-    ``root`` is the folder as released for a card; for a CSV the folder its pictures are relative to, by
-    default its own. ``mos_range`` bounds the scores of a CSV; a card has its own. A copy with fewer or more
-    labels than the card says is used with a warning. Raises DatasetError, which names every label file, row,
-    column or picture that is wrong.
+    ``root`` is the folder of the release. For a CSV file it is the folder that its pictures are relative to, by
+    default the file's own. ``mos_range`` bounds the scores of a CSV file; a card has its own range. A copy with
+    fewer or more labels than the card says is used with a warning. Raises DatasetError, which names every label
+    file, row, column or picture that is wrong.
     """
     if name_or_csv.lower().endswith(".csv") or os.sep in name_or_csv:
         return read_csv(Path(name_or_csv), root, mos_range)
     card = find_card(name_or_csv)
     if root is None:
-        raise DatasetError(f"data set {card.name} needs the folder it lies in (--root)")
+        raise DatasetError(f"data set {card.name} needs its folder (--root)")
     samples = _read(card, root)
     missing = [f"missing picture {sample.path}" for sample in samples if not sample.path.is_file()]
     raise_problems(_label_problems(card, samples) + missing, root)
@@ -64,10 +64,10 @@ def _read(card: DatasetCard, root: Path) -> tuple[Sample, ...]:
 def _count_problems(card: DatasetCard, samples: tuple[Sample, ...]) -> list[str]:
     problems = []
     if card.count is not None and len(samples) != card.count:
-        problems.append(f"{len(samples)} labelled pictures where {card.count} belong")
+        problems.append(f"{len(samples)} labelled pictures, expected {card.count}")
     references = {sample.reference for sample in samples if sample.reference is not None}
     if card.references is not None and len(references) != card.references:
-        problems.append(f"{len(references)} references where {card.references} belong")
+        problems.append(f"{len(references)} references, expected {card.references}")
     return problems
 
 
@@ -97,7 +97,7 @@ class DatasetCheck:
 
     @property
     def complete(self) -> bool:
-        """Nothing missing and nothing wrong; surplus files do no harm."""
+        """Whether nothing is missing or wrong; surplus files are allowed."""
         return not self.missing and not self.problems
 
 

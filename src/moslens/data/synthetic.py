@@ -1,7 +1,7 @@
 """Readers of the sets made from reference pictures: LIVE, CSIQ, TID2013, KADID-10k, PIPAL.
 
-A reader turns the folder as released into samples, without opening or looking for pictures. Scores that fall
-with quality (DMOS of LIVE and CSIQ) change their sign.
+A reader turns a folder in its released layout into samples. It does not open pictures or check that they exist.
+Scores that fall with quality (DMOS of LIVE and CSIQ) are negated.
 """
 
 import re
@@ -32,7 +32,7 @@ def live(root: Path) -> list[Sample]:
     names = [f"{folder}/img{i}.bmp" for folder, count in _LIVE_FOLDERS for i in range(1, count + 1)]
     references = mat_strings(load_mat(root / "refnames_all.mat", "refnames_all")[0])
     if len(references) != len(names):
-        raise DatasetError(f"{len(references)} names where {len(names)} belong", root / "refnames_all.mat")
+        raise DatasetError(f"{len(references)} names, expected {len(names)}", root / "refnames_all.mat")
     scores, stds, original = (mat_vector(column, len(names), path) for column in (dmos, spread, flags))
     return [
         Sample(root / name, name, -score, std, reference, kind=name.partition("/")[0])
@@ -52,7 +52,7 @@ def csiq(root: Path) -> list[Sample]:
         if not row["image"]:
             continue
         if row["dst_type"] not in _CSIQ_KINDS:
-            problems.append(f"row {n}, column dst_type: {row['dst_type']!r} is no kind of CSIQ")
+            problems.append(f"row {n}, column dst_type: {row['dst_type']!r} is not a distortion of CSIQ")
             continue
         folder, token = _CSIQ_KINDS[row["dst_type"]]
         dmos = cell_number(row["dmos"], f"row {n}, column dmos", problems)
@@ -76,7 +76,7 @@ def tid2013(root: Path) -> list[Sample]:
     problems: list[str] = []
     samples = []
     for (n, (score, written)), (m, (deviation,)) in zip(rows, spread, strict=True):
-        # The list and the files spell I01_01_1.bmp with a large or a small i.
+        # The label file and the file names spell I01_01_1.bmp with an upper or lower case i.
         name = written[:1].upper() + written[1:]
         reference, kind, level = _numbered(name, kinds, f"line {n}", problems)
         mos = cell_number(score, f"line {n}, score", problems)
@@ -89,8 +89,8 @@ def tid2013(root: Path) -> list[Sample]:
 def kadid10k(root: Path) -> list[Sample]:
     """KADID-10k: dmos.csv (dist_img, ref_img, dmos, var) and images/.
 
-    Its dmos rises with quality and its var is a standard deviation: thirty whole ratings of mean 4.57 can deviate by
-    0.496 but not have that variance, and likewise 4.33 and 0.869.
+    The column dmos rises with quality, so it is a MOS. The column var holds standard deviations: thirty integer
+    ratings with mean 4.57 can have a standard deviation of 0.496 but not that variance, and so with 4.33 and 0.869.
     """
     path = root / "dmos.csv"
     pictures, kinds = PictureFinder(root, "images"), find_card("kadid10k").kinds

@@ -52,9 +52,8 @@ def distort(
 
     ``image`` is H x W x 3 RGB, uint8 or float32 / float64 in [0, 1], both sides at least 16 px. The result
     has the same shape and dtype and stays in the range; the work is done in float32. ``rng`` is the only
-    source of chance: an equal generator gives an equal picture. ``regions``, rectangles (x, y, width,
-    height), are where the sparse kinds place their patches, each rectangle getting its own; other kinds
-    ignore them.
+    source of randomness: the same generator state gives the same picture. ``regions`` are rectangles (x, y,
+    width, height) in px; sparse kinds place separate patches in each of them, other kinds ignore them.
 
     Raises ``ConfigError`` for an unknown kind, ``ValueError`` or ``TypeError`` for a wrong level, shape or
     dtype.
@@ -73,7 +72,7 @@ def distort_planes(
     rng: np.random.Generator,
     regions: Sequence[spatial.Region] | None = None,
 ) -> Array:
-    """``distort`` on 3 x H x W float32 planes in [0, 1], unchecked: for those who need many views of one picture."""
+    """``distort`` on 3 x H x W float32 planes in [0, 1], unchecked, for many views of one picture."""
     where = {"regions": regions} if kind.sparse else {}
     out = _OPERATIONS[kind.name](stack, kind.levels[level - 1], rng, **where)
     return np.clip(out, 0, 1, out=out)

@@ -46,7 +46,7 @@ def color_quantization(stack: Array, colors: float, rng: np.random.Generator) ->
 def hsv_saturation(stack: Array, gain: float, rng: np.random.Generator) -> Array:
     """HSV saturation multiplied by ``gain``; below zero the hues turn to their complements.
 
-    With hue and value fixed, every channel is value - saturation x (something of the hue), so the change is
+    With hue and value fixed, every channel is value - saturation x f(hue), so the change is
     linear and needs no conversion.
     """
     value = stack.max(axis=0)

@@ -1,4 +1,4 @@
-"""A thread pool over a stream: results in order, bounded look-ahead, nothing held back by a slow source."""
+"""A thread pool over a stream: results in order, bounded look-ahead, and no result held back by a slow source."""
 
 import threading
 from collections.abc import Callable, Generator, Iterable
@@ -13,10 +13,10 @@ Result = TypeVar("Result")
 def ordered(work: Callable[[Item], Result], items: Iterable[Item], workers: int, ahead: int) -> Generator[Result]:
     """``map(work, items)`` by ``workers`` threads, in order.
 
-    At most ``ahead`` items are taken beyond the results already asked for. Items are taken in a thread of
-    their own: a result is handed out as soon as it and those before it are ready, however long the next item
-    takes to come. An exception of ``work`` or of ``items`` is raised in its place. Closing the iterator
-    drops what has not begun and waits for what has.
+    At most ``ahead`` items are taken beyond the results already yielded. A separate thread takes the items, so a
+    result is yielded as soon as it and those before it are ready, even while the next item is awaited. An exception
+    of ``work`` or of ``items`` is raised in its place. Closing the generator cancels the calls that have not
+    started and waits for the others.
     """
     pool = ThreadPoolExecutor(workers, "moslens-worker")
     slots = threading.Semaphore(ahead)
@@ -39,7 +39,7 @@ def ordered(work: Callable[[Item], Result], items: Iterable[Item], workers: int,
         except BaseException as error:  # raised again where the results are taken
             queue.put(error)
 
-    # A daemon, since one that waits for standard input must not keep the program from ending.
+    # A daemon thread, because one that waits for standard input must not keep the program alive.
     threading.Thread(target=feed, name="moslens-feed", daemon=True).start()
     try:
         while (entry := queue.get()) is not None:

@@ -1,4 +1,4 @@
-"""The progress bar of commands that know how much there is to do."""
+"""The progress bar of commands whose number of steps is known."""
 
 import sys
 from collections.abc import Callable, Iterator
@@ -7,7 +7,7 @@ from contextlib import contextmanager
 
 @contextmanager
 def progress(word: str, total: int) -> Iterator[Callable[[], None]]:
-    """A bar on standard error, moved on by calling what is yielded; none where that is no terminal."""
+    """A bar on standard error, advanced by calling the yielded function; no bar where that is not a terminal."""
     if not sys.stderr.isatty():
         yield lambda: None
         return
