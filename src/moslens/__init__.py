@@ -1,4 +1,4 @@
-"""moslens: blind image quality assessment that says how good, where and what.
+"""moslens: blind image quality assessment, with a map of where a picture is bad and what is wrong there.
 
 The public names below are imported on first use, so that ``import moslens`` costs almost nothing.
 """
@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 _PUBLIC = {
-    "Failure": "moslens.scoring.scorer",
+    "Failure": "moslens.scoring.result",
     "ImageTooLarge": "moslens.errors",
     "ImageTooSmall": "moslens.errors",
     "MoslensError": "moslens.errors",
     "NoMapsError": "moslens.errors",
     "QualityMap": "moslens.scoring.quality_map",
-    "Score": "moslens.scoring.scorer",
+    "Score": "moslens.scoring.result",
     "Scorer": "moslens.scoring.scorer",
     "UnreadableImage": "moslens.errors",
     "UnsupportedImage": "moslens.errors",

@@ -1,7 +1,7 @@
 """Block-wise Degradation Modelling (BDM): different distortions on different blocks of one picture.
 
-``BlockDegradation`` implements ``method.md`` 9.3. A pristine picture I gives m uniform views V_1 .. V_m,
-each the whole picture under one distortion, all from different groups; the composite C takes block k from
+``BlockDegradation`` implements ``docs/method.md`` 9.3. A pristine picture I gives m views V_1 .. V_m. Each view is
+the whole picture under one distortion; no two come from the same group. Block k of the composite C is taken from
 view s_k, or from I where s_k = 0. Teacher and student thus see the same pixels inside a block.
 
 Conventions of every label here:
@@ -14,27 +14,25 @@ Conventions of every label here:
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Literal, get_args
+from typing import Literal, get_args
 
 import numpy as np
-from numpy.typing import NDArray
 
 from moslens.distortions import KIND_INDEX, KINDS, LEVELS, Kind, get_kind
-from moslens.distortions.apply import check, distort_planes
-from moslens.distortions.planes import from_planes, to_planes
+from moslens.distortions.apply import check_image, distort_planes
+from moslens.distortions.planes import Array, from_planes, to_planes
 from moslens.errors import ConfigError
 from moslens.picture.grid import CELL, Block, Ints, grid_blocks, rows_columns
 
 __all__ = ["CELL", "FEATHER", "Block", "BlockDegradation", "Composite", "draw_grid", "grid_blocks"]
 
-Array = NDArray[Any]
 Mode = Literal["block", "global-chain", "global-single", "none"]
 Levels = Literal["half-gaussian", "uniform"]
 Recipe = tuple[tuple[int, int], ...]
-"""What was done to a view: (kind, level) in order; empty for the pristine view, more than one in a chain."""
+"""The distortions of a view, (kind, level) in order: none for the pristine view, several for a chain."""
 
 MIN_CHANGE = 1 / 255
-"""Mean absolute change in [0, 1] below which a region must not be called degraded."""
+"""Mean absolute change in [0, 1] below which a region is not labelled degraded."""
 
 FEATHER = 4
 """Feathered seams blend over this many px on either side of a cut."""
@@ -48,9 +46,9 @@ _GRID_SHARES = {2: 0.5, 3: 0.3, 4: 0.2}
 class Composite:
     """A degraded picture with exact labels.
 
-    ``image`` and every view are H x W x 3 of the input's dtype; ``views[0]`` is the pristine picture and
-    ``recipes[j]`` what was done to view j. With ``feathered`` seams the image differs from the views of its
-    blocks within 4 px of a cut, otherwise it equals them.
+    ``image`` and every view are H x W x 3 of the input's dtype. ``views[0]`` is the pristine picture;
+    ``recipes[j]`` lists the distortions of view j. Inside a block the image equals the block's view, except
+    within 4 px of a cut if the seams are ``feathered``.
     """
 
     image: Array
@@ -62,7 +60,7 @@ class Composite:
 
     @property
     def kinds(self) -> Ints:
-        """K kind indices, -1 for clean; of a chain the step with the highest level."""
+        """K kind indices, -1 for clean; a chain counts as its step with the highest level."""
         return np.array([self._label(view)[0] for view in self.assignment], np.int64)
 
     @property
@@ -71,7 +69,7 @@ class Composite:
         return np.array([self._label(view)[1] for view in self.assignment], np.int64)
 
     def flip(self) -> "Composite":
-        """The mirror image, left to right: picture, views, blocks and labels together."""
+        """The composite mirrored left to right: image, views, blocks and labels."""
         width = self.image.shape[1]
         columns = 1 + max(block.column for block in self.blocks)
         mirrored = [
@@ -94,14 +92,14 @@ class Composite:
 class BlockDegradation:
     """The settings of BDM; calling it degrades a picture.
 
-    ``grid``: blocks a side, or (rows, columns). ``mode``: ``block``; ``global-chain``, one chain of 1 to 4
+    ``grid``: blocks per side, or (rows, columns). ``mode``: ``block``; ``global-chain``, one chain of 1 to 4
     distortions over the whole picture as in ARNIQA; ``global-single``, one distortion over the whole
-    picture; ``none``. ``kinds``: names to draw from. ``types``: distinct distortions in one picture, by
-    default 4 on 4 blocks and otherwise 3 or 4, never more than there are blocks or groups. ``p_clean``:
-    chance of a block (of the picture in the global modes) to stay pristine. ``levels``: ``half-gaussian``
-    favours mild levels as in ARNIQA; ``level`` fixes it. ``feather``: chance of blended seams.
-    ``min_change``: mean absolute change in [0, 1] below which a block counts as undegraded; its view is
-    drawn again, at most ``max_tries`` times in all, and then the block is left pristine and labelled so.
+    picture; ``none``. ``kinds``: names to draw from. ``types``: number of distinct distortions in one picture,
+    by default 4 on 4 blocks and otherwise 3 or 4, never more than there are blocks or groups. ``p_clean``:
+    probability that a block (in the global modes: the picture) stays pristine. ``levels``: ``half-gaussian``
+    favours mild levels as in ARNIQA; ``level`` fixes the level. ``feather``: probability of blended seams.
+    ``min_change``: mean absolute change in [0, 1] below which a block counts as undegraded. Its view is then
+    drawn again, at most ``max_tries`` times in all; a block that still fails is left pristine and labelled so.
 
     Raises ``ConfigError`` for settings that cannot be met.
     """
@@ -128,7 +126,7 @@ class BlockDegradation:
         if self.types is not None and self.types < 1:
             raise ConfigError(f"types is at least 1, not {self.types}")
         if not (0 <= self.p_clean <= 1 and 0 <= self.feather <= 1):
-            raise ConfigError("p_clean and feather are chances from 0 to 1")
+            raise ConfigError("p_clean and feather are probabilities from 0 to 1")
         if not self.min_change >= 0:
             raise ConfigError(f"min_change is at least 0, not {self.min_change}")
         if self.max_tries < 1:
@@ -136,14 +134,14 @@ class BlockDegradation:
         self._by_group()
 
     def __call__(self, image: Array, rng: np.random.Generator) -> Composite:
-        """Degrade ``image``: H x W x 3 RGB, uint8 or float in [0, 1]; equal generators give equal results.
+        """Degrade ``image``: H x W x 3 RGB, uint8 or float in [0, 1]. The same generator state gives the same result.
 
-        Raises ``ImageTooSmall`` where the grid does not fit, ``TypeError`` and ``ValueError`` as ``distort``.
+        Raises ``ImageTooSmall`` where the grid does not fit, and ``TypeError`` or ``ValueError`` as ``distort`` does.
         """
-        check(image)
+        check_image(image)
         blocks = grid_blocks(image.shape[1], image.shape[0], self.grid)
         if self.mode == "block":
-            return self._mosaic(image, blocks, rng)
+            return self._block_composite(image, blocks, rng)
         recipe: Recipe = ()
         view = image
         if self.mode != "none" and rng.random() >= self.p_clean:
@@ -153,7 +151,7 @@ class BlockDegradation:
             return Composite(image.copy(), (image,), ((),), clean, blocks, False)
         return Composite(view.copy(), (image, view), ((), recipe), np.ones(len(blocks), np.int64), blocks, False)
 
-    def _mosaic(self, image: Array, blocks: tuple[Block, ...], rng: np.random.Generator) -> Composite:
+    def _block_composite(self, image: Array, blocks: tuple[Block, ...], rng: np.random.Generator) -> Composite:
         by_group = self._by_group()
         types = self.types or (4 if len(blocks) == 4 else int(rng.integers(3, 5)))
         types = min(types, len(blocks), len(by_group))
@@ -164,17 +162,17 @@ class BlockDegradation:
         recipes: list[Recipe] = [()]
         stack = to_planes(image)
         for number, group in enumerate(groups, start=1):
-            mine = [blocks[k] for k in np.flatnonzero(assignment == number)]
-            view, recipe, faint = self._view(image, stack, by_group[group], blocks, mine, rng)
+            own_blocks = [blocks[k] for k in np.flatnonzero(assignment == number)]
+            view, recipe, undegraded = self._view(image, stack, by_group[group], blocks, own_blocks, rng)
             views.append(view)
             recipes.append(recipe)
-            assignment[[blocks.index(block) for block in faint]] = 0
+            assignment[[blocks.index(block) for block in undegraded]] = 0
         feathered = bool(rng.random() < self.feather)
-        mosaic = compose(views, assignment, blocks, feathered)
-        if feathered and self._faint(mosaic, image, [b for b, s in zip(blocks, assignment, strict=True) if s]):
+        composite = compose(views, assignment, blocks, feathered)
+        if feathered and self._undegraded(composite, image, [b for b, s in zip(blocks, assignment, strict=True) if s]):
             # Blending took a barely visible block below the threshold: keep the label true, drop the blend.
-            feathered, mosaic = False, compose(views, assignment, blocks, False)
-        return Composite(mosaic, tuple(views), tuple(recipes), assignment, blocks, feathered)
+            feathered, composite = False, compose(views, assignment, blocks, False)
+        return Composite(composite, tuple(views), tuple(recipes), assignment, blocks, feathered)
 
     def _view(
         self,
@@ -182,19 +180,19 @@ class BlockDegradation:
         stack: Array,
         kinds: Sequence[Kind],
         blocks: Sequence[Block],
-        mine: Sequence[Block],
+        own_blocks: Sequence[Block],
         rng: np.random.Generator,
     ) -> tuple[Array, Recipe, Sequence[Block]]:
-        """One uniform view, its recipe, and those of the blocks ``mine`` that it hardly changes."""
+        """One view, its recipe, and which of ``own_blocks``, the blocks to be taken from it, it leaves undegraded."""
         regions = [(block.x, block.y, block.width, block.height) for block in blocks]
         for _ in range(self.max_tries):
             kind = kinds[int(rng.integers(len(kinds)))]
             level = self._draw_level(kind, rng)
             view = from_planes(distort_planes(stack, kind, level, rng, regions), image.dtype)
-            faint = self._faint(view, image, mine)
-            if not faint:
+            undegraded = self._undegraded(view, image, own_blocks)
+            if not undegraded:
                 break
-        return view, ((KIND_INDEX[kind.name], level),), faint
+        return view, ((KIND_INDEX[kind.name], level),), undegraded
 
     def _global_view(self, image: Array, rng: np.random.Generator) -> tuple[Recipe, Array]:
         by_group = self._by_group()
@@ -212,7 +210,7 @@ class BlockDegradation:
                 return tuple(steps), view
         return (), image
 
-    def _faint(self, changed: Array, image: Array, blocks: Sequence[Block]) -> list[Block]:
+    def _undegraded(self, changed: Array, image: Array, blocks: Sequence[Block]) -> list[Block]:
         return [block for block in blocks if _mean_change(changed[block.slices], image[block.slices]) < self.min_change]
 
     def _by_group(self) -> list[list[Kind]]:
@@ -237,7 +235,7 @@ class BlockDegradation:
 
 
 def draw_grid(rng: np.random.Generator) -> int:
-    """A grid for one batch: 2, 3 or 4 blocks a side with chances 0.5, 0.3 and 0.2."""
+    """A grid for one batch: 2, 3 or 4 blocks per side with probabilities 0.5, 0.3 and 0.2."""
     return int(rng.choice(list(_GRID_SHARES), p=list(_GRID_SHARES.values())))
 
 
@@ -255,21 +253,21 @@ def _mean_change(changed: Array, image: Array) -> float:
 
 
 def compose(views: Sequence[Array], assignment: Ints, blocks: Sequence[Block], feathered: bool) -> Array:
-    """The mosaic: block k from view ``assignment[k]``, cut hard or blended over 4 px on either side of a cut."""
+    """The composite: block k from view ``assignment[k]``, with hard seams or blended over 4 px either side of a cut."""
     image = np.empty_like(views[0])
     if not feathered:
         for block, view in zip(blocks, assignment, strict=True):
             image[block.slices] = views[view][block.slices]
         return image
     height, width = image.shape[:2]
-    # As lines of 3 x width samples: broadcasting over a last axis of three would take five times as long.
+    # Rows of 3 x width samples, because broadcasting over a last axis of three takes five times as long.
     total = np.zeros((height, 3 * width), np.float32)
-    lines = [view.reshape(height, 3 * width) for view in views]
+    samples = [view.reshape(height, 3 * width) for view in views]
     for block, view in zip(blocks, assignment, strict=True):
         top, bottom = max(block.y - FEATHER, 0), min(block.y + block.height + FEATHER, height)
         left, right = max(block.x - FEATHER, 0), min(block.x + block.width + FEATHER, width)
         weight = _ramp(block.y, block.height, height)[:, None] * _ramp(block.x, block.width, width).repeat(3)
-        total[top:bottom, 3 * left : 3 * right] += weight * lines[view][top:bottom, 3 * left : 3 * right]
+        total[top:bottom, 3 * left : 3 * right] += weight * samples[view][top:bottom, 3 * left : 3 * right]
     if image.dtype == np.uint8:
         total += 0.5
     image[:] = total.reshape(image.shape)

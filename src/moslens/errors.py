@@ -16,7 +16,7 @@ MoslensError
 +-- DatasetError          a data set is incomplete or malformed
 +-- CheckpointError       a run folder cannot be resumed or read
 +-- ModelError            a model folder is missing, broken or altered
-|   +-- NoMapsError       the model gives scores alone
+|   +-- NoMapsError       the model has no quality maps
 +-- OutputError           results cannot be written as asked
 +-- MissingExtra          an optional dependency is not installed
 ```
@@ -130,7 +130,7 @@ class ModelError(MoslensError):
 
 
 class NoMapsError(ModelError):
-    """The model gives scores alone: it cannot say where or what."""
+    """The model gives scores only; it has no quality maps."""
 
     code = "no_maps"
 

@@ -36,7 +36,7 @@ def test_a_card_says_layout_licence_source_and_citation(card, capsys):
 def test_the_real_livec_is_complete(shared_data, capsys):
     code, out, _ = run(["check", "livec", "--root", str(shared_data / "livec")], capsys)
     assert code == 0
-    assert out.endswith("1162 labelled pictures, 1162 belong\ncomplete\n")
+    assert out.endswith("1162 labelled pictures, expected 1162\ncomplete\n")
 
 
 def test_a_wrong_copy_exits_1_and_names_files(tmp_path, capsys):
@@ -47,7 +47,7 @@ def test_a_wrong_copy_exits_1_and_names_files(tmp_path, capsys):
     code, out, _ = run(["check", "flive", "--root", str(tmp_path)], capsys)
     assert code == 1
     for line in (
-        "wrong: 2 labelled pictures where 39810 belong",
+        "wrong: 2 labelled pictures, expected 39810",
         "missing: database/a.jpg",
         "surplus: database/c.jpg",
         "not complete",

@@ -90,7 +90,7 @@ def test_check_names_missing_surplus_and_wrong_counts(tmp_path):
     assert check.missing == ("Images/3.bmp",)
     assert check.surplus == ("Images/stray.png",)
     assert check.problems == (
-        "3 labelled pictures where 1162 belong",
+        "3 labelled pictures, expected 1162",
         "2.JPG: score 104 is outside 0..100",
     )
     with pytest.raises(DatasetError, match=r"missing picture .*3\.bmp"):
@@ -100,7 +100,7 @@ def test_check_names_missing_surplus_and_wrong_counts(tmp_path):
 def test_a_copy_with_fewer_labels_is_used_with_a_warning(tmp_path, caplog):
     livec_released(tmp_path, [("1.bmp", 40.0, 5.0), ("2.bmp", 50.0, 5.0)])
     assert len(load_dataset("livec", tmp_path).samples) == 2
-    assert "2 labelled pictures where 1162 belong" in caplog.text
+    assert "2 labelled pictures, expected 1162" in caplog.text
 
 
 def test_missing_and_broken_label_files(tmp_path):
@@ -113,7 +113,7 @@ def test_missing_and_broken_label_files(tmp_path):
     assert "AllImages_release.mat: no such file" in check.problems[0]
     livec_released(tmp_path, [("1.bmp", 40.0, 5.0)])
     savemat(tmp_path / "Data/AllMOS_release.mat", {"AllMOS_release": np.array([[1.0, np.nan]])})
-    with pytest.raises(DatasetError, match="holds 2 values where 8 finite ones belong"):
+    with pytest.raises(DatasetError, match="holds 2 values, expected 8 finite ones"):
         load_dataset("livec", tmp_path)
     savemat(tmp_path / "Data/AllMOS_release.mat", {"other": np.array([[1.0]])})
     with pytest.raises(DatasetError, match="no variable AllMOS_release; it holds other"):

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from moslens.data.records import Card, Dataset, Sample
+from moslens.data.records import Dataset, DatasetCard, Sample
 from moslens.data.sets import load_dataset
 from moslens.data.split import Split, make_split, official_split, parse_split, split_hash, split_text
 from moslens.errors import DatasetError
@@ -25,7 +25,7 @@ def dataset(groups, parts=None):
         )
         for i, group in enumerate(groups)
     )
-    return Dataset("toy", Path(), samples, Card("toy", "toy", "custom", len(samples), "MOS", (0, 100)))
+    return Dataset("toy", Path(), samples, DatasetCard("toy", "toy", "custom", len(samples), "MOS", (0, 100)))
 
 
 GROUPS = st.lists(st.none() | st.integers(0, 12), min_size=40, max_size=80)

@@ -17,7 +17,7 @@ from moslens.picture.load import Picture
 from moslens.picture.windows import fitted_size, window_origins
 from moslens.scoring.draw_map import colour
 from moslens.scoring.quality_map import QualityMap
-from moslens.scoring.stitch import Stitcher, cells, pixel_cuts
+from moslens.scoring.stitch import Stitcher, cell_count, pixel_cuts
 
 SIDES = st.integers(32, 2500)
 
@@ -42,7 +42,7 @@ def stitched_constant(height: int, width: int) -> Stitcher:
 def test_blocks_tile_any_picture_and_averages_of_a_constant_are_the_constant(height: int, width: int) -> None:
     small_height, small_width = fitted_size(height, width, 512)
     found = stitched_constant(small_height, small_width).result()
-    assert found.score.shape == (cells(small_height, 4), cells(small_width, 4))
+    assert found.score.shape == (cell_count(small_height, 4), cell_count(small_width, 4))
     for side, count in ((height, found.score.shape[0]), (width, found.score.shape[1])):
         cuts = pixel_cuts(side, count)
         assert len(cuts) == count + 1

@@ -8,8 +8,8 @@ import typer
 
 from moslens.cli.options import Root, parse_range
 from moslens.cli.tables import align
-from moslens.data.records import Card
-from moslens.data.sets import Check, all_cards, check_dataset, find_card, load_dataset
+from moslens.data.records import DatasetCard
+from moslens.data.sets import DatasetCheck, all_cards, check_dataset, find_card, load_dataset
 from moslens.errors import ConfigError, DatasetError
 
 
@@ -58,7 +58,7 @@ def _list() -> str:
     return f"{align(rows, left=5)}\n\nmoslens datasets show NAME: layout, licence, where to get it, citation"
 
 
-def _card(card: Card) -> str:
+def _card(card: DatasetCard) -> str:
     facts = {
         "pictures": f"{card.count}" + (f" of {card.references} references" if card.references else ""),
         "content": card.content,
@@ -86,8 +86,8 @@ def _check_csv(name: str, root: Path | None, mos_range: tuple[float, float]) -> 
     typer.echo(f"{name}: {len(dataset.samples)} pictures, complete")
 
 
-def _report(check: Check) -> str:
-    expected = f"{check.card.count} belong"
+def _report(check: DatasetCheck) -> str:
+    expected = f"expected {check.card.count}"
     lines = [f"{check.card.name} in {check.root}: {check.labelled} labelled pictures, {expected}"]
     lines += [f"wrong: {problem}" for problem in check.problems]
     lines += [f"missing: {path}" for path in check.missing]

@@ -1,6 +1,6 @@
 """Readers of the photo sets LIVEC, KonIQ-10k, LIVE-FB, SPAQ, CID2013, BID, and of the generated AGIQA-3K.
 
-A reader turns the folder as released into samples, without opening or looking for pictures.
+A reader turns a folder in its released layout into samples. It does not open pictures or check that they exist.
 """
 
 from collections.abc import Callable, Iterator
@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from moslens.data.csv_set import cell_number, raise_problems, read_rows
-from moslens.data.label_files import Pictures, load_mat, numbers, read_sheet, texts
+from moslens.data.label_files import PictureFinder, load_mat, mat_strings, mat_vector, read_sheet
 from moslens.data.records import Sample
 
 # 246.bmp and 333.bmp of LIVEC are byte for byte the same picture.
@@ -25,11 +25,11 @@ def livec(root: Path) -> list[Sample]:
 
 def _livec_released(root: Path) -> Iterator[tuple[Path, str, float, float]]:
     data = root / "Data"
-    listed = texts(load_mat(data / "AllImages_release.mat", "AllImages_release")[0])
+    listed = mat_strings(load_mat(data / "AllImages_release.mat", "AllImages_release")[0])
     (mos,) = load_mat(data / "AllMOS_release.mat", "AllMOS_release")
     (std,) = load_mat(data / "AllStdDev_release.mat", "AllStdDev_release")
-    scores = numbers(mos, len(listed), data / "AllMOS_release.mat")
-    spreads = numbers(std, len(listed), data / "AllStdDev_release.mat")
+    scores = mat_vector(mos, len(listed), data / "AllMOS_release.mat")
+    spreads = mat_vector(std, len(listed), data / "AllStdDev_release.mat")
     for name, score, spread in list(zip(listed, scores, spreads, strict=True))[_LIVEC_TRAINING:]:
         yield root / "Images" / name, name, score, spread
 
@@ -48,11 +48,11 @@ def _livec_repacked(root: Path) -> Iterator[tuple[Path, str, float, float]]:
 def koniq10k(root: Path) -> list[Sample]:
     """KonIQ-10k: MOS_zscore of koniq10k_scores_and_distributions.csv, pictures in 1024x768/ or 512x384/.
 
-    Where koniq10k_distributions_sets.csv lies beside it, its column ``set`` is the official split. SD is on
-    the five-point scale of the raw ratings, not on that of MOS_zscore, and is left out.
+    If koniq10k_distributions_sets.csv lies beside it, its column ``set`` is the official split. The column SD is
+    left out, because it is on the five-point scale of the raw ratings and not on that of MOS_zscore.
     """
     path = root / "koniq10k_scores_and_distributions.csv"
-    pictures = Pictures(root, "1024x768", "512x384")
+    pictures = PictureFinder(root, "1024x768", "512x384")
     sets = root / "koniq10k_distributions_sets.csv"
     parts = {}
     if sets.is_file():
@@ -68,8 +68,8 @@ def koniq10k(root: Path) -> list[Sample]:
 def livefb(root: Path) -> list[Sample]:
     """LIVE-FB (FLIVE): labels_image.csv (name, mos), pictures below database/.
 
-    Where labels>640.csv and labels<=640_padded.csv lie beside it they give the official split: pictures with
-    a side above 640 are tested, ``is_valid`` marks the validation part.
+    If labels>640.csv and labels<=640_padded.csv lie beside it, they give the official split: pictures with
+    a side above 640 px are the test part, ``is_valid`` marks the validation part.
     """
     path = root / "labels_image.csv"
     held, tested = root / "labels<=640_padded.csv", root / "labels>640.csv"
@@ -89,7 +89,7 @@ def livefb(root: Path) -> list[Sample]:
 def spaq(root: Path) -> list[Sample]:
     """SPAQ: Annotations/MOS and Image attribute scores.xlsx, pictures in TestImage/."""
     path = root / "Annotations" / "MOS and Image attribute scores.xlsx"
-    pictures = Pictures(root, "TestImage")
+    pictures = PictureFinder(root, "TestImage")
     return _rows(
         path,
         read_sheet(path, ("Image name", "MOS")),
@@ -101,10 +101,10 @@ def spaq(root: Path) -> list[Sample]:
 def cid2013(root: Path) -> list[Sample]:
     """CID2013: the realigned MOS of the published workbook, pictures below IS1..IS6.
 
-    The scene (IS_I_C01 of IS_I_C01_D01) is the reference: its pictures show one scene with different cameras.
+    The scene (IS_I_C01 of IS_I_C01_D01) is the reference, because its pictures show one scene with different cameras.
     """
     path = root / "CID2013 data - version 12112014.xlsx"
-    pictures = Pictures(root, *(f"IS{i}" for i in range(1, 7)), recursive=True)
+    pictures = PictureFinder(root, *(f"IS{i}" for i in range(1, 7)), recursive=True)
     return _rows(
         path,
         read_sheet(path, ("Source_ID", "Realigned MOS"), "CID2013 MOS"),
@@ -121,7 +121,7 @@ def cid2013(root: Path) -> list[Sample]:
 def bid(root: Path) -> list[Sample]:
     """BID: DatabaseGrades.xlsx; pictures DatabaseImage0001.JPG in ImageDatabase/ or elsewhere below the root."""
     path = root / "DatabaseGrades.xlsx"
-    pictures = Pictures(root, "ImageDatabase", ".", recursive=True)
+    pictures = PictureFinder(root, "ImageDatabase", ".", recursive=True)
 
     def sample(row: dict[str, str]) -> Sample:
         name = f"DatabaseImage{row['Image Number']:0>4}.JPG"
@@ -134,7 +134,7 @@ def bid(root: Path) -> list[Sample]:
 def agiqa3k(root: Path) -> list[Sample]:
     """AGIQA-3K: mos_quality of data.csv; the kind is the generator, the first word of the name."""
     path = root / "data.csv"
-    pictures = Pictures(root, "AGIQA-3K", ".", recursive=True)
+    pictures = PictureFinder(root, "AGIQA-3K", ".", recursive=True)
     return _rows(
         path,
         read_rows(path, ("name", "mos_quality", "std_quality")),
@@ -151,7 +151,7 @@ def _rows(
     make: Callable[[dict[str, str]], Sample],
     spread: str | None = None,
 ) -> list[Sample]:
-    """Samples of a table: ``make`` gives all but the numbers, which are read and checked here."""
+    """Samples of a table: ``make`` fills all but the numbers, which are read and checked here."""
     problems: list[str] = []
     samples = []
     for n, row in rows:

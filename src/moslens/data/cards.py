@@ -1,6 +1,6 @@
-"""The cards of the data sets that are read as released: ``cards.toml`` as typed records.
+"""The cards of the data sets that are read in their released layout: ``cards.toml`` as typed records.
 
-The sources of the facts in it are listed in docs/datasets.md.
+docs/datasets.md lists the sources of its facts.
 """
 
 import tomllib
@@ -8,29 +8,29 @@ from functools import cache
 from importlib.resources import files
 from typing import Any
 
-from moslens.data.records import Card
+from moslens.data.records import DatasetCard
 from moslens.errors import DatasetError
 
 
 @cache
-def all_cards() -> tuple[Card, ...]:
+def all_cards() -> tuple[DatasetCard, ...]:
     """Every card, in the order of ``cards.toml``."""
     text = files("moslens.data").joinpath("cards.toml").read_text(encoding="utf-8")
     return tuple(_card(name, table) for name, table in tomllib.loads(text).items())
 
 
-def _card(name: str, table: dict[str, Any]) -> Card:
+def _card(name: str, table: dict[str, Any]) -> DatasetCard:
     # TOML has arrays where a frozen record has tuples, and folds long texts over lines.
     fields: dict[str, Any] = {"name": name}
     for key, value in table.items():
         fields[key] = tuple(value) if isinstance(value, list) else value
         if isinstance(value, str):
             fields[key] = " ".join(value.split())
-    return Card(**fields)
+    return DatasetCard(**fields)
 
 
-def find_card(name: str) -> Card:
-    """The card called ``name`` or known by that alias, in any case. Raises DatasetError."""
+def find_card(name: str) -> DatasetCard:
+    """The card with this name or alias, case ignored. Raises DatasetError where there is none."""
     wanted = name.lower().replace("_", "-")
     for card in all_cards():
         if wanted in (card.name, *card.aliases):

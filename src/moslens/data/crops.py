@@ -19,15 +19,15 @@ from moslens.picture.windows import training_crop
 
 
 def decode_all(paths: Sequence[Path], working_size: int, threads: int | None = None) -> list[NDArray[np.uint8]]:
-    """Every picture at the working size, uint8, in order (LIVEC: 0.9 GB). The first bad picture raises its error."""
+    """All pictures at the working size, H x W x 3 uint8, in order (LIVEC: 0.9 GB). Raises the first ImageError."""
     with ThreadPoolExecutor(threads or os.cpu_count()) as pool:
         return list(pool.map(lambda path: load(path, working_size=working_size).pixels, paths))
 
 
 class CropStream(TorchDataset[tuple[Tensor, float]]):
-    """Crops addressed by (epoch, picture, repeat), so that any of them can be made again from the seed alone.
+    """Training crops by key (epoch, picture, repeat); a crop depends on the seed and its key alone.
 
-    No generator runs through the stream: workers, processes and resumed runs all draw the same crops.
+    No generator is shared, so workers, processes and resumed runs all draw the same crops.
     """
 
     def __init__(self, pictures: Sequence[NDArray[np.uint8]], labels: Sequence[float], seed: int) -> None:
@@ -48,7 +48,7 @@ class CropStream(TorchDataset[tuple[Tensor, float]]):
 class QualityBatches:
     """Batches of the labelled stream: uint8 B x 3 x 224 x 224 and float32 labels.
 
-    A global batch is cut into equal parts for ``world`` processes; the last batch of an epoch is dropped
+    A global batch is divided equally among ``world`` processes. The last batch of an epoch is dropped
     unless it is full, so that the mean over processes is the mean over the batch.
     """
 

@@ -5,7 +5,7 @@ import math
 from collections.abc import Sequence
 from pathlib import Path, PurePath
 
-from moslens.data.records import Card, Dataset, Sample
+from moslens.data.records import Dataset, DatasetCard, Sample
 from moslens.errors import DatasetError
 
 _SHOWN = 20
@@ -13,7 +13,7 @@ PARTS = ("train", "validation", "test")
 
 
 def raise_problems(problems: Sequence[str], path: Path) -> None:
-    """One DatasetError that lists the first problems, or nothing where there are none."""
+    """Raise one DatasetError that lists the first 20 problems; do nothing where there are none."""
     if problems:
         rest = f"\n  and {len(problems) - _SHOWN} more" if len(problems) > _SHOWN else ""
         listed = "".join(f"\n  {problem}" for problem in problems[:_SHOWN])
@@ -50,7 +50,7 @@ def read_rows(path: Path, required: Sequence[str], delimiter: str = ",") -> list
 
 
 def cell_number(text: str, where: str, problems: list[str], low: float = -math.inf, high: float = math.inf) -> float:
-    """``text`` as a number; one that is none, not finite or outside [low, high] is added to ``problems``."""
+    """``text`` as a float. A cell that is not a finite number within [low, high] is added to ``problems``."""
     try:
         value = float(text)
     except ValueError:
@@ -85,7 +85,7 @@ def read_csv(path: Path, root: Path | None = None, mos_range: tuple[float, float
         samples.append(sample)
     raise_problems(problems, path)
     title = f"{path.name}, a data set of the user's own"
-    card = Card(path.stem, title, "custom", len(samples), "MOS", mos_range)
+    card = DatasetCard(path.stem, title, "custom", len(samples), "MOS", mos_range)
     return Dataset(path.stem, root, tuple(sorted(samples, key=lambda sample: sample.name)), card)
 
 

@@ -1,4 +1,4 @@
-"""Label files as they were released: MATLAB, spreadsheets, plain text; and pictures whatever their case."""
+"""Released label files (MATLAB, spreadsheets, plain text), and pictures found by name with the case ignored."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -19,7 +19,7 @@ def load_mat(path: Path, *names: str) -> list[Any]:
         raise DatasetError("no such file", path)
     try:
         content = loadmat(path)
-    except Exception as error:  # scipy raises a dozen kinds for broken files
+    except Exception as error:  # scipy raises many types of exception for broken files
         raise DatasetError(f"not a readable MATLAB file: {error}", path) from None
     missing = [name for name in names if name not in content]
     if missing:
@@ -28,30 +28,31 @@ def load_mat(path: Path, *names: str) -> list[Any]:
     return [content[name] for name in names]
 
 
-def cell_text(value: Any) -> str:
+def mat_string(value: Any) -> str:
     """The text in a MATLAB cell, however deep scipy nests it."""
     while isinstance(value, np.ndarray):
         value = value.reshape(-1)[0]
     return str(value).strip()
 
 
-def texts(cells: Any) -> list[str]:
+def mat_strings(cells: Any) -> list[str]:
     """A MATLAB cell array of names."""
-    return [cell_text(cell) for cell in np.asarray(cells).reshape(-1)]
+    return [mat_string(cell) for cell in np.asarray(cells).reshape(-1)]
 
 
-def numbers(values: Any, count: int, path: Path) -> list[float]:
+def mat_vector(values: Any, count: int, path: Path) -> list[float]:
     """A MATLAB vector of ``count`` finite numbers. Raises DatasetError."""
     vector = np.asarray(values, dtype=np.float64).reshape(-1)
     if vector.size != count or not np.all(np.isfinite(vector)):
-        raise DatasetError(f"holds {vector.size} values where {count} finite ones belong", path)
+        raise DatasetError(f"holds {vector.size} values, expected {count} finite ones", path)
     return [float(value) for value in vector]
 
 
 def read_sheet(path: Path, required: Sequence[str], sheet: str | None = None) -> list[tuple[int, dict[str, str]]]:
-    """Rows of a spreadsheet below the row that names ``required``, each with its number, cells as text.
+    """The rows of a spreadsheet below its header, each with its row number; cells are text.
 
-    ``sheet`` None is the first one. Raises DatasetError for a missing or broken file, sheet or header.
+    The header is the first row with all columns ``required``. ``sheet`` None is the first sheet.
+    Raises DatasetError for a missing or broken file, sheet or header.
     """
     try:
         from openpyxl import load_workbook
@@ -61,7 +62,7 @@ def read_sheet(path: Path, required: Sequence[str], sheet: str | None = None) ->
         raise DatasetError("no such file", path)
     try:
         book = load_workbook(path, read_only=True, data_only=True)
-    except Exception as error:  # zip, XML and format faults of openpyxl
+    except Exception as error:  # openpyxl raises errors of zip, XML and its own
         raise DatasetError(f"not a readable xlsx file: {error}", path) from None
     try:
         if sheet is not None and sheet not in book.sheetnames:
@@ -85,7 +86,7 @@ def _plain(cell: Any) -> str:
 
 
 def read_fields(path: Path, count: int, separator: str | None = None) -> list[tuple[int, list[str]]]:
-    """Lines of a text file as ``count`` fields each, with their line number. Raises DatasetError."""
+    """The lines of a text file, each with its line number and its ``count`` fields. Raises DatasetError."""
     try:
         lines = path.read_text(encoding="utf-8").splitlines()
     except OSError as error:
@@ -95,12 +96,12 @@ def read_fields(path: Path, count: int, separator: str | None = None) -> list[tu
     rows = [(n, line.split(separator)) for n, line in enumerate(lines, start=1) if line.strip()]
     for n, fields in rows:
         if len(fields) != count:
-            raise DatasetError(f"line {n}: {len(fields)} fields where {count} belong", path)
+            raise DatasetError(f"line {n}: {len(fields)} fields, expected {count}", path)
     return [(n, [field.strip() for field in fields]) for n, fields in rows]
 
 
-class Pictures:
-    """Finds pictures by name in a few folders, case ignored: lists and files do not always agree."""
+class PictureFinder:
+    """Finds pictures by name in a few folders. Case is ignored, because label files and file names differ in it."""
 
     def __init__(self, root: Path, *folders: str, recursive: bool = False) -> None:
         places = [root / folder for folder in folders if (root / folder).is_dir()]
@@ -111,5 +112,5 @@ class Pictures:
                 self._found.setdefault(path.name.lower(), path)
 
     def __getitem__(self, name: str) -> Path:
-        """Where the picture is, or where it should be."""
+        """The picture's path; for a missing picture, where it should be."""
         return self._found.get(name.lower(), self._home / name)

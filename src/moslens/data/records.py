@@ -1,4 +1,4 @@
-"""What a data set is made of: its samples, and the card that describes it."""
+"""A data set, its samples, and the card that describes it."""
 
 import hashlib
 from dataclasses import dataclass
@@ -10,10 +10,10 @@ from typing import Literal
 class Sample:
     """One scored picture. ``mos`` is in the data set's own unit and always higher for a better picture.
 
-    ``name`` identifies the picture whatever the folder it lies in; ``reference`` names the pristine picture
-    it was made from, or, for a photo, the group of pictures it must not be parted from. ``kind`` and
-    ``level`` are the data set's own distortion labels, ``part`` its official split: train, validation or
-    test.
+    ``name`` identifies the picture and does not depend on where the data set lies. ``reference`` names the
+    pristine picture it was made from, or, for a photo, the group that a split keeps together. ``kind`` and
+    ``level`` are the data set's own distortion labels. ``part`` is its part of the official split: train,
+    validation or test.
     """
 
     path: Path
@@ -32,12 +32,12 @@ class Sample:
 
 
 @dataclass(frozen=True)
-class Card:
+class DatasetCard:
     """The facts of a data set. ``range`` is that of the released scores, before any change of sign.
 
     ``labels`` and ``images`` are the label files and picture folders of the release, ``extra`` patterns of
-    other files in those folders, ``kinds`` its distortions in order. ``count`` and ``references`` count what
-    is scored. ``unverified`` says which facts could not be checked against a public source.
+    other files in those folders, ``kinds`` its distortions in order. ``count`` and ``references`` count the
+    labelled pictures and their references. ``unverified`` says which facts have no public source.
     """
 
     name: str
@@ -73,7 +73,7 @@ class Dataset:
     name: str
     root: Path
     samples: tuple[Sample, ...]
-    card: Card
+    card: DatasetCard
 
     def data_hash(self) -> str:
         """SHA-256 over name, MOS and file size of every sample, so relabelled or re-encoded sets differ."""

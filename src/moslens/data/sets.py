@@ -1,4 +1,4 @@
-"""Data sets by name or CSV file: ``load_dataset`` to use one, ``check_dataset`` to see what a copy lacks."""
+"""Data sets by name or CSV file: ``load_dataset`` reads one, ``check_dataset`` reports what a copy lacks."""
 
 import logging
 import os
@@ -9,10 +9,10 @@ from pathlib import Path
 from moslens.data import authentic, synthetic
 from moslens.data.cards import all_cards, find_card
 from moslens.data.csv_set import raise_problems, read_csv
-from moslens.data.records import Card, Dataset, Sample
+from moslens.data.records import Dataset, DatasetCard, Sample
 from moslens.errors import DatasetError
 
-__all__ = ["Card", "Check", "Dataset", "Sample", "all_cards", "check_dataset", "find_card", "load_dataset"]
+__all__ = ["DatasetCheck", "all_cards", "check_dataset", "find_card", "load_dataset"]
 
 READERS: dict[str, Callable[[Path], list[Sample]]] = {
     "live": synthetic.live,
@@ -37,16 +37,16 @@ def load_dataset(
 ) -> Dataset:
     """The data set ``name_or_csv``: a card's name with the folder it lies in, or a CSV file.
 
-    ``root`` is the folder as released for a card; for a CSV the folder its pictures are relative to, by
-    default its own. ``mos_range`` bounds the scores of a CSV; a card has its own. A copy with fewer or more
-    labels than the card says is used with a warning. Raises DatasetError, which names every label file, row,
-    column or picture that is wrong.
+    ``root`` is the folder of the release. For a CSV file it is the folder that its pictures are relative to, by
+    default the file's own. ``mos_range`` bounds the scores of a CSV file; a card has its own range. A copy with
+    fewer or more labels than the card says is used with a warning. Raises DatasetError, which names every label
+    file, row, column or picture that is wrong.
     """
     if name_or_csv.lower().endswith(".csv") or os.sep in name_or_csv:
         return read_csv(Path(name_or_csv), root, mos_range)
     card = find_card(name_or_csv)
     if root is None:
-        raise DatasetError(f"data set {card.name} needs the folder it lies in (--root)")
+        raise DatasetError(f"data set {card.name} needs its folder (--root)")
     samples = _read(card, root)
     missing = [f"missing picture {sample.path}" for sample in samples if not sample.path.is_file()]
     raise_problems(_label_problems(card, samples) + missing, root)
@@ -55,23 +55,23 @@ def load_dataset(
     return Dataset(card.name, root, samples, card)
 
 
-def _read(card: Card, root: Path) -> tuple[Sample, ...]:
+def _read(card: DatasetCard, root: Path) -> tuple[Sample, ...]:
     if not root.is_dir():
         raise DatasetError("no such folder", root)
     return tuple(sorted(READERS[card.name](root), key=lambda sample: sample.name))
 
 
-def _count_problems(card: Card, samples: tuple[Sample, ...]) -> list[str]:
+def _count_problems(card: DatasetCard, samples: tuple[Sample, ...]) -> list[str]:
     problems = []
     if card.count is not None and len(samples) != card.count:
-        problems.append(f"{len(samples)} labelled pictures where {card.count} belong")
+        problems.append(f"{len(samples)} labelled pictures, expected {card.count}")
     references = {sample.reference for sample in samples if sample.reference is not None}
     if card.references is not None and len(references) != card.references:
-        problems.append(f"{len(references)} references where {card.references} belong")
+        problems.append(f"{len(references)} references, expected {card.references}")
     return problems
 
 
-def _label_problems(card: Card, samples: tuple[Sample, ...]) -> list[str]:
+def _label_problems(card: DatasetCard, samples: tuple[Sample, ...]) -> list[str]:
     problems = []
     names: set[str] = set()
     low, high = card.mos_range
@@ -85,10 +85,10 @@ def _label_problems(card: Card, samples: tuple[Sample, ...]) -> list[str]:
 
 
 @dataclass(frozen=True)
-class Check:
+class DatasetCheck:
     """What :func:`check_dataset` found. ``missing`` and ``surplus`` are paths below the root."""
 
-    card: Card
+    card: DatasetCard
     root: Path
     labelled: int
     missing: tuple[str, ...]
@@ -97,11 +97,11 @@ class Check:
 
     @property
     def complete(self) -> bool:
-        """Nothing missing and nothing wrong; surplus files do no harm."""
+        """Whether nothing is missing or wrong; surplus files are allowed."""
         return not self.missing and not self.problems
 
 
-def check_dataset(name: str, root: Path) -> Check:
+def check_dataset(name: str, root: Path) -> DatasetCheck:
     """Compare the folder ``root`` with the card ``name``: labels, counts, every missing and surplus file.
 
     Raises DatasetError where there is no such card or folder; wrong content is reported, not raised.
@@ -113,7 +113,7 @@ def check_dataset(name: str, root: Path) -> Check:
         if not root.is_dir():
             raise
         absent = tuple(label for label in card.labels if not (root / label).exists())
-        return Check(card, root, 0, absent, (), (error.message,))
+        return DatasetCheck(card, root, 0, absent, (), (error.message,))
     known = {sample.path for sample in samples}
     references = {sample.reference for sample in samples}
     folders = {path.parent for path in known if path.parent.is_dir()}
@@ -123,7 +123,7 @@ def check_dataset(name: str, root: Path) -> Check:
         for path in folder.iterdir()
         if path.is_file() and path not in known and path.name not in references
     ]
-    return Check(
+    return DatasetCheck(
         card,
         root,
         len(samples),

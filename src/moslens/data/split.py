@@ -1,4 +1,4 @@
-"""Which pictures train, validate and test: drawn by a seed over whole groups, written as text, and hashed.
+"""Splits into training, validation and test pictures: drawn by a seed over whole groups, written as text, hashed.
 
 The draw, in full: the groups (``Sample.group``) are sorted by name and shuffled by
 ``numpy.random.default_rng(seed).permutation``. The first ``round(test * groups)`` of the shuffled groups are
@@ -37,7 +37,7 @@ def make_split(
 
     ``test`` is a share of all groups, ``validation`` a share of the groups that are not tested, ``fraction``
     the share of the remaining training groups that is kept. Raises DatasetError for shares outside [0, 1]
-    and where the training part or a part that was asked for comes out empty.
+    and where the training part or a requested part is empty.
     """
     for name, share in (("test", test), ("validation", validation), ("fraction", fraction)):
         if not 0 <= share <= 1:
@@ -57,9 +57,9 @@ def make_split(
 def official_split(dataset: Dataset, *, validation: float = 0.0, fraction: float = 1.0, seed: int = 0) -> Split:
     """The split that the data set was released with (``Sample.part``).
 
-    Where it has no validation part, ``validation`` takes one out of its training part by ``seed``;
-    ``fraction`` then keeps part of the training groups, both as in :func:`make_split`. Raises DatasetError
-    where there is none.
+    If it has no validation part, ``validation`` takes one out of its training part by ``seed``. ``fraction`` then
+    keeps a share of the training groups. Both work as in :func:`make_split`. Raises DatasetError where the data
+    set has no official split.
     """
     parts: dict[str | None, list[int]] = {}
     for index, sample in enumerate(dataset.samples):
@@ -87,7 +87,7 @@ def _flat(groups: Sequence[Sequence[int]]) -> tuple[int, ...]:
 
 
 def split_text(split: Split, dataset: Dataset) -> str:
-    """The split as text, one ``part<TAB>picture`` line a picture."""
+    """The split as text, one line ``part<TAB>picture`` per picture."""
     lines = [_HEADER, f"# dataset {dataset.name}", f"# seed {split.seed}"]
     for part in _PARTS:
         lines += [f"{part}\t{dataset.samples[index].name}" for index in getattr(split, part)]

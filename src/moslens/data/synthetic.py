@@ -1,7 +1,7 @@
 """Readers of the sets made from reference pictures: LIVE, CSIQ, TID2013, KADID-10k, PIPAL.
 
-A reader turns the folder as released into samples, without opening or looking for pictures. Scores that fall
-with quality (DMOS of LIVE and CSIQ) change their sign.
+A reader turns a folder in its released layout into samples. It does not open pictures or check that they exist.
+Scores that fall with quality (DMOS of LIVE and CSIQ) are negated.
 """
 
 import re
@@ -9,7 +9,7 @@ from pathlib import Path
 
 from moslens.data.cards import find_card
 from moslens.data.csv_set import cell_number, raise_problems, read_rows
-from moslens.data.label_files import Pictures, load_mat, numbers, read_fields, read_sheet, texts
+from moslens.data.label_files import PictureFinder, load_mat, mat_strings, mat_vector, read_fields, read_sheet
 from moslens.data.records import Sample
 from moslens.errors import DatasetError
 
@@ -30,10 +30,10 @@ def live(root: Path) -> list[Sample]:
     path = root / "dmos_realigned.mat"
     dmos, flags, spread = load_mat(path, "dmos_new", "orgs", "dmos_std")
     names = [f"{folder}/img{i}.bmp" for folder, count in _LIVE_FOLDERS for i in range(1, count + 1)]
-    references = texts(load_mat(root / "refnames_all.mat", "refnames_all")[0])
+    references = mat_strings(load_mat(root / "refnames_all.mat", "refnames_all")[0])
     if len(references) != len(names):
-        raise DatasetError(f"{len(references)} names where {len(names)} belong", root / "refnames_all.mat")
-    scores, stds, original = (numbers(column, len(names), path) for column in (dmos, spread, flags))
+        raise DatasetError(f"{len(references)} names, expected {len(names)}", root / "refnames_all.mat")
+    scores, stds, original = (mat_vector(column, len(names), path) for column in (dmos, spread, flags))
     return [
         Sample(root / name, name, -score, std, reference, kind=name.partition("/")[0])
         for name, score, std, reference, copy in zip(names, scores, stds, references, original, strict=True)
@@ -45,14 +45,14 @@ def csiq(root: Path) -> list[Sample]:
     """CSIQ: csiq.DMOS.xlsx and dst_imgs/KIND/PICTURE.KIND.LEVEL.png."""
     path = root / "csiq.DMOS.xlsx"
     columns = ("image", "dst_type", "dst_lev", "dmos_std", "dmos")
-    places = {folder: Pictures(root, f"dst_imgs/{folder}") for folder, _ in _CSIQ_KINDS.values()}
+    places = {folder: PictureFinder(root, f"dst_imgs/{folder}") for folder, _ in _CSIQ_KINDS.values()}
     problems: list[str] = []
     samples = []
     for n, row in read_sheet(path, columns, "all_by_image"):
         if not row["image"]:
             continue
         if row["dst_type"] not in _CSIQ_KINDS:
-            problems.append(f"row {n}, column dst_type: {row['dst_type']!r} is no kind of CSIQ")
+            problems.append(f"row {n}, column dst_type: {row['dst_type']!r} is not a distortion of CSIQ")
             continue
         folder, token = _CSIQ_KINDS[row["dst_type"]]
         dmos = cell_number(row["dmos"], f"row {n}, column dmos", problems)
@@ -72,11 +72,11 @@ def tid2013(root: Path) -> list[Sample]:
     rows, spread = read_fields(path, 2), read_fields(root / "mos_std.txt", 1)
     if len(rows) != len(spread):
         raise DatasetError(f"{len(spread)} lines for {len(rows)} scores", root / "mos_std.txt")
-    pictures, kinds = Pictures(root, "distorted_images"), find_card("tid2013").kinds
+    pictures, kinds = PictureFinder(root, "distorted_images"), find_card("tid2013").kinds
     problems: list[str] = []
     samples = []
     for (n, (score, written)), (m, (deviation,)) in zip(rows, spread, strict=True):
-        # The list and the files spell I01_01_1.bmp with a large or a small i.
+        # The label file and the file names spell I01_01_1.bmp with an upper or lower case i.
         name = written[:1].upper() + written[1:]
         reference, kind, level = _numbered(name, kinds, f"line {n}", problems)
         mos = cell_number(score, f"line {n}, score", problems)
@@ -89,11 +89,11 @@ def tid2013(root: Path) -> list[Sample]:
 def kadid10k(root: Path) -> list[Sample]:
     """KADID-10k: dmos.csv (dist_img, ref_img, dmos, var) and images/.
 
-    Its dmos rises with quality and its var is a standard deviation: thirty whole ratings of mean 4.57 can deviate by
-    0.496 but not have that variance, and likewise 4.33 and 0.869.
+    The column dmos rises with quality, so it is a MOS. The column var holds standard deviations: thirty integer
+    ratings with mean 4.57 can have a standard deviation of 0.496 but not that variance, and so with 4.33 and 0.869.
     """
     path = root / "dmos.csv"
-    pictures, kinds = Pictures(root, "images"), find_card("kadid10k").kinds
+    pictures, kinds = PictureFinder(root, "images"), find_card("kadid10k").kinds
     problems: list[str] = []
     samples = []
     for n, row in read_rows(path, ("dist_img", "ref_img", "dmos", "var")):
@@ -111,7 +111,7 @@ def pipal(root: Path) -> list[Sample]:
     labels = sorted((root / "Train_Label").rglob("*.txt"))
     if not labels:
         raise DatasetError("no .txt file with labels", root / "Train_Label")
-    pictures = Pictures(root, *(f"Distortion_{i}" for i in range(1, 5)), "Train_Dist", recursive=True)
+    pictures = PictureFinder(root, *(f"Distortion_{i}" for i in range(1, 5)), "Train_Dist", recursive=True)
     samples = []
     for path in labels:
         problems: list[str] = []

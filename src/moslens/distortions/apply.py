@@ -1,16 +1,12 @@
 """``distort``: one kind at one level on one picture."""
 
 from collections.abc import Callable, Sequence
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from moslens.distortions import blur, brightness, color, compression, noise, sharpness, spatial
 from moslens.distortions.kinds import LEVELS, Kind, get_kind
-from moslens.distortions.planes import from_planes, to_planes
-
-Array = NDArray[Any]
+from moslens.distortions.planes import Array, from_planes, to_planes
 
 SMALLEST_SIDE = 16
 
@@ -56,9 +52,8 @@ def distort(
 
     ``image`` is H x W x 3 RGB, uint8 or float32 / float64 in [0, 1], both sides at least 16 px. The result
     has the same shape and dtype and stays in the range; the work is done in float32. ``rng`` is the only
-    source of chance: an equal generator gives an equal picture. ``regions``, rectangles (x, y, width,
-    height), are where the sparse kinds place their patches, each rectangle getting its own; other kinds
-    ignore them.
+    source of randomness: the same generator state gives the same picture. ``regions`` are rectangles (x, y,
+    width, height) in px; sparse kinds place separate patches in each of them, other kinds ignore them.
 
     Raises ``ConfigError`` for an unknown kind, ``ValueError`` or ``TypeError`` for a wrong level, shape or
     dtype.
@@ -66,7 +61,7 @@ def distort(
     kind = get_kind(kind) if isinstance(kind, str) else kind
     if level not in LEVELS:
         raise ValueError(f"a level is 1 to 5, not {level!r}")
-    check(image)
+    check_image(image)
     return from_planes(distort_planes(to_planes(image), kind, level, rng, regions), image.dtype)
 
 
@@ -77,13 +72,13 @@ def distort_planes(
     rng: np.random.Generator,
     regions: Sequence[spatial.Region] | None = None,
 ) -> Array:
-    """``distort`` on 3 x H x W float32 planes in [0, 1], unchecked: for those who need many views of one picture."""
+    """``distort`` on 3 x H x W float32 planes in [0, 1], unchecked, for many views of one picture."""
     where = {"regions": regions} if kind.sparse else {}
     out = _OPERATIONS[kind.name](stack, kind.levels[level - 1], rng, **where)
     return np.clip(out, 0, 1, out=out)
 
 
-def check(image: Array) -> None:
+def check_image(image: Array) -> None:
     """Raise ``TypeError`` or ``ValueError`` unless ``image`` is a picture that ``distort`` takes."""
     if not isinstance(image, np.ndarray) or image.dtype not in (np.uint8, np.float32, np.float64):
         got = getattr(image, "dtype", type(image).__name__)

@@ -4,14 +4,10 @@ Every operation of this package takes planes (3 x H x W float32 RGB in [0, 1]), 
 generator, and gives new planes that may leave [0, 1]; the caller clips.
 """
 
-from typing import Any
-
 import numpy as np
-from numpy.typing import NDArray
 
 from moslens.distortions import filters
-
-Array = NDArray[Any]
+from moslens.distortions.planes import Array
 
 
 def gaussian_blur(stack: Array, sigma: float, rng: np.random.Generator) -> Array:

@@ -1,13 +1,9 @@
 """Brightness: brighten and darken along a curve, and a shift of the mean."""
 
-from typing import Any
-
 import numpy as np
-from numpy.typing import NDArray
 
 from moslens.distortions.colorspace import lab_to_rgb, rgb_to_lab
-
-Array = NDArray[Any]
+from moslens.distortions.planes import Array
 
 
 def brighten(stack: Array, amount: float, rng: np.random.Generator) -> Array:

@@ -1,16 +1,11 @@
 """Color: diffusion, shift of one channel, palette quantization, and saturation in HSV and in Lab."""
 
-from typing import Any
-
 import numpy as np
-from numpy.typing import NDArray
 from PIL import Image
 
 from moslens.distortions import filters
 from moslens.distortions.colorspace import lab_to_rgb, rgb_to_lab
-from moslens.distortions.planes import from_planes, to_planes
-
-Array = NDArray[Any]
+from moslens.distortions.planes import Array, from_planes, to_planes
 
 _LUMA = np.array([0.299, 0.587, 0.114], np.float32)
 _GATE_SIGMA = 4.0
@@ -51,7 +46,7 @@ def color_quantization(stack: Array, colors: float, rng: np.random.Generator) ->
 def hsv_saturation(stack: Array, gain: float, rng: np.random.Generator) -> Array:
     """HSV saturation multiplied by ``gain``; below zero the hues turn to their complements.
 
-    With hue and value fixed, every channel is value - saturation x (something of the hue), so the change is
+    With hue and value fixed, every channel is value - saturation x f(hue), so the change is
     linear and needs no conversion.
     """
     value = stack.max(axis=0)

@@ -1,15 +1,12 @@
 """sRGB to CIE L*a*b* (D65, 2 degrees) and back, in float32 planes.
 
-The work goes by strips of pixels: the temporary arrays stay in the cache, and small however large the
-picture is.
+Pixels are converted strip by strip, so that temporary arrays stay in the processor's cache and do not grow with the
+picture.
 """
 
-from typing import Any
-
 import numpy as np
-from numpy.typing import NDArray
 
-Array = NDArray[Any]
+from moslens.distortions.planes import Array
 
 # IEC 61966-2-1; divided by the D65 white, so that white maps to (1, 1, 1).
 _WHITE = np.array([0.95047, 1.0, 1.08883])
@@ -30,7 +27,7 @@ def rgb_to_lab(rgb: Array) -> Array:
 
 
 def lab_to_rgb(lab: Array) -> Array:
-    """3 x H x W planes of Lab to sRGB; colors outside the gamut are cut at zero and left above one."""
+    """3 x H x W planes of Lab to sRGB; colors outside the gamut are clipped at zero but may exceed one."""
     out = np.empty_like(lab)
     for source, target in _strips(lab, out):
         _strip_to_rgb(source, target)
@@ -67,7 +64,7 @@ def _strip_to_rgb(lab: Array, rgb: Array) -> None:
 
 
 def _power(base: Array, exponent: float) -> Array:
-    """``base ** exponent`` of non-negative float32: quicker than ``np.power``, relative error about 1e-6."""
+    """``base ** exponent`` of non-negative float32: faster than ``np.power``, relative error about 1e-6."""
     result: Array = np.maximum(base, _F(1e-12))
     np.log(result, out=result)
     result *= _F(exponent)

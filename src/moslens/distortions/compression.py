@@ -4,12 +4,9 @@ import io
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 from PIL import Image
 
-from moslens.distortions.planes import from_planes, to_planes
-
-Array = NDArray[Any]
+from moslens.distortions.planes import Array, from_planes, to_planes
 
 _MOST_RESOLUTIONS = 6
 
@@ -22,7 +19,7 @@ def jpeg(stack: Array, quality: float, rng: np.random.Generator) -> Array:
 def jpeg2000(stack: Array, ratio: float, rng: np.random.Generator) -> Array:
     """JPEG 2000 at a compression ratio, with the lossy 9-7 wavelet.
 
-    The code stream has about 150 bytes of headers, so that very small pictures cannot reach the high ratios.
+    The code stream has about 150 bytes of headers, so very small pictures cannot reach the high ratios.
     """
     # OpenJPEG refuses more decompositions than the shorter side can be halved.
     resolutions = min(_MOST_RESOLUTIONS, int(min(stack.shape[1:])).bit_length())

@@ -1,17 +1,15 @@
-"""Linear filters with replicated borders, as small matrix products: exact, and quick at 224 px and at 24 megapixels.
+"""Linear filters with replicated borders, as small matrix products: exact, and fast at 224 px and at 24 megapixels.
 
-A row of taps becomes a banded matrix over a tile of columns, so that a few products filter the picture, and the
-cost per pixel does not grow with the picture as with one big matrix. All functions take and give planes: float32,
-C x H x W.
+A row of taps becomes a banded matrix over a tile of columns. A few products then filter the picture, and the cost
+per pixel does not grow with its size, as it would with one matrix for the whole row. All functions take and give
+planes: C x H x W, float32.
 """
 
 import math
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-Array = NDArray[Any]
+from moslens.distortions.planes import Array
 
 _TILE = 32
 _FEW_TAPS = 32
@@ -22,7 +20,7 @@ _LARGEST_PRODUCT = 1 << 18
 
 
 def gaussian_taps(sigma: float) -> Array:
-    """A Gaussian cut at two sigma, 2 ceil(2 sigma) + 1 taps that sum to one: the width both sources use."""
+    """A Gaussian cut at two sigma, 2 ceil(2 sigma) + 1 taps that sum to one, as in KADID-10k and ARNIQA."""
     radius = math.ceil(2 * sigma)
     x = np.arange(-radius, radius + 1)
     taps: Array = np.exp(-(x**2) / (2 * sigma**2))
@@ -59,7 +57,7 @@ def correlate(stack: Array, kernel: Array) -> Array:
 
 
 def product(rows: Array, matrix: Array, out: Array | None = None) -> Array:
-    """``rows`` (N x K) times ``matrix`` (K x M), by groups of rows that a BLAS does in the calling thread."""
+    """``rows`` (N x K) times ``matrix`` (K x M), in groups of rows small enough for one BLAS thread."""
     out = np.empty((len(rows), matrix.shape[1]), np.float32) if out is None else out
     step = max(1, _LARGEST_PRODUCT // matrix.size)
     for at in range(0, len(rows), step):

@@ -1,10 +1,10 @@
 """The table of distortion kinds: 26 kinds in 7 groups, five levels each, as data.
 
 The kinds are the 25 of KADID-10k and ARNIQA's non-linear contrast change; the levels are those of the
-published tables (``method.md`` 5). Where the two sources disagree, ``docs/decisions.md`` gives the choice
+published tables (``docs/method.md`` 5). Where the two sources disagree, ``docs/decisions.md`` gives the choice
 and the reason.
 
-The position of a kind in ``KINDS`` is its class id, used by labels, teacher heads and stored banks: append,
+The position of a kind in ``KINDS`` is its class id in labels, teacher heads and stored banks: append new kinds,
 never reorder.
 """
 
@@ -28,7 +28,7 @@ class Kind:
     ``levels`` holds the parameter at levels 1 to 5, ``parameter`` its name and ``unit`` its unit.
     ``signed`` kinds move the picture in two opposite directions as the level changes.
     ``monotone`` is False where the published levels are not ordered by strength.
-    ``no_op_levels`` leave every picture as it is, so they must not be used as a label.
+    ``no_op_levels`` change no picture, so they must not be used as labels.
     ``sparse`` kinds place separate patches and can be confined to rectangles.
     ``source`` names the table the levels come from.
     """
@@ -122,7 +122,7 @@ KIND_INDEX: dict[str, int] = {kind.name: index for index, kind in enumerate(KIND
 
 
 def get_kind(name: str) -> Kind:
-    """The kind called ``name``. Raises ``ConfigError`` with the nearest names where there is none."""
+    """The kind called ``name``. Raises ``ConfigError``, which suggests similar names, where there is none."""
     kind = KIND_BY_NAME.get(name)
     if kind is None:
         near = get_close_matches(name, KIND_BY_NAME, n=3)
@@ -132,4 +132,4 @@ def get_kind(name: str) -> Kind:
 
 
 GROUP_OF = np.array([GROUPS.index(kind.group) for kind in KINDS] + [len(GROUPS)])
-"""The group of each class id; the class behind the last kind, "no distortion", is a group of its own."""
+"""The group of each class id; the class after the last kind, "no distortion", is a group of its own."""

@@ -1,14 +1,10 @@
-"""Noise: white, in YCbCr, impulse, multiplicative, and the traces of a denoiser."""
-
-from typing import Any
+"""Noise: white, in YCbCr, impulse, multiplicative, and the artefacts of a denoiser."""
 
 import numpy as np
-from numpy.typing import NDArray
 
 from moslens.distortions.fast_normal import normal
 from moslens.distortions.filters import product
-
-Array = NDArray[Any]
+from moslens.distortions.planes import Array
 
 _DCT_SIDE = 8
 _DCT_STEP = 4
@@ -42,7 +38,7 @@ def impulse_noise(stack: Array, density: float, rng: np.random.Generator) -> Arr
 
 
 def multiplicative_noise(stack: Array, variance: float, rng: np.random.Generator) -> Array:
-    """Speckle: every sample times 1 + Gaussian noise, so that bright areas suffer and black stays black."""
+    """Speckle: every sample times 1 + Gaussian noise, so it is strongest in bright areas and black stays black."""
     noisy: Array = stack * (1 + _normal(stack.shape, variance, rng))
     return noisy
 

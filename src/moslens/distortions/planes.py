@@ -1,4 +1,4 @@
-"""Between pictures as users hold them (H x W x 3, uint8 or float) and planes as the operations want them."""
+"""Conversion between pictures (H x W x 3, uint8 or float) and the planes of the operations (3 x H x W, float32)."""
 
 from typing import Any
 

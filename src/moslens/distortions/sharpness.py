@@ -1,14 +1,10 @@
 """Sharpness and contrast: over-sharpening, an S-curve in both directions, and a narrowed range."""
 
-from typing import Any
-
 import numpy as np
-from numpy.typing import NDArray
 
 from moslens.distortions import filters
 from moslens.distortions.colorspace import lab_to_rgb, rgb_to_lab
-
-Array = NDArray[Any]
+from moslens.distortions.planes import Array
 
 _RADIUS = 3.0
 

@@ -1,19 +1,17 @@
-"""Spatial: jitter, misplaced patches, pixelation, few values, and blocks of flat color.
+"""Spatial: jitter, misplaced patches, pixelation, quantization, and blocks of flat color.
 
-The two sparse kinds take the rectangles (x, y, width, height) to fill, so that no block of a mosaic is
-missed. Their published counts are those of a 224 x 224 picture; a rectangle gets its share of the area, at
-least one patch.
+The two sparse kinds take rectangles (x, y, width, height), so that every block of a composite gets a patch. Their
+published counts are for a 224 x 224 picture; a rectangle gets a number in proportion to its area, at least one.
 """
 
 from collections.abc import Iterator, Sequence
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from moslens.distortions.fast_normal import normal
+from moslens.distortions.planes import Array
 
-Array = NDArray[Any]
 Region = tuple[int, int, int, int]
 
 _REFERENCE_AREA = 224 * 224
@@ -67,8 +65,8 @@ def color_block(
 ) -> Array:
     """Blocks of 32 x 32 px in a random flat color.
 
-    Where the share of a rectangle is less than one block, it gets one smaller block of the same share, so
-    that a higher level always covers more.
+    A rectangle whose share is less than one block gets one smaller block of that area, so that a higher level
+    always covers more.
     """
     out = stack.copy()
     for x, y, width, height in regions or [_whole(stack)]:

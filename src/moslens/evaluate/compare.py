@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from moslens import metrics
-from moslens.data.records import Card, Dataset, Sample
+from moslens.data.records import Dataset, DatasetCard, Sample
 from moslens.errors import ConfigError
 from moslens.evaluate.predictors import ModelSource, Part, RunSource, Source, Store
 from moslens.evaluate.record import split_name
@@ -134,7 +134,7 @@ def compare_pictures(first: Source, second: Source, paths: Sequence[str]) -> Com
     Raises ConfigError where no picture is left, and what the sources raise.
     """
     samples = tuple(Sample(Path(path), path, 0.0) for path in paths)
-    card = Card("pictures", "pictures at hand", "custom", len(samples), "MOS", (0.0, 100.0))
+    card = DatasetCard("pictures", "pictures at hand", "custom", len(samples), "MOS", (0.0, 100.0))
     dataset = Dataset("pictures", Path(), samples, card)
     failures: dict[str, None] = {}
     one, two = _scores(first, dataset, failures), _scores(second, dataset, failures)

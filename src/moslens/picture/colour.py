@@ -1,8 +1,8 @@
-"""Any pixel type that Pillow decodes to 8-bit sRGB, in the two steps that the decoding policy takes.
+"""Conversion of any pixel type that Pillow decodes to 8-bit sRGB, in two steps.
 
-``before`` the resize, band by band: sample depth, palettes, CMYK and alpha, whose effect on a pixel cannot be
-averaged. ``after`` it: grey to RGB and the ICC profile of opaque grey and colour pictures, which at full size
-would take longer than decoding (docs/decisions.md has the numbers).
+``before`` the resize, band by band: sample depth, palettes, CMYK and alpha, because a resize must not average them.
+``after`` the resize: grey to RGB, and the ICC profile of opaque grey and colour pictures, because at full size it
+would take longer than decoding (numbers in docs/decisions.md).
 """
 
 import io
@@ -28,7 +28,7 @@ _COLOUR = {"P", "PA", "RGB", "RGBX", "RGBA", "RGBa", "YCbCr", "HSV"}
 class Conversion:
     """``before`` turns a band of the decoded picture into mode L or RGB, ``after`` turns that into sRGB.
 
-    ``direct`` says that ``before`` changes nothing, so that there is no need for bands.
+    ``direct``: ``before`` changes nothing, so bands are not needed.
     """
 
     before: Callable[[Image.Image], Image.Image]
@@ -37,13 +37,13 @@ class Conversion:
 
 
 def conversion(image: Image.Image, path: str | None = None) -> Conversion:
-    """The way of a decoded picture to sRGB. Raises UnsupportedImage for modes without an agreed meaning.
+    """The conversion of a decoded picture to sRGB. Raises UnsupportedImage for a mode without a defined colour.
 
     A profile that is broken, or is for another kind of pixels, is ignored with a warning in the log.
     """
     mode = image.mode
     if mode != "CMYK" and mode not in _GREY | _COLOUR:
-        raise UnsupportedImage(f"pixels of the kind {mode} are not supported")
+        raise UnsupportedImage(f"pixel mode {mode} is not supported")
     try:
         to_srgb = _to_srgb(image)
     except Exception as error:
@@ -55,7 +55,7 @@ def conversion(image: Image.Image, path: str | None = None) -> Conversion:
         if mode in _SIXTEEN_BITS or mode in ("I", "F"):
             band = _eight_bits(band, full_scale)
         if mode == "La":
-            band = band.convert("LA")  # Pillow converts it to nothing else
+            band = band.convert("LA")  # Pillow converts La to no other mode
         if band.has_transparency_data:
             return _over_mid_grey(band, to_srgb)
         if mode == "CMYK":
@@ -83,7 +83,7 @@ def _over_mid_grey(band: Image.Image, to_srgb: ImageCms.ImageCmsTransform | None
 
 
 def _to_srgb(image: Image.Image) -> ImageCms.ImageCmsTransform | None:
-    """The embedded profile: relative colorimetric with black point compensation; None where it is sRGB."""
+    """From the embedded profile to sRGB, relative colorimetric with black point compensation; None where it is sRGB."""
     icc = image.info.get("icc_profile")
     if not icc:
         return None
@@ -103,7 +103,7 @@ def _to_srgb(image: Image.Image) -> ImageCms.ImageCmsTransform | None:
         raise TypeError("no transform")
     if mode == "CMYK":
         return transform
-    # A picture tagged as sRGB must score as the same picture without the tag: judged by effect, not by name.
+    # A picture tagged as sRGB must score like the untagged one. The effect decides, because profile names vary.
     levels = np.linspace(0, 255, 256 if mode == "L" else 17).round().astype(np.uint8)
     probe = levels[None] if mode == "L" else np.stack(np.meshgrid(levels, levels, levels), -1).reshape(17, -1, 3)
     plain = Image.fromarray(probe)

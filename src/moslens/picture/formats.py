@@ -1,9 +1,8 @@
-"""Which files are opened as pictures, and what is said of those that cannot be.
+"""Which files are opened as pictures, and which error a failure becomes.
 
-Pillow's plugins are called directly instead of through ``Image.open``, for three reasons: only the formats
-below are ever tried (nothing that runs an interpreter or reads a document), Pillow's global pixel limit and
-its warnings stay out of the way of our own cap, and a known format with a broken header is told from a file
-that is no picture at all.
+Pillow's plugins are called directly instead of through ``Image.open``, for three reasons. Only the formats below are
+tried, none of which runs an interpreter or reads a document. Pillow's global pixel limit and its warnings do not
+interfere with our own cap. A known format with a broken header gets another error than a file that is no picture.
 """
 
 import io
@@ -50,7 +49,7 @@ _PLUGINS = {
     "TGA": ("PIL.TgaImagePlugin", "TgaImageFile"),
 }
 
-# How each format begins. Names without a plugin are pictures for other programs: better named than denied.
+# How each format begins. Formats without a plugin are listed so that the error can name them.
 _BEGINNINGS = tuple(
     (re.compile(pattern, re.DOTALL), name)
     for pattern, name in (
@@ -104,7 +103,7 @@ _CANNOT = re.compile(
 
 
 def identify(stream: IO[bytes]) -> str:
-    """Name the format of ``stream`` by how it begins (TGA: by how it ends).
+    """The name of the format of ``stream``, by its first bytes (TGA: its last).
 
     Raises NotAnImage, or UnsupportedImage for a picture format that is not opened here.
     """
@@ -155,10 +154,10 @@ def read_header(stream: IO[bytes], name: str) -> ImageFile.ImageFile:
 
 
 def keeps_everything(image: Image.Image, stream: IO[bytes]) -> bool:
-    """Whether the decoder of a JPEG just opened by ``read_header`` keeps all its coefficients, whatever is wanted.
+    """Whether decoding a JPEG, just opened by ``read_header``, holds all its coefficients even for a reduced size.
 
-    That is so where its components come in several scans: the header of the first one, behind which ``stream`` stands,
-    does not name them all.
+    This is so if its components come in several scans. ``stream`` stands behind the header of the first scan, which
+    then does not name all components.
     """
     at, components = stream.tell(), len(image.getbands())
     length = 6 + 2 * components
@@ -169,7 +168,7 @@ def keeps_everything(image: Image.Image, stream: IO[bytes]) -> bool:
 
 
 def _refuse_large_icons(stream: IO[bytes]) -> None:
-    """Pillow decodes an icon where it should only read its header, so the headers inside are looked at before."""
+    """Check the headers inside an icon, because Pillow decodes its pictures while it reads the file header."""
     stream.seek(4)
     (count,) = struct.unpack("<H", stream.read(2))
     entries = stream.read(16 * count)
@@ -180,14 +179,14 @@ def _refuse_large_icons(stream: IO[bytes]) -> None:
             png = head.startswith(b"\x89PNG")
             width, height = struct.unpack_from(">II", head, 16) if png else struct.unpack_from("<ii", head, 4)
             if abs(width) * abs(height) > _LARGEST_ICON:
-                raise UnsupportedImage(f"an icon that holds {abs(width)} x {abs(height)} pixels; 256 x 256 is the most")
+                raise UnsupportedImage(f"the icon holds {abs(width)} x {abs(height)} pixels, more than 256 x 256")
 
 
 def _refuse_camera_raw(tags: Any) -> None:
-    """Many raw formats are TIFF files that begin with a thumbnail, which must not stand in for the photo."""
+    """Many raw formats are TIFF files that begin with a thumbnail, which must not be scored in place of the photo."""
     reduced_resolution, dng_version = 254, 50706
     if dng_version in tags or int(tags.get(reduced_resolution, 0)) & 1:
-        raise UnsupportedImage("moslens does not open camera raw files, and only a preview comes first in this one")
+        raise UnsupportedImage("moslens does not open camera raw files; the first picture in this one is a preview")
 
 
 def read_pixels(image: Image.Image) -> None:
@@ -203,11 +202,11 @@ def read_pixels(image: Image.Image) -> None:
 def explain_failure(error: Exception, stream: IO[bytes], name: str | None) -> ImageError:
     """Turn what a decoder raised into the error the user sees.
 
-    ``stream`` is the file, still open, and ``name`` its format; without one only the decoder's words count.
+    ``stream`` is the file, still open, and ``name`` its format; for None only the decoder's message is used.
     """
     if isinstance(error, OSError) and error.errno is not None:
         return UnreadableImage(error.strerror or str(error))
-    words = str(error)[:_MOST_WORDS] or type(error).__name__  # some repeat what they read
+    words = str(error)[:_MOST_WORDS] or type(error).__name__  # some messages quote the data
     if isinstance(error, Image.DecompressionBombError):
         return ImageTooLarge("larger than PIL.Image.MAX_IMAGE_PIXELS lets Pillow decode in this format")
     if isinstance(error, MemoryError):
@@ -223,11 +222,11 @@ def explain_failure(error: Exception, stream: IO[bytes], name: str | None) -> Im
 
 
 class Metered(io.BufferedReader):
-    """A file that gives so many bytes and no more, so that none can fill the memory with what is no pixel.
+    """A file with a limit on the bytes read, so that data other than pixels cannot fill the memory.
 
-    ``left`` begins with room for metadata, profiles and previews, and for whole files of the formats that are
-    read at once; the caller adds what the pixels may need. Up to the pixels every call counts as ``least`` bytes or
-    more, so that none can go on for hours byte by byte either. ImageTooLarge when it is used up.
+    ``left`` starts with room for metadata, profiles and previews, and for whole files of the formats that are
+    read at once; the caller adds what the pixels may need. Before the pixels, every call counts as at least
+    ``least`` bytes, so that a file is not read byte by byte for hours. Raises ImageTooLarge when ``left`` is used up.
     """
 
     left = MOST_EXTRA_BYTES
@@ -240,14 +239,14 @@ class Metered(io.BufferedReader):
             self.seek(at)
             size = there if size is None or size < 0 else min(size, there)
             if size > self.left:
-                raise ImageTooLarge(f"goes on for more than {MOST_EXTRA_BYTES:,} bytes without its pixels")
+                raise ImageTooLarge(f"needs more than {MOST_EXTRA_BYTES:,} bytes besides its pixels")
         data = super().read(size)
         self.left -= max(len(data), self.least)
         return data
 
 
 class _InThisThread(threading.local):
-    """Takes the place of the module pattern in a warning filter: matches in threads that are decoding."""
+    """Stands in for the module pattern of a warning filter; matches in threads that are decoding."""
 
     decoding = False
 
@@ -261,10 +260,10 @@ _MUTED = ("ignore", None, Warning, _HERE, 0)
 
 @contextmanager
 def muted_decoders() -> Iterator[None]:
-    """Drop Python warnings raised in this thread meanwhile.
+    """Drop Python warnings raised in this thread by the block.
 
-    ``warnings.catch_warnings`` swaps the filters of the whole process and is not safe with threads. A filter
-    that matches only in a decoding thread can stay for good; it moves to the front where others came later.
+    ``warnings.catch_warnings`` swaps the filters of the whole process and is not safe with threads. A filter that
+    matches only in a decoding thread can stay; it is moved to the front if others were added before it.
     """
     filters = cast(list[Any], warnings.filters)
     if not filters or filters[0] is not _MUTED:

@@ -2,14 +2,12 @@
 
 from dataclasses import dataclass
 from numbers import Integral
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from moslens.errors import ConfigError, ImageTooSmall
 
-Array = NDArray[Any]
 Ints = NDArray[np.int64]
 
 CELL = 16
@@ -29,6 +27,7 @@ class Block:
 
     @property
     def slices(self) -> tuple[slice, slice]:
+        """The block's rows and columns, to index an H x W array."""
         return slice(self.y, self.y + self.height), slice(self.x, self.x + self.width)
 
 
@@ -63,7 +62,7 @@ def rows_columns(grid: int | tuple[int, int]) -> tuple[int, int]:
     """The grid as (rows, columns). Raises ``ConfigError`` unless both are whole numbers from 1 up."""
     pair = grid if isinstance(grid, tuple) else (grid, grid)
     if len(pair) != 2 or not all(isinstance(n, Integral) and n >= 1 for n in pair):
-        raise ConfigError(f"a grid is the blocks a side or (rows, columns), at least one, not {grid!r}")
+        raise ConfigError(f"a grid is the blocks per side or (rows, columns), at least 1 each, not {grid!r}")
     return int(pair[0]), int(pair[1])
 
 

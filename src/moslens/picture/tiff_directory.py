@@ -1,7 +1,7 @@
-"""The first directory of a TIFF file, read without decoding anything: which entries there are and how long.
+"""The first directory of a TIFF file, read without decoding: which entries it has and how long they are.
 
-Decoders turn the values of an entry into one Python object each, so a file of 100 MB could keep one busy for minutes
-and fill gigabytes before a single pixel. What is read here is only the table itself.
+Decoders turn each value of an entry into a Python object, so a file of 100 MB could keep one busy for minutes and
+fill gigabytes before the first pixel. Only the table itself is read here.
 """
 
 import struct
@@ -12,14 +12,14 @@ from moslens.errors import ImageTooLarge
 MOST_VALUES = 1 << 20  # 200 megapixels in tiles of 16 x 16 are 781,250
 _MOST_ENTRIES = 1 << 16
 
-# struct's letter for each kind of value that decoders take apart; bytes and text stay whole.
+# The struct letter of each TIFF type whose values decoders convert one by one; bytes and text stay whole.
 NUMBERS = {3: "H", 4: "I", 5: "Q", 6: "b", 8: "h", 9: "i", 10: "q", 11: "f", 12: "d", 13: "I"}
 NUMBERS |= {16: "Q", 17: "q", 18: "Q"}  # BigTIFF
 _BYTES = {1: "s", 2: "s", 7: "s"}
 
 
 class Entry(NamedTuple):
-    """So many ``values`` of one ``kind``, at byte ``at`` of the file in the ``layout`` of :mod:`struct`."""
+    """``values`` values of TIFF type ``kind`` at byte ``at`` of the file, with a ``layout`` for :mod:`struct`."""
 
     tag: int
     kind: int
@@ -29,7 +29,7 @@ class Entry(NamedTuple):
 
 
 def entries(stream: IO[bytes]) -> list[Entry] | None:
-    """The entries of the first directory, classic or BigTIFF; None where the file ends before it does."""
+    """The entries of the first directory, classic TIFF or BigTIFF; None where the file ends inside it."""
     stream.seek(0)
     head = stream.read(16)
     order = "<" if head[:2] == b"II" else ">"
@@ -53,7 +53,7 @@ def entries(stream: IO[bytes]) -> list[Entry] | None:
 
 
 def refuse_endless_entries(stream: IO[bytes]) -> None:
-    """Raises ImageTooLarge where a decoder would take more than ``MOST_VALUES`` values of one entry apart."""
+    """Raise ImageTooLarge where a decoder would convert more than ``MOST_VALUES`` values of one entry."""
     for entry in entries(stream) or ():
         if entry.kind in NUMBERS and entry.values > MOST_VALUES:
             raise ImageTooLarge(f"directory entry {entry.tag} has {entry.values:,} values, the cap is {MOST_VALUES:,}")

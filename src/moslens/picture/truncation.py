@@ -1,8 +1,8 @@
-"""Does a picture file that failed to decode lack its end? The structure of the file tells, not the decoder.
+"""Whether a picture file that failed to decode lacks its end, judged by the structure of the file.
 
-A decoder that runs out of bytes and one that stumbles over broken ones often say the same, so the file itself
-is asked: formats that state their length or end with a marker leave little doubt. Format names are those of
-``moslens.picture.formats``. Only called after a failure; may read the whole file.
+Decoders often give one message for missing bytes and for broken ones. The file itself is clearer: many formats state
+their length or end with a marker. Format names are those of ``moslens.picture.formats``. These functions are called
+only after a failure and may read the whole file.
 """
 
 import io
@@ -14,7 +14,7 @@ from typing import IO
 from moslens.picture.tiff_directory import MOST_VALUES, NUMBERS, entries
 
 _MOST_READ = 1 << 27
-_MOST_PARTS = 1 << 18  # segments, chunks or boxes: beyond, a file is not followed to its end
+_MOST_PARTS = 1 << 18  # segments, chunks or boxes; a file with more is not followed to its end
 _FILL = re.compile(rb"\xff+")
 
 
@@ -32,7 +32,7 @@ def is_short(stream: IO[bytes], name: str) -> bool | None:
 
 
 def where_it_ends(stream: IO[bytes], name: str) -> str:
-    """The words for a user: how far the file goes and, where it says so itself, how far it should."""
+    """The message for a user: the length of the file and, if its header states it, the length it should have."""
     size = stream.seek(0, 2)
     whole = declared_size(stream, name)
     if whole is not None and whole > size:
@@ -41,7 +41,7 @@ def where_it_ends(stream: IO[bytes], name: str) -> str:
 
 
 def declared_size(stream: IO[bytes], name: str) -> int | None:
-    """Bytes that the file should have by its own header, for the formats whose header says so."""
+    """The length in bytes that the file's header states; None for formats without one."""
     stream.seek(0)
     head = stream.read(12)
     if name == "WebP":
@@ -62,7 +62,7 @@ def _end_of_boxes(stream: IO[bytes]) -> int:
         stream.seek(at)
         length, _, wide = struct.unpack(">I4sQ", stream.read(16).ljust(16, b"\0"))
         length = wide if length == 1 else length
-        if length < 8:  # zero: the box reaches to the end of the file, whatever that is
+        if length < 8:  # zero: the box reaches to the end of the file
             return size
         at += length
     return size
@@ -108,7 +108,7 @@ def _tiff_is_short(data: bytes) -> bool:
         return True
     if any(entry.at + struct.calcsize(entry.layout) > len(data) for entry in directory):
         return True
-    # Where strips or tiles lie, and how long they are; a place that is no number says nothing.
+    # Offsets and lengths of strips and tiles; entries of another type than numbers are skipped.
     found = {
         entry.tag: struct.unpack_from(entry.layout, data, entry.at)
         for entry in directory

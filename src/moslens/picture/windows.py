@@ -1,4 +1,4 @@
-"""What the model sees of a picture: the working size, windows that cover it completely, and training crops.
+"""What the model sees of a picture: the working size, windows that cover it fully, and training crops.
 
 Arrays are ``height x width x 3`` of uint8. Scoring uses ``fit`` and ``cover``; training uses ``fit`` and
 ``training_crop``. A picture smaller than a window is padded by reflection.
@@ -62,7 +62,7 @@ def _starts(length: int, size: int) -> list[int]:
     if count <= 1:
         return [0]
     free, steps = length - size, count - 1
-    # Only the first half is rounded and the second mirrored: rounding all alike would lean to one side.
+    # The first half is rounded and the second mirrors it; rounding all alike would favour one side.
     first = [(2 * free * i + steps) // (2 * steps) for i in range((count + 1) // 2)]
     return first + [free - start for start in reversed(first[: count // 2])]
 
@@ -70,8 +70,8 @@ def _starts(length: int, size: int) -> list[int]:
 def pad(pixels: Pixels, size: int = WINDOW) -> Pixels:
     """Reflect-pad, evenly on both sides, each axis that is shorter than ``size`` up to it.
 
-    The edge pixel is not doubled. A side too short for one reflection is reflected again and again, a side of
-    one pixel is repeated.
+    The edge pixel is not doubled. A side too short for one reflection is reflected repeatedly; a side of one pixel
+    is repeated.
     """
     height, width = pixels.shape[:2]
     rows, columns = max(0, size - height), max(0, size - width)
@@ -91,12 +91,12 @@ def iter_cover(pixels: Pixels, size: int = WINDOW, batch: int = 16) -> Iterator[
 
 
 def cover(pixels: Pixels, size: int = WINDOW) -> Pixels:
-    """All windows, (n, size, size, 3), in the order of ``window_origins``: every pixel is in one."""
+    """All windows, (n, size, size, 3), in the order of ``window_origins``; every pixel is in at least one."""
     return np.concatenate(list(iter_cover(pixels, size)))
 
 
 def training_crop(pixels: Pixels, rng: np.random.Generator, size: int = WINDOW, flip: bool = True) -> Pixels:
-    """One random ``size x size`` crop, half of the time mirrored if ``flip``; small pictures are padded."""
+    """One random ``size x size`` crop, mirrored with probability 0.5 if ``flip``; small pictures are padded."""
     pixels = pad(pixels, size)
     y, x = (int(rng.integers(0, side - size + 1)) for side in pixels.shape[:2])
     crop = pixels[y : y + size, x : x + size]

@@ -1,1 +1,1 @@
-"""The product: a model folder, a picture in, a score and a quality map out."""
+"""Scoring: from a model folder and a picture to a score and a quality map."""

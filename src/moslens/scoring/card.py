@@ -1,4 +1,4 @@
-"""``card.json``: what a model folder says of its model, and how a shipped model or a folder is found."""
+"""The card of a model (``card.json`` in its folder), and how a model is found by name or path."""
 
 from __future__ import annotations
 
@@ -27,28 +27,28 @@ PREPROCESSING = {
 
 @dataclass(frozen=True)
 class Calibration:
-    """Raw output to the public scale, ``100 / (1 + exp(-(scale * raw + shift)))``, +/- ``radius``."""
+    """From the raw output to a score, ``100 / (1 + exp(-(scale * raw + shift)))``, and its interval, +/- ``radius``."""
 
     scale: float
     shift: float
     radius: float
 
     def score(self, raw: float) -> float:
-        """The score, 0 to 100, higher is better, of a picture's raw value."""
+        """The score of a raw value: 0 to 100, higher is better."""
         return 50.0 * (1.0 + math.tanh(0.5 * (self.scale * raw + self.shift)))
 
     def interval(self, score: float) -> tuple[float, float]:
-        """The bounds (low, high) around a score, inside 0 to 100."""
+        """The interval (low, high) around a score, clipped to 0 to 100."""
         return max(0.0, score - self.radius), min(100.0, score + self.radius)
 
 
 @dataclass(frozen=True)
 class BlockLabels:
-    """How the outputs for blocks are read: what the card records under ``explain``.
+    """How the block outputs of a model become labels: the entry ``explain`` of its card.
 
-    ``grid`` blocks a side of a window; names and groups of the kinds in the order of the logits; ``temperature``
-    divides the logits; a cell of the map is given a kind where the probability that something is wrong reaches
-    ``threshold``; a certain fault of the highest level takes ``penalty`` raw units off the quality of its cell.
+    ``grid``: blocks per side of a window. ``kinds`` and ``groups``: names, in the order of the logits. ``temperature``
+    divides the logits. A cell of the map gets a kind where the probability that something is wrong reaches
+    ``threshold``. A certain fault of level 5 lowers the quality of its cell by ``penalty`` raw units.
     """
 
     grid: int
@@ -60,7 +60,7 @@ class BlockLabels:
 
     @classmethod
     def from_record(cls, record: Mapping[str, Any]) -> BlockLabels:
-        """Raises KeyError, TypeError or ValueError for a malformed record."""
+        """Labels from the card's entry. Raises KeyError, TypeError or ValueError where it is malformed."""
         labels = cls(
             grid=int(record["grid"]),
             kinds=tuple(str(name) for name in record["kinds"]),
@@ -76,7 +76,7 @@ class BlockLabels:
 
 @dataclass(frozen=True)
 class Card:
-    """What ``card.json`` says of the model beside it; ``record`` is the whole file."""
+    """The card of the model in ``folder``; ``record`` is the whole of ``card.json``."""
 
     folder: Path
     name: str
@@ -134,17 +134,17 @@ class Card:
 
 
 def shipped() -> dict[str, Path]:
-    """Name to folder of every model inside the installed package, sorted by name."""
+    """The models inside the installed package, name to folder, sorted by name."""
     return {path.parent.name: path.parent for path in sorted(WEIGHTS.glob("*/card.json"))}
 
 
 def find_model(model: str | os.PathLike[str] | None = None) -> Path:
-    """The folder of a shipped name, of a path, or (None) of the default model; else raises ModelError."""
+    """The folder of a model: a shipped name, a path, or None for the default. Raises ModelError where there is none."""
     wanted = DEFAULT_MODEL if model is None else os.fspath(model)
-    at_hand = shipped()
-    if wanted in at_hand:
-        return at_hand[wanted]
+    models = shipped()
+    if wanted in models:
+        return models[wanted]
     if model is not None and Path(wanted).is_dir():
         return Path(wanted)
-    names = ", ".join(at_hand) or "none"
+    names = ", ".join(models) or "none"
     raise ModelError(f"no model {wanted!r}: neither a folder nor one of the shipped models ({names})")

@@ -1,7 +1,7 @@
-"""Drawing a quality map: colours for quality, hatching and words for what is wrong, and a legend that says so.
+"""Drawing a quality map: colours for quality, hatching and names for distortions, and a legend.
 
 The colours are cividis, which people with and without colour vision deficiency see alike: dark blue is bad, yellow is
-good, lightness alone tells them apart. The picture below is grey, so that every colour belongs to the map.
+good, and lightness alone separates them. The picture below is grey, so that every colour belongs to the map.
 """
 
 from collections.abc import Sequence
@@ -34,34 +34,34 @@ def colour(score: float) -> tuple[int, int, int]:
     return red, green, blue
 
 
-def draw(found: "QualityMap", size: int = 1024, *, legend: bool = True) -> Image.Image:
+def draw(quality_map: "QualityMap", size: int = 1024, *, legend: bool = True) -> Image.Image:
     """The map over its picture, the longer side ``size`` px, with the legend below; see ``QualityMap.overlay``."""
-    height, width = found.pixels.shape[:2]
+    height, width = quality_map.pixels.shape[:2]
     scale = size / max(height, width)
     shown = max(1, round(width * scale)), max(1, round(height * scale))
-    picture = Image.fromarray(found.pixels).convert("L").resize(shown, Image.Resampling.BICUBIC).convert("RGB")
-    across, down = shown[0] / found.width, shown[1] / found.height
-    boxes = [(b.x * across, b.y * down, (b.x + b.width) * across, (b.y + b.height) * down) for b in found.blocks]
+    picture = Image.fromarray(quality_map.pixels).convert("L").resize(shown, Image.Resampling.BICUBIC).convert("RGB")
+    across, down = shown[0] / quality_map.width, shown[1] / quality_map.height
+    boxes = [(b.x * across, b.y * down, (b.x + b.width) * across, (b.y + b.height) * down) for b in quality_map.blocks]
     tint = Image.new("RGB", shown)
     brush = ImageDraw.Draw(tint)
-    for block, box in zip(found.blocks, boxes, strict=True):
+    for block, box in zip(quality_map.blocks, boxes, strict=True):
         brush.rectangle(box, fill=colour(block.score))
     picture = Image.blend(picture, tint, _STRENGTH)
     pen = ImageDraw.Draw(picture, "RGBA")
-    for block, box in zip(found.blocks, boxes, strict=True):
+    for block, box in zip(quality_map.blocks, boxes, strict=True):
         if block.kind is not None:
             _hatch(picture, box)
-    _outline_kinds(pen, found, boxes)
-    for block, box in zip(found.blocks, boxes, strict=True):
+    _outline_kinds(pen, quality_map, boxes)
+    for block, box in zip(quality_map.blocks, boxes, strict=True):
         if block.kind is not None:
             _label(pen, f"{block.kind.replace('_', ' ')} {block.severity:.1f}", box)
-    lowest = min(range(len(boxes)), key=lambda number: found.blocks[number].score)
+    lowest = min(range(len(boxes)), key=lambda number: quality_map.blocks[number].score)
     _frame(pen, boxes[lowest])
-    return _with_legend(picture, found) if legend else picture
+    return _with_legend(picture, quality_map) if legend else picture
 
 
 def _hatch(picture: Image.Image, box: Box) -> None:
-    """Diagonal lines, black beside white, so that they show on any ground."""
+    """Diagonal lines, black beside white, so that they show on any background."""
     left, top, right, bottom = (round(edge) for edge in box)
     if right - left < 2 or bottom - top < 2:
         return
@@ -73,14 +73,14 @@ def _hatch(picture: Image.Image, box: Box) -> None:
     picture.paste(part, (left, top))
 
 
-def _outline_kinds(pen: ImageDraw.ImageDraw, found: "QualityMap", boxes: Sequence[Box]) -> None:
+def _outline_kinds(pen: ImageDraw.ImageDraw, quality_map: "QualityMap", boxes: Sequence[Box]) -> None:
     """A line wherever the named kind changes from a block to the next."""
-    kinds = [block.kind for block in found.blocks]
+    kinds = [block.kind for block in quality_map.blocks]
     for number, (left, top, right, bottom) in enumerate(boxes):
-        row, column = divmod(number, found.columns)
+        row, column = divmod(number, quality_map.columns)
         if column and kinds[number] != kinds[number - 1]:
             pen.line((left, top, left, bottom), fill="white", width=3)
-        if row and kinds[number] != kinds[number - found.columns]:
+        if row and kinds[number] != kinds[number - quality_map.columns]:
             pen.line((left, top, right, top), fill="white", width=3)
 
 
@@ -93,7 +93,7 @@ def _frame(pen: ImageDraw.ImageDraw, box: Box) -> None:
 
 
 def _label(pen: ImageDraw.ImageDraw, text: str, box: Box) -> None:
-    """Words in the middle of a block, one a line, as large as they fit; none where they do not."""
+    """Text in the middle of a block, one word per line, as large as fits; nothing where it does not fit."""
     left, top, right, bottom = box
     lines = "\n".join(text.split())
     for size in range(_FONT, _SMALLEST_FONT - 1, -1):
@@ -106,9 +106,9 @@ def _label(pen: ImageDraw.ImageDraw, text: str, box: Box) -> None:
             return
 
 
-def _with_legend(picture: Image.Image, found: "QualityMap") -> Image.Image:
+def _with_legend(picture: Image.Image, quality_map: "QualityMap") -> Image.Image:
     width = max(LEAST_WIDTH, picture.width)
-    lines = _words(found, width - 2 * _MARGIN)
+    lines = _legend_lines(quality_map, width - 2 * _MARGIN)
     height = picture.height + 3 * _MARGIN + 2 * _LINE + 8 + _LINE * len(lines)
     canvas = Image.new("RGB", (width, height), "white")
     canvas.paste(picture, ((width - picture.width) // 2, 0))
@@ -121,10 +121,10 @@ def _with_legend(picture: Image.Image, found: "QualityMap") -> Image.Image:
         pen.line((x, top, x, top + 14), fill=colour(100 * place / (bar - 1)))
     pen.text((_MARGIN, top + 17), "0 bad", fill="black", font=font)
     pen.text((_MARGIN + bar, top + 17), "100 good", fill="black", font=font, anchor="ra")
-    mark = _MARGIN + found.score / 100 * (bar - 1)
+    mark = _MARGIN + quality_map.score / 100 * (bar - 1)
     pen.polygon((mark - 6, top - 9, mark + 6, top - 9, mark, top + 3), fill="black")
     sample = _MARGIN + bar + 24
-    # beside the bar where there is room, which LEAST_WIDTH makes sure of
+    # LEAST_WIDTH leaves room for these beside the bar.
     _hatch(canvas, (sample, top - 3, sample + 24, top + 14))
     pen.rectangle((sample, top - 3, sample + 24, top + 14), outline="black")
     pen.text((sample + 30, top - 2), "something is wrong", fill="black", font=font)
@@ -135,11 +135,11 @@ def _with_legend(picture: Image.Image, found: "QualityMap") -> Image.Image:
     return canvas
 
 
-def _words(found: "QualityMap", width: int) -> list[str]:
-    """What the map says, in lines that fit."""
+def _legend_lines(quality_map: "QualityMap", width: int) -> list[str]:
+    """The text of the legend: score, interval and named kinds, in lines of at most ``width`` px."""
     font = ImageFont.load_default(_FONT)
-    parts = [f"score {found.score:.1f} ({found.low:.1f} to {found.high:.1f} in 9 of 10)"]
-    for row in found.distortions:
+    parts = [f"score {quality_map.score:.1f} ({quality_map.low:.1f} to {quality_map.high:.1f} in 9 of 10)"]
+    for row in quality_map.distortions:
         name = str(row["kind"]).replace("_", " ")
         parts.append(f"{name} ({row['group']}): severity {row['severity']:.1f} of 5 on {row['share']:.0%}")
     if len(parts) == 1:

@@ -1,4 +1,4 @@
-"""One block of a quality map, and what a list of them amounts to."""
+"""One block of a quality map, and summaries over its blocks."""
 
 from __future__ import annotations
 
@@ -10,13 +10,12 @@ from typing import Any
 
 @dataclass(frozen=True, slots=True)
 class QualityBlock:
-    """A rectangle of the upright picture, in its pixels, and what is known of it.
+    """A rectangle of the upright picture, in its pixels, with its quality and distortion.
 
-    ``score``: 0 to 100, the panel's opinion of this part alone, lowered as far as something is likely to be wrong in it
-    (by the card's ``penalty``). ``weight``: its share in the picture's score, all
-    weights sum to 1. ``kind`` and ``group``: None where nothing is wrong. ``severity``: 1 to 5 as in
-    ``moslens distortions``, None where nothing is wrong. ``confidence``: the calibrated probability of what is said,
-    of the kind where one is named, else that nothing is wrong.
+    ``score``: 0 to 100, the quality of this block alone; a likely fault lowers it by up to the card's ``penalty``.
+    ``weight``: its share in the picture's score; all weights sum to 1. ``kind`` and ``group``: None where nothing is
+    wrong. ``severity``: 1 to 5 as in ``moslens distortions``, None where nothing is wrong. ``confidence``: the
+    calibrated probability of ``kind``, or, where it is None, that nothing is wrong.
     """
 
     x: int
@@ -45,8 +44,8 @@ class QualityBlock:
         }
 
 
-def named_kinds(blocks: Iterable[QualityBlock]) -> tuple[dict[str, Any], ...]:
-    """See :attr:`QualityMap.distortions`."""
+def summarize_kinds(blocks: Iterable[QualityBlock]) -> tuple[dict[str, Any], ...]:
+    """One row per named kind, as in :attr:`moslens.QualityMap.distortions`; severity is a mean weighted by area."""
     blocks = tuple(blocks)
     total = sum(block.width * block.height for block in blocks)
     found: dict[str, list[QualityBlock]] = {}
@@ -62,8 +61,8 @@ def named_kinds(blocks: Iterable[QualityBlock]) -> tuple[dict[str, Any], ...]:
     return tuple(sorted(rows, key=lambda row: (-float(str(row["share"])), str(row["kind"]))))
 
 
-def worst(blocks: Iterable[QualityBlock]) -> dict[str, Any]:
-    """See :attr:`QualityMap.worst_block`."""
+def lowest_block(blocks: Iterable[QualityBlock]) -> dict[str, Any]:
+    """Place and score of the block with the lowest score, as in :attr:`moslens.QualityMap.worst_block`."""
     block = min(blocks, key=lambda one: one.score)
     row: Mapping[str, Any] = block.to_dict()
     return {key: row[key] for key in ("x", "y", "width", "height", "score")}

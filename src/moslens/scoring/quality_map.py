@@ -1,4 +1,4 @@
-"""Where and what: the quality map of a picture, from the same windows and the same pass as its score.
+"""The quality map of a picture, from the same windows and the same forward pass as its score.
 
 windows -> blocks of each -> one map (stitch.py) -> kind, group, severity, confidence of every cell -> QualityMap
 """
@@ -15,9 +15,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from moslens.errors import InternalError, OutputError
-from moslens.picture.windows import iter_cover, window_origins
+from moslens.picture.windows import Pixels, iter_cover, window_origins
 from moslens.scoring.card import BLOCK_OUTPUTS, BlockLabels, Calibration
-from moslens.scoring.map_blocks import QualityBlock, named_kinds, worst
+from moslens.scoring.map_blocks import QualityBlock, lowest_block, summarize_kinds
 from moslens.scoring.result import Score
 from moslens.scoring.session import Model
 from moslens.scoring.stitch import Stitched, Stitcher, pixel_cuts
@@ -25,16 +25,15 @@ from moslens.scoring.stitch import Stitched, Stitcher, pixel_cuts
 if TYPE_CHECKING:
     from PIL import Image
 
-Pixels = NDArray[np.uint8]
 Runner = Callable[[Callable[[Pixels], Any], Iterable[Pixels]], Iterable[Any]]
 
 
 @dataclass(frozen=True)
 class QualityMap:
-    """A picture's score and, block by block in reading order, where it is bad and what is wrong there.
+    """A picture's score, and the quality and distortion of each of its blocks in reading order.
 
-    ``width`` and ``height`` are those of the upright picture, which the blocks tile exactly; ``pixels`` is the picture
-    at the working size, for drawing.
+    ``width`` and ``height`` are those of the upright picture, which the blocks tile exactly. ``pixels`` is the picture
+    at the working size, H x W x 3, for drawing. ``score``, ``low`` and ``high`` are those of :class:`moslens.Score`.
     """
 
     path: str | None
@@ -51,16 +50,16 @@ class QualityMap:
 
     @property
     def distortions(self) -> tuple[dict[str, Any], ...]:
-        """The named kinds: kind, group, mean severity, share of the picture's area; the largest share first."""
-        return named_kinds(self.blocks)
+        """One row per named kind: kind, group, mean severity, share of the picture's area; largest share first."""
+        return summarize_kinds(self.blocks)
 
     @property
     def worst_block(self) -> dict[str, Any]:
         """Place and score of the block with the lowest score."""
-        return worst(self.blocks)
+        return lowest_block(self.blocks)
 
     def to_dict(self) -> dict[str, Any]:
-        """The explain JSON of the public contract."""
+        """The map as ``moslens explain`` writes it, ready for JSON."""
         return {
             "path": self.path,
             "score": round(self.score, 6),
@@ -77,7 +76,7 @@ class QualityMap:
         }
 
     def to_score(self) -> Score:
-        """The same as :meth:`moslens.Scorer.score` gives."""
+        """The result that :meth:`moslens.Scorer.score` gives for this picture."""
         return Score(
             self.path,
             self.score,
@@ -95,7 +94,7 @@ class QualityMap:
         return json.dumps(self.to_dict())
 
     def overlay(self, size: int = 1024, *, legend: bool = True) -> "Image.Image":
-        """The picture with its map, RGB, its longer side ``size`` px; below and around it a legend, if wanted."""
+        """The map drawn over the picture, RGB, the longer side ``size`` px; ``legend`` adds a legend below."""
         from moslens.scoring.draw_map import draw
 
         return draw(self, size, legend=legend)
@@ -112,9 +111,10 @@ class QualityMap:
 def read_windows(
     model: Model, pixels: Pixels, temperature: float, run: Runner = map, path: str | None = None
 ) -> tuple[list[float], Stitched]:
-    """Raw score of every window of a picture at the working size, and its map; ``run`` maps over windows.
+    """The raw score of every window of a picture at the working size, and the picture's stitched map.
 
-    Raises InternalError, which names ``path``, where the model gives a map that is not finite.
+    ``run`` maps a function over windows, as ``map`` or a pool's ``map`` does. Raises InternalError, which names
+    ``path``, where the model gives a map that is not finite.
     """
     labels = model.card.explain
     assert labels is not None

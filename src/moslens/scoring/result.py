@@ -1,4 +1,4 @@
-"""What scoring a picture gives: a score or a failure, and the row that either becomes."""
+"""The result of scoring a picture, a score or a failure, and the output row of either."""
 
 from __future__ import annotations
 
@@ -14,9 +14,10 @@ DECIMALS = 6
 
 @dataclass(frozen=True)
 class Score:
-    """One scored picture. ``score`` is 0 to 100, higher is better; ``low`` and ``high`` bound it at 90 %.
+    """One scored picture. ``score`` is 0 to 100, higher is better; ``low`` to ``high`` is its 90 % interval.
 
-    ``width`` and ``height`` are those of the upright picture; ``path`` is None where it came from memory.
+    ``width`` and ``height`` are those of the upright picture; ``path`` is None for a picture from memory.
+    ``distortions`` and ``worst_block`` are those of :class:`moslens.QualityMap`, empty and None without a map.
     """
 
     path: str | None
@@ -31,7 +32,7 @@ class Score:
     version: str = __version__
 
     def to_row(self) -> dict[str, Any]:
-        """The row of the public contract, ready for JSON; scores to six decimals."""
+        """The output row, ready for JSON; scores to six decimals."""
         return {
             "path": self.path,
             "status": "ok",
@@ -58,7 +59,7 @@ class Failure:
     version: str = __version__
 
     def to_row(self) -> dict[str, Any]:
-        """The row of the public contract: the same names as a score's, ``error`` filled."""
+        """The output row: the columns of a score's row, with ``error`` filled."""
         row = dict.fromkeys(COLUMNS)
         return row | {
             "path": self.path,

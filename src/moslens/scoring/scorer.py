@@ -1,4 +1,4 @@
-"""The product: a picture in, a calibrated score with its interval out.
+"""Scoring: from a picture to a calibrated score with its interval.
 
 picture -> working size -> full-coverage windows -> raw score of each -> mean -> calibration -> Score
                                                  '-> blocks of each  -> one map -> QualityMap (quality_map.py)
@@ -31,10 +31,10 @@ Result = TypeVar("Result")
 class Scorer:
     """Scores pictures with one model. Picklable, safe to share between threads, callable on a batch of rows.
 
-    ``model`` is a shipped name, a model folder or None for the released model; ``threads`` (None: the cores
-    at hand) is how many windows of one picture run at once in :meth:`score`. With ``maps`` False a model that
-    can say where and what is wrong is not asked, which saves its extra time; scores are the same. Raises
-    ModelError where the model is missing, broken or altered.
+    ``model`` is a shipped name, a model folder or None for the default model. ``threads`` (None: the available
+    cores) is how many windows of one picture run at once in :meth:`score`. ``maps`` False skips the quality maps
+    of :meth:`score`, which saves time; scores are the same. Raises ModelError where the model is missing, broken
+    or altered, ValueError for fewer than one thread.
     """
 
     def __init__(
@@ -54,7 +54,7 @@ class Scorer:
 
     @property
     def _pool(self) -> ThreadPoolExecutor | None:
-        """Threads for the windows of one picture; a forked child has none of its parent's and makes its own."""
+        """Threads for the windows of one picture. A forked child makes its own: threads do not survive a fork."""
         if self.threads == 1:
             return None
         if self._own_pool is None or self._own_pool[0] != os.getpid():
@@ -68,18 +68,18 @@ class Scorer:
 
     @property
     def has_maps(self) -> bool:
-        """Whether the model can also say where a picture is bad and what is wrong there."""
+        """Whether the model gives quality maps."""
         return self.model.has_maps
 
     def need_maps(self) -> BlockLabels:
-        """How the model's maps are read. Raises NoMapsError where it has none."""
+        """How the model's block outputs become labels. Raises NoMapsError where it gives no maps."""
         labels = self.model.card.explain
         if labels is None or not self.has_maps:
-            raise NoMapsError(f"{self.model_id} gives scores alone: it cannot say where or what")
+            raise NoMapsError(f"{self.model_id} gives scores alone, no quality maps")
         return labels
 
     def explain(self, source: Any, *, max_pixels: int = MAX_PIXELS) -> "QualityMap":
-        """Where a picture is bad and what is wrong there. Raises ImageError; NoMapsError if the model cannot say."""
+        """The quality map of one picture. Raises ImageError, or NoMapsError where the model gives no maps."""
         return self._explain(source, max_pixels, self._pool)
 
     def explain_many(
@@ -90,12 +90,12 @@ class Scorer:
         max_pixels: int = MAX_PIXELS,
         ahead: int | None = None,
     ) -> Generator["QualityMap | Failure"]:
-        """:meth:`explain` of pictures as they come, in order, as :meth:`score_many` does it."""
+        """:meth:`explain` for a stream of pictures, in order; arguments as for :meth:`score_many`."""
         self.need_maps()
         return self._many(self._explain, sources, workers, max_pixels, ahead)
 
     def explain_or_failure(self, source: Any, *, max_pixels: int = MAX_PIXELS) -> "QualityMap | Failure":
-        """:meth:`explain` in the calling thread alone; a picture that fails gives a Failure."""
+        """:meth:`explain` without extra threads; a picture that fails gives a Failure."""
         return self._attempt(self._explain, source, max_pixels)
 
     def score(self, source: Any, *, max_pixels: int = MAX_PIXELS) -> Score:
@@ -110,20 +110,20 @@ class Scorer:
         max_pixels: int = MAX_PIXELS,
         ahead: int | None = None,
     ) -> Generator[Score | Failure]:
-        """Score pictures as they come, in order, one result each; a picture that fails gives a Failure.
+        """Score a stream of pictures, one result each, in order; a picture that fails gives a Failure.
 
-        ``workers`` (None: as many as threads) pictures are in work at once, each decoded and run by one
-        thread; only those hold pixels. At most ``ahead`` (None: 8 a worker) sources are taken before the
-        oldest result is. A thread of their own takes the sources, so that a slow source holds no result back.
+        ``workers`` (None: as many as threads) pictures are processed at once, each by one thread; only these
+        hold pixels. At most ``ahead`` (None: 8 per worker) sources are read before the oldest result is taken.
+        A separate thread reads the sources, so that a slow source holds no result back.
         """
         return self._many(self._score, sources, workers, max_pixels, ahead)
 
     def __call__(self, batch: Any) -> Any:
         """Add score columns to a batch of rows: a dict of columns, or a pandas DataFrame.
 
-        Pictures are taken from the column ``path``, ``image`` or ``bytes``, the first there is. Columns
-        added: score, low, high (float64, NaN where it failed), width, height (0 where it failed), status,
-        error (message, empty where it worked), model, version.
+        Pictures are taken from the first column found of ``path``, ``image`` and ``bytes``; KeyError where
+        there is none. Columns added: score, low, high (float64, NaN for a failure), width, height (0 for a
+        failure), status, error (the message of a failure, else empty), model, version.
         """
         column = next((name for name in ("path", "image", "bytes") if name in batch), None)
         if column is None:
@@ -223,7 +223,7 @@ class Scorer:
             return work(source, max_pixels, None)
         except ImageError as error:
             return Failure(_path(source), error, self.model_id)
-        except Exception as error:  # one odd picture must not end the run: its row says what happened
+        except Exception as error:  # one bad picture must not end the run; its row reports the error
             fault = InternalError(f"{type(error).__name__}: {error}", _path(source))
             return Failure(_path(source), fault, self.model_id)
 
@@ -233,7 +233,7 @@ def _path(source: Any) -> str | None:
 
 
 def _cell(value: Any) -> Any:
-    """A picture out of a table cell: Hugging Face and Arrow keep undecoded ones as {"bytes", "path"}."""
+    """A picture from a table cell: Hugging Face and Arrow store encoded ones as {"bytes", "path"}."""
     if isinstance(value, Mapping):
         return value.get("path") if value.get("bytes") is None else value["bytes"]
     return value

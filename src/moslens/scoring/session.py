@@ -1,12 +1,12 @@
 """A model folder (``model.onnx``, ``card.json``, ``test_vector.png``) and its ONNX session.
 
 The graph takes ``windows`` uint8 [n, 224, 224, 3] and gives ``score`` float32 [n], the raw quality of each
-window; normalisation is part of the graph. The card carries the rest: preprocessing, calibration, limits.
+window. Normalisation is part of the graph; preprocessing and calibration are in the card.
 A model with maps also gives, for the K blocks of a window, ``block_score`` and ``block_weight`` [n, K],
 ``kind_logits`` [n, K, kinds + 1] (the last: nothing is wrong) and ``level`` [n, K]; its card has ``explain``.
 
-Every window is run by itself on one thread. On a CPU a batch of windows costs as much as the same windows
-one by one, and so the score of a picture cannot depend on batch size, thread count or neighbours.
+Every window is run by itself on one thread, so that the score of a picture cannot depend on batch size, thread
+count or neighbours. On a CPU a batch of windows costs as much as the same windows one by one.
 """
 
 import os
@@ -55,10 +55,10 @@ class Model:
 
 
 def import_onnxruntime() -> Any:
-    """The module, with its usage reports off.
+    """Import onnxruntime with its telemetry off.
 
-    From 1.32 on they write an identifier and a database into the user's cache when it is imported, and send them home;
-    only the environment is looked at in time. Where the program has imported it before, sending is stopped.
+    From 1.32 on, its import writes an identifier and a database into the user's cache and sends usage data. Only an
+    environment variable set before the import prevents this. For a module imported earlier, the call stops the sending.
     """
     os.environ["ORT_DISABLE_TELEMETRY"] = "1"
     import onnxruntime

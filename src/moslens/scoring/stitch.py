@@ -2,7 +2,7 @@
 
 A picture of h x w px at the working size gets round(h g / 224) x round(w g / 224) cells, at least one: as fine as the
 g x g blocks of a window. A cell is the mean of all blocks that overlap it, whichever windows they are of, each weighted
-by the area it shares with the cell. What lies in the padding of a small picture counts nowhere.
+by the area it shares with the cell. The padding of a small picture is left out.
 """
 
 from collections.abc import Sequence
@@ -22,8 +22,8 @@ Floats = NDArray[np.float64]
 class Stitched:
     """R x C cells in reading order.
 
-    ``score``: raw quality; ``weight``: share in the picture's score, sum 1; ``probabilities``: R x C x (kinds + 1), the
-    last one that nothing is wrong; ``level``: strength, 1 to 5, of what is wrong if something is.
+    ``score``: raw quality. ``weight``: share in the picture's score, sum 1. ``probabilities``: R x C x (kinds + 1), the
+    last one that nothing is wrong. ``level``: 1 to 5, the mean level weighted by the probability of a fault.
     """
 
     score: Floats
@@ -44,7 +44,7 @@ class Stitcher:
     def __init__(self, height: int, width: int, grid: int, temperature: float = 1.0) -> None:
         self.size = height, width
         self.temperature = temperature
-        self.rows, self.columns = (cells(side, grid) for side in self.size)
+        self.rows, self.columns = (cell_count(side, grid) for side in self.size)
         self.grid = grid
         spans = np.diff(_edges(grid))
         self._areas = spans[:, None] * spans
@@ -58,7 +58,7 @@ class Stitcher:
         logits: NDArray[np.float32],
         level: NDArray[np.float32],
     ) -> None:
-        """n windows with their top left corners at ``origins`` (y, x); n x K values, n x K x (kinds + 1) logits."""
+        """Add n windows with top left corners ``origins`` (y, x): n x K values, n x K x (kinds + 1) logits."""
         shape = (len(score), *self._areas.shape)
         probabilities = softmax(logits / self.temperature).reshape(*shape, -1)
         fault = 1.0 - probabilities[..., -1]
@@ -82,7 +82,7 @@ class Stitcher:
             )
 
     def result(self) -> Stitched:
-        """The map, once every window is in."""
+        """The map, after every window was added."""
         assert self._sums is not None
         area = self._sums[..., 0]
         weight = self._sums[..., 2]
@@ -113,7 +113,7 @@ def _shared(grid: int, start: int, side: int, count: int) -> tuple[int, Floats]:
     return first, np.maximum(high - low, 0)
 
 
-def cells(side: int, grid: int) -> int:
+def cell_count(side: int, grid: int) -> int:
     """How many cells a side of ``side`` px at the working size is cut into."""
     return max(1, (2 * side * grid + WINDOW) // (2 * WINDOW))
 
@@ -125,7 +125,7 @@ def pixel_cuts(side: int, count: int) -> Sequence[int]:
 
 
 def softmax(logits: NDArray[np.floating]) -> Floats:
-    """Over the last axis, in double precision."""
+    """Softmax over the last axis, in double precision."""
     values = np.asarray(logits, np.float64)
     powers = np.exp(values - values.max(-1, keepdims=True))
     shares: Floats = powers / powers.sum(-1, keepdims=True)

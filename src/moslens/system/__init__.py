@@ -1,1 +1,1 @@
-"""Files, locks, signals, threads and memory: what has nothing to do with pictures."""
+"""Files, locks, signals, threads and memory; nothing here knows about pictures."""

@@ -13,11 +13,11 @@ from moslens.errors import CheckpointError, MoslensError, OutputError
 
 @contextmanager
 def whole_file(path: Path, *, durable: bool = True) -> Iterator[Path]:
-    """Yield a scratch path beside ``path``; what the block writes there takes the name ``path`` when the block ends.
+    """Yield a scratch path beside ``path``; the file that the block writes there replaces ``path`` when the block ends.
 
-    The folder is made if it is missing. Until then, and after an exception, ``path`` is what it was before, and no
-    scratch file stays. ``durable`` waits until the data are on the disk, so that a power cut leaves one or the other.
-    Raises OutputError for an OSError, in the block or here.
+    A missing folder is created. After an exception ``path`` is as before and the scratch file is removed. ``durable``
+    waits until the data are on the disk, so that after a power cut ``path`` is the old file or the new one. Raises
+    OutputError for an OSError, in the block or here.
     """
     scratch = path.with_name(f"{path.name}.partial")
     try:
@@ -42,12 +42,12 @@ def write_bytes(path: Path, data: bytes, *, durable: bool = True) -> None:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write a file by :func:`whole_file`, as UTF-8; bytes of file names that are not UTF-8 stay as they are."""
+    """Write UTF-8 text by :func:`whole_file`; undecodable bytes of file names stay as they are."""
     write_bytes(path, text.encode("utf-8", "surrogateescape"))
 
 
 def write_json(path: Path, value: Any, *, indent: int = 2) -> None:
-    """Write JSON with a final newline by :func:`whole_file`. Raises ValueError for a number that JSON has not."""
+    """Write JSON with a final newline by :func:`whole_file`. Raises OutputError; ValueError for NaN or infinity."""
     write_text(path, json.dumps(value, indent=indent, ensure_ascii=False, allow_nan=False) + "\n")
 
 

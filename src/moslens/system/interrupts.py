@@ -11,7 +11,7 @@ from typing import Any
 
 
 class Stopped(KeyboardInterrupt):
-    """The process got SIGINT (Ctrl-C) or SIGTERM."""
+    """SIGINT (Ctrl-C) or SIGTERM arrived."""
 
     def __init__(self, signal: int) -> None:
         super().__init__(signal)
@@ -24,14 +24,17 @@ def signal_of(stop: KeyboardInterrupt) -> int:
 
 
 class Interrupts:
-    """SIGINT and SIGTERM raise Stopped, except inside ``held``: a row is both written and counted, or neither."""
+    """A context in which SIGINT and SIGTERM raise Stopped, or wait for the end of a block in :meth:`held`.
+
+    Holding them keeps a row from being written but not counted.
+    """
 
     def __enter__(self) -> Interrupts:
         self._holding, self._waiting = False, 0
         self._before: dict[int, Any] = {}
         if threading.current_thread() is threading.main_thread():
             for number, ours in ((signal.SIGINT, signal.default_int_handler), (signal.SIGTERM, signal.SIG_DFL)):
-                if signal.getsignal(number) == ours:  # a handler that the program has set stays
+                if signal.getsignal(number) == ours:  # a handler of the embedding program stays
                     self._before[number] = signal.signal(number, self._arrived)
         return self
 
@@ -46,6 +49,7 @@ class Interrupts:
 
     @contextmanager
     def held(self) -> Iterator[None]:
+        """Delay the signals until the block ends; raise Stopped then if one arrived."""
         self._holding = True
         try:
             yield

@@ -1,4 +1,4 @@
-"""One run at a time on one file or folder."""
+"""Locks that keep a second run from writing to the same file or folder."""
 
 import logging
 import os
@@ -11,7 +11,7 @@ logger = logging.getLogger(__name__)
 
 
 def lock(descriptor: int, path: str) -> None:
-    """Lock an open file or folder until it is closed or the process ends. OutputError where another run has it."""
+    """Lock an open file or folder until it is closed or the process ends. Raises OutputError if another run has it."""
     try:
         import fcntl
     except ImportError:  # no such lock on Windows
@@ -21,12 +21,12 @@ def lock(descriptor: int, path: str) -> None:
     except BlockingIOError:
         raise OutputError("another run is writing to it", path) from None
     except OSError as error:
-        logger.warning("%s: cannot be locked (%s); see that only one run writes to it", path, error.strerror)
+        logger.warning("%s: cannot be locked (%s); make sure that only one run writes to it", path, error.strerror)
 
 
 @contextmanager
 def locked_folder(folder: str | os.PathLike[str]) -> Iterator[None]:
-    """Hold an existing folder. OutputError where another run has it."""
+    """Lock an existing folder for the block. Raises OutputError where another run has it."""
     if os.name == "nt":  # folders cannot be opened there
         yield
         return
