@@ -124,25 +124,9 @@ def kill_scoring(folder: Path, kills: int, rng: random.Random) -> dict[str, Any]
 
 def kill_training(folder: Path, kills: int, rng: random.Random) -> dict[str, Any]:
     """A tiny training; log and weights must be those of an unbroken run, every step once."""
-    from helpers.tiny_training import make_labelled
+    from helpers.tiny_training import make_labelled, write_quality_config
 
-    table = make_labelled(folder / "set")
-    config = folder / "tiny.toml"
-    config.write_text(
-        f"""stage = "quality"
-checkpoint_every = 2
-[model]
-weights = ""
-changes = {{backbone = "test_efficientnet", dim = 24, heads = 2}}
-[data]
-name = "{table}"
-root = "{table.parent}"
-split = 0
-[optim]
-epochs = 60
-batch = 4
-"""
-    )
+    config = write_quality_config(folder / "tiny.toml", make_labelled(folder / "set"), epochs=60)
     command = moslens_command("train", str(config), "--output")
     whole, work = timed([*command, str(folder / "whole")], folder / "whole" / "log.jsonl")
     run = folder / "run"

@@ -16,6 +16,7 @@ from PIL import Image
 
 from moslens.distortions import KIND_INDEX, KINDS
 from moslens.picture.grid import CELL, cell_cuts
+from moslens.scoring.card import PREPROCESSING
 
 GRID = 4
 RED, GREEN, BLUE = (220, 10, 10), (10, 220, 10), (10, 10, 220)
@@ -38,12 +39,7 @@ def make_map_model(folder: Path, *, threshold: float = 0.5, temperature: float =
         "id": f"colours@{digest[:12]}",
         "sha256": digest,
         "file": "model.onnx",
-        "preprocessing": {
-            "working_size": 512,
-            "window": 224,
-            "resample": "bicubic",
-            "layout": "uint8 NHWC RGB, normalised inside the graph",
-        },
+        "preprocessing": {"working_size": 512, **PREPROCESSING},
         "calibration": {"kind": "logistic", "scale": 2.0, "shift": 0.0, "radius": 9.0},
         "explain": {
             "grid": GRID,

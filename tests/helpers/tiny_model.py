@@ -23,6 +23,7 @@ def make_tiny_model(folder: Path, *, name: str = "tiny", seed: int = 0) -> Path:
     """Write ``model.onnx``, ``card.json`` and ``test_vector.png`` into ``folder`` and return it."""
     from moslens.picture import load
     from moslens.picture.windows import cover
+    from moslens.scoring.card import PREPROCESSING
 
     folder.mkdir(parents=True)
     data = tiny_network(seed)
@@ -36,12 +37,7 @@ def make_tiny_model(folder: Path, *, name: str = "tiny", seed: int = 0) -> Path:
         "id": f"{name}@{digest[:12]}",
         "sha256": digest,
         "file": "model.onnx",
-        "preprocessing": {
-            "working_size": 512,
-            "window": 224,
-            "resample": "bicubic",
-            "layout": "uint8 NHWC RGB, normalised inside the graph",
-        },
+        "preprocessing": {"working_size": 512, **PREPROCESSING},
         "range": [0, 100],
         "direction": "higher is better",
         "calibration": {

@@ -64,3 +64,22 @@ def run_fit(config: TrainConfig, run: Path, stop_after: int | None = None) -> No
     torch.manual_seed(7)
     task = QualityTask(build_model(config.model, pretrained=True))
     fit(task, batches, config, run, stop_after=stop_after)
+
+
+def write_quality_config(path: Path, table: Path, *, epochs: int) -> Path:
+    """A configuration file of the quality stage for the command line, with a checkpoint every second step."""
+    path.write_text(
+        f"""checkpoint_every = 2
+[model]
+weights = ""
+changes = {{backbone = "test_efficientnet", dim = 24, heads = 2}}
+[data]
+name = "{table}"
+root = "{table.parent}"
+[optim]
+epochs = {epochs}
+batch = 4
+""",
+        encoding="utf-8",
+    )
+    return path

@@ -18,7 +18,7 @@ from safetensors.torch import load_file
 
 from helpers.paths import ROOT
 from helpers.processes import run_in_two_processes
-from helpers.tiny_training import make_labelled, run_fit, same_weights, tiny_config
+from helpers.tiny_training import make_labelled, run_fit, same_weights, tiny_config, write_quality_config
 from moslens.data.crops import CropStream, QualityBatches
 from moslens.data.sets import load_dataset
 from moslens.errors import CheckpointError, ConfigError, ImageError
@@ -80,21 +80,7 @@ def test_training_changes_weights_and_the_average_lags_behind(table: Path, tmp_p
 
 @pytest.mark.slow
 def test_sigkill_and_resume_of_the_command(table: Path, tmp_path: Path) -> None:
-    config = tmp_path / "config.toml"
-    config.write_text(
-        f"""checkpoint_every = 2
-[model]
-weights = ""
-changes = {{backbone = "test_efficientnet", dim = 24, heads = 2}}
-[data]
-name = "{table}"
-root = "{table.parent}"
-[optim]
-epochs = 8
-batch = 4
-""",
-        encoding="utf-8",
-    )
+    config = write_quality_config(tmp_path / "config.toml", table, epochs=8)
 
     def start(run: str, *more: str) -> subprocess.Popen[bytes]:
         command = [sys.executable, "-m", "moslens", "train", str(config), "--output", str(tmp_path / run), *more]
