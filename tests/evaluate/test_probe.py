@@ -17,12 +17,12 @@ from moslens.distortions.kinds import NO_DISTORTION
 from moslens.errors import CheckpointError, ConfigError
 from moslens.evaluate import probe as module
 from moslens.evaluate.linear_probe import logistic_probe, ridge_probe
-from moslens.evaluate.probe import Composites, chance, describe_run, make_composites, probe, read_tokens
+from moslens.evaluate.probe import ProbeSet, chance, describe_run, make_composites, probe, read_tokens
 from moslens.evaluate.record import FIGURES
 from moslens.model.teacher import CLASSES
 from moslens.system.files import write_json
 from moslens.train import checkpoint
-from moslens.train.config import TrainConfig
+from moslens.train.config import TrainConfig, from_dict
 from moslens.train.distill.pool import open_pool
 from moslens.train.networks import build_model
 from moslens.train.run_folder import Run
@@ -49,13 +49,13 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
         config = student_config(table, pool, teacher, root / "bank")
         tree = config.to_dict()
         tree["data"]["split"] = split
-        finished(module.from_dict(tree), root / "students" / f"split-{split}")
+        finished(from_dict(tree), root / "students" / f"split-{split}")
     return root
 
 
-def made(kinds: np.ndarray, levels: np.ndarray, photos: np.ndarray, targets: Tensor | None = None) -> list[Composites]:
+def made(kinds: np.ndarray, levels: np.ndarray, photos: np.ndarray, targets: Tensor | None = None) -> list[ProbeSet]:
     """Composites without pictures, for tokens made by hand."""
-    return [Composites(2, torch.empty(0), photos, kinds, levels, targets)]
+    return [ProbeSet(2, torch.empty(0), photos, kinds, levels, targets)]
 
 
 def labelled(count: int = 300) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.random.Generator]:
@@ -243,7 +243,7 @@ def test_wrong_use_is_one_line(world: Path, tmp_path: Path, capsys: pytest.Captu
         (world / "students", *pool, "--splits", "x"): "--splits wants seeds",
         (world / "quality", "--pool", tmp_path / "none"): "no such folder of pristine pictures",
         (world / "quality", *pool, "--output", tmp_path): "is a folder; --output names a JSON file",
-        (world / "quality", *pool, "--teacher", tmp_path / "none"): "config.json: no such file",
+        (world / "quality", *pool, "--teacher", tmp_path / "none"): "config.json: cannot be read: No such file",
         (world / "quality", *pool, "--teacher", world / "students" / "split-0"): "is not the run of a teacher",
     }
     for words, message in cases.items():

@@ -28,10 +28,10 @@ def train_tiny_student(folder: Path, **distill: Any) -> Path:
     return folder / "run"
 
 
-def make_folds(folder: Path) -> Path:
-    """Held-out predictions of two splits, as a calibration needs them."""
+def make_folds(folder: Path, count: int = 2) -> Path:
+    """Held-out predictions as split runs leave them: raw values near the scores, a few pictures in two splits."""
     rng = np.random.default_rng(0)
-    for split in range(2):
+    for split in range(count):
         path = folder / f"split-{split}" / "predictions.csv"
         path.parent.mkdir(parents=True)
         with path.open("w", newline="") as file:

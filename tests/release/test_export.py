@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import hashlib
 import json
 from pathlib import Path
@@ -12,6 +11,7 @@ import onnxruntime as ort
 import pytest
 from PIL import Image
 
+from helpers.tiny_student import make_folds
 from helpers.tiny_training import make_labelled, tiny_config
 from moslens import Scorer
 from moslens.errors import CheckpointError, ConfigError, ModelError
@@ -33,19 +33,6 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     table = make_labelled(folder / "set")
     train(tiny_config(table, epochs=4), folder / "run")
     return folder / "run"
-
-
-def make_folds(folder: Path, count: int) -> None:
-    """Held-out predictions as split runs leave them: raw values near the scores, a few pictures in two splits."""
-    rng = np.random.default_rng(0)
-    for split in range(count):
-        path = folder / f"split-{split}" / "predictions.csv"
-        path.parent.mkdir(parents=True)
-        with path.open("w", newline="") as file:
-            writer = csv.writer(file)
-            writer.writerow(["image", "mos", "prediction", "part"])
-            for i in rng.permutation(200)[:40]:
-                writer.writerow([f"{i}.jpg", i / 2, i / 2 + rng.normal(0, 4), "test"])
 
 
 @pytest.fixture(scope="module")

@@ -28,7 +28,7 @@ from moslens.train.distill.student_task import StudentTask
 from moslens.train.loop import fit, open_run
 from moslens.train.networks import build_model
 from moslens.train.quality import labelled_stream, split_of
-from moslens.train.student import StudentBatches, open_composites, train_student
+from moslens.train.student import StudentBatches, open_distillation_data, train_student
 
 Settings = dict[str, Path]
 
@@ -50,7 +50,7 @@ def run_fit(config: TrainConfig, run: Path, stop_after: int | None = None) -> bo
     """The joint phase, stoppable."""
     dataset = load_dataset(config.data.name, Path(config.data.root))
     q, _ = labelled_stream(config, dataset, split_of(dataset, config.data))
-    composites = open_composites(config)
+    composites = open_distillation_data(config)
     d = BankBatches(composites.bank, composites.targets, config.distill.batch, config.seed)
     open_run(run, config, {"labels": {"mean": 0.0, "std": 1.0}}, resume=True)
     torch.manual_seed(7)
@@ -287,7 +287,7 @@ def test_every_process_draws_its_own_share_of_one_stream(at: Settings) -> None:
     config = student_config(**at)
     dataset = load_dataset(config.data.name, Path(config.data.root))
     q, _ = labelled_stream(config, dataset, split_of(dataset, config.data))
-    composites = open_composites(config)
+    composites = open_distillation_data(config)
     d = BankBatches(composites.bank, composites.targets, 2, 0)
     batches = StudentBatches(q, d, 0)
     assert batches.steps == 4
@@ -335,7 +335,7 @@ def test_a_missing_teacher_is_named_before_anything_is_made(at: Settings, tmp_pa
 def test_targets_that_are_not_embeddings_set_the_width(at: Settings, tmp_path: Path) -> None:
     for target in ("roi", "residual"):
         config = student_config(**at, target=target)
-        width = open_composites(config).width
+        width = open_distillation_data(config).width
         train_student(config, tmp_path / target)
         embedding = load_file(tmp_path / target / "embedding.safetensors")
         assert embedding["projection.weight"].shape == (width, 24)
