@@ -136,7 +136,7 @@ def open_streams(config: TrainConfig, scratch: Path) -> tuple[Streams, dict[str,
         ladders.make(index)
         with clock.part("ladder"):
             ladders.make(index)
-    r = LadderBatches(open_ladders(scratch / "ladders", ladders), rank.batch, rank.rungs, 0)
+    r = LadderBatches(open_ladders(scratch / "ladders", ladders), rank.batch, rank.versions, 0)
     paths = [pool.root / name for name in pool.train[:PICTURES]]
     with clock.part("labelled picture"):
         pictures = decode_all(paths, size)
@@ -188,7 +188,7 @@ def profile(config: TrainConfig, streams: Streams, steps: int, threads: int) -> 
     parts = [name for name in clock.wall if name != "step" and not name.startswith("alone")]
     alone = {name: clock.milliseconds(f"alone {name}") for name in streams}
     distill, rank = config.distill, config.rank
-    pictures = {"q": config.optim.batch, "d": distill.batch, "r": rank.batch * rank.rungs + 1}
+    pictures = {"q": config.optim.batch, "d": distill.batch, "r": rank.batch * rank.versions + 1}
     return {
         "step_ms": whole,
         "cores_used": clock.cores_used("step", threads),

@@ -17,7 +17,7 @@ from moslens.distortions.kinds import NO_DISTORTION
 from moslens.errors import CheckpointError, ConfigError
 from moslens.evaluate import probe as module
 from moslens.evaluate.linear_probe import logistic_probe, ridge_probe
-from moslens.evaluate.probe import Composites, chance, describe_run, make_composites, probe, read_tokens
+from moslens.evaluate.probe import ProbeSet, chance, describe_run, make_composites, probe, read_tokens
 from moslens.evaluate.record import FIGURES
 from moslens.model.teacher import CLASSES
 from moslens.system.files import write_json
@@ -53,9 +53,9 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root
 
 
-def made(kinds: np.ndarray, levels: np.ndarray, photos: np.ndarray, targets: Tensor | None = None) -> list[Composites]:
+def made(kinds: np.ndarray, levels: np.ndarray, photos: np.ndarray, targets: Tensor | None = None) -> list[ProbeSet]:
     """Composites without pictures, for tokens made by hand."""
-    return [Composites(2, torch.empty(0), photos, kinds, levels, targets)]
+    return [ProbeSet(2, torch.empty(0), photos, kinds, levels, targets)]
 
 
 def labelled(count: int = 300) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.random.Generator]:

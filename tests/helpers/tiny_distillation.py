@@ -21,7 +21,7 @@ from moslens.train.distill.student_task import StudentTask
 from moslens.train.loop import fit, open_run
 from moslens.train.networks import build_model
 from moslens.train.quality import labelled_stream, split_of
-from moslens.train.student import StudentBatches, open_composites
+from moslens.train.student import StudentBatches, open_distillation_data
 from moslens.train.teacher import build_task, teacher_stream
 
 
@@ -116,7 +116,7 @@ def run_student_fit(config: TrainConfig, run: Path, stop_after: int | None = Non
     """The student's joint phase, stoppable."""
     dataset = load_dataset(config.data.name, Path(config.data.root))
     q, _ = labelled_stream(config, dataset, split_of(dataset, config.data))
-    composites = open_composites(config)
+    composites = open_distillation_data(config)
     d = BankBatches(composites.bank, composites.targets, config.distill.batch, config.seed)
     open_run(run, config, {"labels": {"mean": 0.0, "std": 1.0}}, resume=True)
     torch.manual_seed(7)

@@ -12,14 +12,14 @@ from moslens.distortions import KINDS
 from moslens.model import build
 from moslens.picture.grid import grid_blocks
 from moslens.release.block_head import block_material, fit_head
-from moslens.release.planted_crops import COVERED, make_sample
+from moslens.release.planted_crops import COVERED, plant
 from moslens.train.distill.pool import Pool
 
 
 @pytest.mark.parametrize("number", range(12))
 def test_labels_of_blocks_agree_with_what_was_changed(number: int) -> None:
     crop = picture(224, 224, seed=number)
-    sample = make_sample(crop, 4, number, np.random.default_rng(number))
+    sample = plant(crop, 4, number, np.random.default_rng(number))
     assert sample.picture.shape == crop.shape
     assert (crop == picture(224, 224, seed=number)).all()
     changed = np.abs(sample.picture.astype(int) - crop).max(axis=2) > 0
@@ -40,7 +40,7 @@ def test_labels_of_blocks_agree_with_what_was_changed(number: int) -> None:
 
 
 def test_the_material_has_clean_blocks_and_every_kind() -> None:
-    made = [make_sample(picture(224, 224, seed=n), 4, n, np.random.default_rng(n)) for n in range(160)]
+    made = [plant(picture(224, 224, seed=n), 4, n, np.random.default_rng(n)) for n in range(160)]
     told = np.concatenate([sample.kinds[sample.labelled] for sample in made])
     assert len(told) < 160 * 16, "some blocks are mixtures and have no label"
     assert 0.35 < (told == -1).mean() < 0.75

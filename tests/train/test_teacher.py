@@ -45,7 +45,7 @@ from moslens.train.distill.region_views import (
     isolate,
 )
 from moslens.train.distill.targets import block_targets
-from moslens.train.distill.teacher_exam import Tally
+from moslens.train.distill.teacher_exam import RegionAnswers
 from moslens.train.distill.teacher_task import TeacherTask
 from moslens.train.networks import load_teacher
 from moslens.train.teacher import build_task
@@ -358,15 +358,15 @@ def test_reference_targets_of_a_clean_composite_are_nothing() -> None:
     assert np.allclose(got, got[:1], atol=1e-5)
 
 
-def test_the_tally_counts() -> None:
-    tally = Tally()
+def test_figures_of_answers_are_counted_by_hand() -> None:
+    answers = RegionAnswers()
     logits = torch.full((1, 4, CLASSES), -9.0)
     for place, answer in enumerate((0, 1, 25, CLASSES - 1)):
         logits[0, place, answer] = 9.0
     levels = torch.tensor([[1.0, 3.0, 9.0, 2.0]])
     kinds = torch.tensor([0, 2, 25, NO_DISTORTION])
-    tally.add(kinds, torch.tensor([2, 3, 4, 0]), Regions(logits, logits, logits, levels))
-    figures = tally.figures()
+    answers.add(kinds, torch.tensor([2, 3, 4, 0]), Regions(logits, logits, logits, levels))
+    figures = answers.figures()
     assert figures["regions"] == 3
     assert figures["kind_accuracy"] == pytest.approx(2 / 3, abs=1e-3)
     assert figures["group_accuracy"] == 1

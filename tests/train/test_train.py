@@ -25,10 +25,11 @@ from moslens.errors import CheckpointError, ConfigError, ImageError
 from moslens.train import train
 from moslens.train.checkpoint import latest_checkpoint, save_checkpoint
 from moslens.train.config import TrainConfig, from_dict, load_config
-from moslens.train.loop import body_share, parameter_groups, rate
+from moslens.train.loop import body_factor, parameter_groups, rate
 from moslens.train.networks import build_model
 from moslens.train.predict import predict_run
 from moslens.train.quality import QualityTask, split_of
+from moslens.train.run_folder import Run
 
 
 @pytest.fixture(scope="module")
@@ -52,8 +53,8 @@ def test_interrupted_equals_uninterrupted(table: Path, tmp_path: Path, stop: int
 
 def test_the_body_waits_while_new_layers_learn_alone(table: Path, tmp_path: Path) -> None:
     config = tiny_config(table, head_first=0.5, warmup=0.25)
-    assert [body_share(config.optim, step, 8) for step in range(8)] == [0, 0, 0, 0, 0.5, 1, 1, 1]
-    assert body_share(tiny_config(table).optim, 0, 8) == 1
+    assert [body_factor(config.optim, step, 8) for step in range(8)] == [0, 0, 0, 0, 0.5, 1, 1, 1]
+    assert body_factor(tiny_config(table).optim, 0, 8) == 1
     run_fit(config, tmp_path / "run", stop_after=4)
     found = latest_checkpoint(tmp_path / "run")
     assert found is not None
@@ -254,6 +255,22 @@ def test_set_reads_toml_values_and_bare_words(tmp_path: Path) -> None:
     assert config.data.split == -1
     assert isinstance(config.optim.clip, float)
     assert from_dict(json.loads(json.dumps(config.to_dict()))) == config
+
+
+def test_a_stored_configuration_of_an_earlier_version_loads_under_the_present_names(tmp_path: Path) -> None:
+    run = Run(ROOT / "results" / "predictions" / "livec-release-lite" / "split-0")
+    old = json.loads(run.config_file.read_text("utf-8"))["config"]
+    assert old["rank"]["rungs"] == 3
+    new = {**old, "rank": {("versions" if k == "rungs" else k): v for k, v in old["rank"].items()}}
+    assert from_dict(old) == from_dict(new) == run.config
+    assert from_dict({**old, "rank": {"rungs": 5}}).rank.versions == 5
+    assert run.stored_config == new
+    assert "rungs" not in run.config.to_dict()["rank"]
+    with pytest.raises(ConfigError, match=r"rank\.rungs is the old name of rank\.versions"):
+        from_dict({"rank": {"rungs": 3, "versions": 3}})
+    file = tmp_path / "c.toml"
+    file.write_text("[rank]\nrungs = 4\n")
+    assert load_config(file).rank.versions == load_config(file, ["rank.rungs=4"]).rank.versions == 4
 
 
 def test_broken_configuration_files_are_named(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""The core ablation table of method.md 9.9: one student a row and split, every row with the same budget.
+"""The core ablation table of method.md 9.9: one student per row and split, every row with the same budget.
 
 A plan is a TOML file:
 
@@ -6,10 +6,10 @@ A plan is a TOML file:
     base = "shdiqa-lite.toml"            a training configuration, from the plan's folder
     splits = [0, 1, 2]
     main = "shdiqa"                      the row that the others are compared with
-    rows = ["ablation/floor.toml", ...]  one file a row: a title, and the settings it changes
-    [changes]                            settings of all rows, over those of the base
+    rows = ["ablation/floor.toml", ...]  one file per row: a title, and the settings it changes
+    [changes]                            settings of all rows, which replace those of the base
 
-A row may change the model, the distillation and the degradation, never the data or the optimiser: that is the budget.
+A row may change the model, the distillation and the degradation, but not the budget: data, optimiser, seed and stage.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ _BUDGET = ("stage", "data", "optim", "seed")
 
 @dataclass(frozen=True)
 class AblationRow:
-    """One line of the table: what it changes, and its whole training configuration, but for the split."""
+    """One row of the table: the settings it changes, and its training configuration without the split."""
 
     name: str
     title: str
@@ -44,14 +44,14 @@ class AblationRow:
     tree: Mapping[str, Any]
 
     def config(self, split: int) -> TrainConfig:
-        """The configuration of one run."""
+        """The configuration of the run on one split."""
         tree = dict(self.tree)
         return from_dict(tree | {"data": {**tree.get("data", {}), "split": split}})
 
 
 @dataclass(frozen=True)
 class AblationPlan:
-    """What ``moslens ablate`` runs."""
+    """The contents of a plan, checked."""
 
     name: str
     main: str
@@ -60,7 +60,7 @@ class AblationPlan:
 
 
 def read_plan(path: Path) -> AblationPlan:
-    """Read a plan and all files it names. ConfigError, naming the file, for anything wrong in one of them."""
+    """Read a plan and the files it names. ConfigError, naming the file, for anything wrong in one of them."""
     tree = _read(path)
     missing = [key for key in ("name", "base", "splits", "main", "rows") if key not in tree]
     unknown = set(tree) - {"name", "base", "splits", "main", "rows", "changes"}
@@ -75,10 +75,10 @@ def read_plan(path: Path) -> AblationPlan:
 
 
 def ablate(plan: AblationPlan, output: Path, *, resume: bool = False) -> dict[str, Any]:
-    """Train and measure every row on every split; write ``output/NAME.json`` after each run and return the last.
+    """Train and measure every row on every split. Writes ``output/NAME.json`` after each run.
 
-    A finished run is not touched again, a killed one goes on from its checkpoint; ConfigError where ``output`` holds
-    runs already and ``resume`` was not asked.
+    Returns the last result. With ``resume``, finished runs are kept and interrupted ones continue. ConfigError where
+    ``output`` is not empty and ``resume`` is false.
     """
     if output.is_dir() and any(output.iterdir()) and not resume:
         raise ConfigError("holds an ablation already: --resume goes on with it", output)
@@ -96,12 +96,12 @@ def ablate(plan: AblationPlan, output: Path, *, resume: bool = False) -> dict[st
 
 
 def _finished(run: Path, config: TrainConfig) -> bool:
-    """Whether a run is trained and measured. One of another configuration is not: training refuses it by name."""
+    """Whether a run of this configuration is trained and measured. Training then refuses a run of another one."""
     return Run(run).metrics_file.is_file() and Run(run).config == config
 
 
 def _result(plan: AblationPlan, output: Path) -> dict[str, Any]:
-    """What is finished so far, in the format of committed results; its own figures are those of the main row."""
+    """The result of all finished runs; its own figures are those of the main row."""
     config = next(row for row in plan.rows if row.name == plan.main).config(plan.splits[0])
     rows = [_measured(row, plan, output) for row in plan.rows]
     by_name = {row["name"]: row for row in rows}
@@ -142,7 +142,7 @@ def _measured(row: AblationRow, plan: AblationPlan, output: Path) -> dict[str, A
 
 
 def run_figures(folder: Path) -> dict[str, Any]:
-    """The figures of a finished run, how many pictures they are from, and the seconds of training."""
+    """The figures of a finished run, the number of pictures and the training time in seconds."""
     run = Run(folder)
     rows = run.predictions(run.metrics()["part"])
     figures = record.split_figures([row.prediction for row in rows], [row.mos for row in rows])

@@ -1,12 +1,12 @@
-"""The heterogeneity probe: what the blocks of a model know of local distortions, without opinion scores.
+"""The heterogeneity probe: how well block tokens encode local distortions, measured without opinion scores.
 
-On composites of held-out photos (method.md 9.8.7) it asks of the block tokens a~ of any model
+On composites of held-out photos (method.md 9.8.7) it measures for the block tokens a~ of any model
 
-- how well a linear probe names the kind and the group of a block, and how far it is from the level;
-- how far their affinities are from those of a teacher, as L_AKD measures it.
+- how well linear probes predict the kind, the group and the level of a block;
+- how far the affinities of blocks are from those of a teacher, as L_AKD measures it.
 
-A probe is fitted on composites of some photos, its penalty chosen on those of others, and answers for composites of
-photos that had no part in either. Folds of photos take turns, so that every block is answered for once.
+A probe is fitted on some photos, its penalty is chosen on others, and it predicts on the rest. This is cross-validated
+over folds of photos, so every block is predicted once.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ from moslens.model.teacher import CLASSES, Regions, class_kinds, kind_classes
 from moslens.picture.grid import grid_blocks
 from moslens.picture.windows import WINDOW
 from moslens.train.config import BdmSection, TeacherSection
-from moslens.train.distill.composite_bank import Plan
+from moslens.train.distill.composite_bank import CompositePlan
 from moslens.train.distill.pool import Pool
 from moslens.train.distill.region_views import block_box, planes
 from moslens.train.distill.targets import block_targets
@@ -51,8 +51,8 @@ Describe = Callable[[Tensor, int], Tensor]
 
 
 @dataclass(frozen=True)
-class Composites:
-    """Composites of one grid: pictures uint8 n x 3 x 224 x 224, photo numbers n, kinds and levels n x K.
+class ProbeSet:
+    """The composites of one grid: pictures uint8 n x 3 x 224 x 224, photo numbers n, kinds and levels n x K.
 
     A clean block has kind -1 and level 0. ``targets``: a teacher's block embeddings, n x K x D.
     """
@@ -66,8 +66,8 @@ class Composites:
 
 
 @dataclass(frozen=True)
-class Blocks:
-    """All blocks, one a row: tokens N x d, photo, kind and level of each."""
+class BlockTable:
+    """All blocks, one per row: tokens N x d; photo, kind and level N."""
 
     tokens: Tensor
     photos: Ints
@@ -82,15 +82,16 @@ def make_composites(
     seed: int = 0,
     teacher: Path | None = None,
     on_each: Callable[[], None] = lambda: None,
-) -> list[Composites]:
-    """``count`` composites of the pool's held-out photos in grids of 2, 3 and 4 blocks a side, each grid by itself.
+) -> list[ProbeSet]:
+    """``count`` composites of the pool's held-out photos, as one set for each grid of 2, 3 and 4 blocks a side.
 
-    BDM with its defaults whatever a model was trained with, so that all are asked the same. With the run folder of a
-    ``teacher``, its block embeddings too, read in the view that it was trained on. ``on_each`` is called after every
-    composite. ConfigError for too few photos or composites.
+    BDM has its defaults whatever a model was trained with, so that models can be compared. teacher: a run folder; the
+    sets then have its block embeddings, in the view that it was trained on. on_each: called after every composite.
+    ConfigError for too few photos or composites.
     """
     bdm = BdmSection(root=str(pool.root))
-    plan = Plan(pool.root, pool.held_out, pool.hash_of(pool.held_out), bdm, working_size, count, _SEED + seed)
+    names, data_hash = pool.held_out, pool.hash_of(pool.held_out)
+    plan = CompositePlan(pool.root, names, data_hash, working_size, count, _SEED + seed, bdm)
     if min(count, len(pool.held_out)) < 2 * FOLDS or len(np.unique(plan.grids)) < len(bdm.grids):
         raise ConfigError(
             f"{count} composites of {len(pool.held_out)} held-out photos are too few for a probe", pool.root
@@ -115,14 +116,14 @@ def make_composites(
             on_each()
         photos = np.array([numbers[plan.photo(index)] for index in members])
         embedded = torch.stack(targets) if targets else None
-        found.append(Composites(grid, torch.stack(pictures), photos, np.stack(kinds), np.stack(levels), embedded))
+        found.append(ProbeSet(grid, torch.stack(pictures), photos, np.stack(kinds), np.stack(levels), embedded))
     return found
 
 
 def describe_run(run: Path) -> Describe:
-    """Block tokens of a finished run: a~ of a student, mean tokens without BAF, the embedding e of a teacher.
+    """The function that gives block tokens of a finished run: a~ (mean tokens without BAF), or e of a teacher.
 
-    CheckpointError for a run that is not finished, ConfigError for a teacher that needs to see the pristine picture.
+    CheckpointError for a run that is not finished, ConfigError for a teacher that needs the pristine picture.
     """
     if Run(run).config.stage == "teacher":
         teacher, config = load_teacher(run)
@@ -140,7 +141,7 @@ def describe_run(run: Path) -> Describe:
 
 
 @torch.inference_mode()
-def read_tokens(describe: Describe, composites: Sequence[Composites]) -> list[Tensor]:
+def read_tokens(describe: Describe, composites: Sequence[ProbeSet]) -> list[Tensor]:
     """Block tokens of every grid, n x K x d."""
     return [
         torch.cat([describe(pictures, one.grid).float() for pictures in torch.split(one.pictures, _BATCH)])
@@ -148,21 +149,21 @@ def read_tokens(describe: Describe, composites: Sequence[Composites]) -> list[Te
     ]
 
 
-def probe(tokens: Sequence[Tensor], composites: Sequence[Composites], seed: int = 0) -> dict[str, Any]:
-    """The figures of one model. ``tokens`` as :func:`read_tokens` gives them.
+def probe(tokens: Sequence[Tensor], composites: Sequence[ProbeSet], seed: int = 0) -> dict[str, Any]:
+    """The figures of one model, from its ``tokens`` as :func:`read_tokens` returns them.
 
     ``kind_accuracy``, ``group_accuracy`` and ``level_error`` (mean, in levels) over degraded blocks,
-    ``pristine_recall`` over pristine ones; ``affinity_error`` the mean squared gap to the teacher's affinities and
-    ``affinity_srcc`` how alike both rank pairs of blocks, nan without a teacher. ``kind_accuracy_interval``: 95 %,
-    bootstrap over photos. ``by_kind``: accuracy of each kind.
+    ``pristine_recall`` over pristine ones; ``affinity_error``, the mean squared difference from the teacher's
+    affinities, and ``affinity_srcc``, their rank correlation over pairs of blocks, both nan without a teacher;
+    ``kind_accuracy_interval``, 95 %, by bootstrap over photos; ``by_kind``, the accuracy of each kind.
     """
-    blocks = Blocks(
+    blocks = BlockTable(
         torch.cat([one.flatten(0, 1) for one in tokens]),
         np.concatenate([np.repeat(one.photos, one.kinds.shape[1]) for one in composites]),
         np.concatenate([one.kinds.ravel() for one in composites]),
         np.concatenate([one.levels.ravel() for one in composites]),
     )
-    named, guessed = _answer(blocks, seed)
+    named, guessed = _cross_validated(blocks, seed)
     degraded = blocks.kinds != NO_DISTORTION
     kinds, names = blocks.kinds[degraded], named[degraded]
     interval = bootstrap_interval(
@@ -180,13 +181,13 @@ def probe(tokens: Sequence[Tensor], composites: Sequence[Composites], seed: int 
     }
 
 
-def chance(composites: Sequence[Composites]) -> dict[str, float]:
-    """What the best constant answer reaches on the same blocks: one kind, one group, one level, one affinity."""
+def chance(composites: Sequence[ProbeSet]) -> dict[str, float]:
+    """The figures of the best constant prediction on the same blocks: one kind, group, level and affinity."""
     kinds = np.concatenate([one.kinds.ravel() for one in composites])
     levels = np.concatenate([one.levels.ravel() for one in composites])[kinds != NO_DISTORTION]
     kinds = kinds[kinds != NO_DISTORTION]
     targets = [affinities(one.targets) for one in composites if one.targets is not None]
-    # every composite counts the same, as in affinity_error
+    # Every composite has the same weight, as in affinity_error.
     means = torch.cat([one.flatten(1).mean(1) for one in targets]) if targets else torch.tensor([math.nan])
     gaps = [(one - means.mean()).square().flatten(1).mean(1) for one in targets]
     return {
@@ -197,28 +198,28 @@ def chance(composites: Sequence[Composites]) -> dict[str, float]:
     }
 
 
-def _answer(blocks: Blocks, seed: int) -> tuple[Ints, NDArray[np.float64]]:
-    """Kind and level of every block, by probes that never saw its photo."""
+def _cross_validated(blocks: BlockTable, seed: int) -> tuple[Ints, NDArray[np.float64]]:
+    """Predicted kind and level of every block, by probes that were fitted on other photos."""
     rng = np.random.default_rng((_SEED, seed))
     photos = rng.permutation(np.unique(blocks.photos))
     named = np.empty(len(blocks.kinds), np.int64)
     guessed = np.empty(len(blocks.kinds))
     for test in np.array_split(photos, FOLDS):
         others = photos[~np.isin(photos, test)]
-        asked = np.isin(blocks.photos, test)
+        tested = np.isin(blocks.photos, test)
         chosen = np.isin(blocks.photos, others[: len(others) // 4])
-        learned = ~asked & ~chosen
+        learned = ~tested & ~chosen
         x = blocks.tokens
         classes = kind_classes(torch.from_numpy(blocks.kinds))
         tried = logistic_probe(x[learned], classes[learned], CLASSES)
         right = [_agreement(one(x[chosen]).argmax(1), classes[chosen]) for one in tried]
         best = tried[int(np.argmax(right))]
-        named[asked] = class_kinds(best(x[asked]).argmax(1)).numpy()
+        named[tested] = class_kinds(best(x[tested]).argmax(1)).numpy()
         degraded = blocks.kinds != NO_DISTORTION
         levels = torch.from_numpy(blocks.levels).double()
         lines = ridge_probe(x[learned & degraded], levels[learned & degraded])
         wrong = [float((_level(one, x) - levels).abs()[chosen & degraded].mean()) for one in lines]
-        guessed[asked] = _level(lines[int(np.argmin(wrong))], x)[asked].numpy()
+        guessed[tested] = _level(lines[int(np.argmin(wrong))], x)[tested].numpy()
     return named, guessed
 
 
@@ -226,7 +227,7 @@ def _level(line: Callable[[Tensor], Tensor], tokens: Tensor) -> Tensor:
     return line(tokens)[:, 0].clamp(1, 5)
 
 
-def _affinity_figures(tokens: Sequence[Tensor], composites: Sequence[Composites]) -> dict[str, float]:
+def _affinity_figures(tokens: Sequence[Tensor], composites: Sequence[ProbeSet]) -> dict[str, float]:
     pairs = [(mine, one.targets) for mine, one in zip(tokens, composites, strict=True) if one.targets is not None]
     if not pairs:
         return {"affinity_error": math.nan, "affinity_srcc": math.nan}

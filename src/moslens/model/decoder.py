@@ -1,4 +1,4 @@
-"""The score decoder of DEIQT (AAAI 2023): a panel of learned raters reads the tokens through one decoder layer."""
+"""The score decoder of DEIQT (AAAI 2023): a panel of learned queries reads the tokens through one decoder layer."""
 
 from __future__ import annotations
 
@@ -33,9 +33,9 @@ class PanelDecoder(nn.Module):
         return scores
 
     def inside(self, whole: Tensor, tokens: Tensor, members: Members) -> Tensor:
-        """The score of each block by itself: the panel reads nothing but its tokens.
+        """The score of each block, for which the panel reads the tokens of that block alone.
 
-        whole: B x d; tokens: B x N x d; members: which tokens each of K blocks has -> B x K.
+        whole: B x d; tokens: B x N x d; members: the tokens of each of K blocks -> B x K.
         """
         memory, absent = members.of(tokens)
         count = len(members.places)
@@ -46,7 +46,7 @@ class PanelDecoder(nn.Module):
 
 
 class LinearDecoder(nn.Module):
-    """y = h . c: a fine-tuned backbone and nothing else, the floor of the ablation (method.md 9.9)."""
+    """y = h . c: a fine-tuned backbone and a linear head, the baseline of the ablation (method.md 9.9)."""
 
     def __init__(self, dim: int) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""From stored pictures to what a network reads."""
+"""From stored uint8 pictures to the input of a network."""
 
 from __future__ import annotations
 

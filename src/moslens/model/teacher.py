@@ -1,12 +1,12 @@
-"""The teacher: which distortion a region shows, and how strong, from a picture degraded everywhere (method.md 9.4).
+"""The teacher: kind and level of the distortion in regions of a picture (method.md 9.4).
 
     Z = backbone(x)                          B x N x d
     p = mean of Z over a region              B x R x d     (or mean and deviation: 2 d)
-    e = MLP(p) / |MLP(p)|                    B x R x 128   the embedding that the student learns to point at
+    e = MLP(p) / |MLP(p)|                    B x R x 128   the embedding, the target of the student
     kind logits = H_kind(sqrt(128) e)        B x R x 27    the 26 kinds in their order, then pristine
     level = 1 + 4 H_level(sqrt(128) e)       B x R         1 to 5
 
-The heads read the embedding, so that they read the student's embedding just as well (method.md 12).
+The heads read the embedding, so they can read that of the student too (method.md 12).
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ Labels = TypeVar("Labels", Tensor, NDArray[np.int64])
 
 
 def kind_classes(kinds: Labels) -> Labels:
-    """Kind labels, -1 for no distortion, to the classes of a classifier, where that is the last; any shape."""
+    """Classes of kind labels: -1, no distortion, becomes the last class. Any shape."""
     return kinds % CLASSES
 
 
@@ -45,9 +45,9 @@ def class_kinds(classes: Labels) -> Labels:
 
 @dataclass(frozen=True)
 class TeacherConfig:
-    """``statistics``: "mean", or "mean-std" for the deviation of a region's tokens beside their mean.
+    """``statistics``: "mean" of the tokens of a region, or "mean-std", mean and standard deviation.
 
-    ``reference``: regions are described by their difference from the same region of the pristine picture (R-B).
+    ``reference``: a region is described by its difference from the same region of the pristine picture (R-B).
     """
 
     backbone: str = "tf_efficientnet_lite0"
@@ -67,7 +67,7 @@ class Regions(NamedTuple):
 
 
 class Teacher(nn.Module):
-    """Describes regions of 224 x 224 windows."""
+    """Describes regions of 224 x 224 windows. ConfigError for unknown statistics, CheckpointError as build_backbone."""
 
     def __init__(self, config: TeacherConfig, weights: str | Path | None = None) -> None:
         super().__init__()
@@ -75,7 +75,7 @@ class Teacher(nn.Module):
             raise ConfigError(f"statistics are mean or mean-std, not {config.statistics!r}")
         self.config = config
         self.backbone = build_backbone(config.backbone, config.dim, weights=weights, fold=config.fold)
-        # regions are all it reads: a layer without a gradient would hold up processes in step
+        # The teacher does not use c. DistributedDataParallel would wait for the gradient of its layer.
         for name, parameter in self.backbone.named_parameters():
             if name.startswith("whole."):
                 parameter.requires_grad_(False)
@@ -84,9 +84,9 @@ class Teacher(nn.Module):
         self.heads = Heads()
 
     def forward(self, pictures: Tensor, boxes: Tensor, pristine: Tensor | None = None) -> Regions:
-        """pictures (and, with ``reference``, their pristine twins): B x 3 x 224 x 224 in [0, 1].
+        """pictures and, with ``reference``, the pristine pictures: B x 3 x 224 x 224 in [0, 1].
 
-        boxes: B x R x 4 ints, (top, left, bottom, right) in tokens.
+        boxes: B x R x 4 ints, (top, left, bottom, right) in tokens. ValueError where pristine pictures are missing.
         """
         pooled = self.pool(pictures, boxes)
         if self.config.reference:
@@ -98,7 +98,7 @@ class Teacher(nn.Module):
         return Regions(pooled, embedding, kinds, levels)
 
     def pool(self, pictures: Tensor, boxes: Tensor) -> Tensor:
-        """p: B x R x d (or 2 d) of B x 3 x 224 x 224 pictures and B x R x 4 boxes."""
+        """p, B x R x d (or 2 d), of B x 3 x 224 x 224 pictures and B x R x 4 boxes."""
         _, tokens = self.backbone(pictures)
         masks = box_masks(boxes, int(self.backbone.rows), int(self.backbone.columns))  # type: ignore[arg-type]
         share = masks.to(tokens.dtype)
@@ -111,7 +111,7 @@ class Teacher(nn.Module):
 
 
 class Heads(nn.Module):
-    """The linear kind and level heads; they read any unit vector of the embedding space (... x 128)."""
+    """Linear heads for kind and level of unit vectors of the embedding space (... x 128)."""
 
     def __init__(self) -> None:
         super().__init__()

@@ -1,8 +1,8 @@
 """A head for kinds and levels, fitted on the frozen block features of a finished student.
 
-Distillation teaches the tokens to tell kinds apart on composites, in which nearly every block is degraded and what the
-teacher knows of the level is one linear map for all kinds. In use most blocks are clean. So a small head learns from
-pictures like that (:mod:`moslens.release.planted_crops`), made of the training part of the pristine pool.
+In the composites of distillation nearly every block is degraded, and the teacher has one linear map to the level for
+all kinds. In real photos most blocks are clean. So a small head is trained on crops in which most blocks are clean
+(:mod:`moslens.release.planted_crops`), from the training part of the pristine pool.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from torch import Tensor
 from moslens.model import SHDIQA
 from moslens.model.block_heads import FittedHead, block_features, naming_loss
 from moslens.model.pixels import as_float
-from moslens.release.planted_crops import samples
+from moslens.release.planted_crops import planted_crops
 from moslens.train.distill.pool import Pool
 from moslens.train.distill.region_views import planes
 
@@ -34,24 +34,27 @@ _SEED = 9_004
 def block_material(
     model: SHDIQA, pool: Pool, names: tuple[str, ...], working_size: int, count: int, seed: int = _SEED
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Block features (N x 4 d), kinds (N; -1 clean) and levels (N; 0 clean) of ``count`` made pictures."""
+    """Features (N x 4 d), kinds (N; -1 clean) and levels (N; 0 clean) of the labelled blocks of ``count`` crops.
+
+    names: photos of the pool. The same seed gives the same crops.
+    """
     rows: list[tuple[Tensor, Tensor, Tensor]] = []
     masks = model.masks()
-    made = samples(pool, names, working_size, model.config.grid, count, seed)
+    made = planted_crops(pool, names, working_size, model.config.grid, count, seed)
     with torch.inference_mode():
         while batch := list(islice(made, 8)):
-            pictures = as_float(torch.stack([planes(sample.picture) for sample in batch]))
+            pictures = as_float(torch.stack([planes(crop.picture) for crop in batch]))
             features = block_features(model.parts(pictures), masks).float().flatten(0, 1)
-            kinds = torch.from_numpy(np.concatenate([sample.kinds for sample in batch]))
-            levels = torch.from_numpy(np.concatenate([sample.levels for sample in batch]))
-            labelled = torch.from_numpy(np.concatenate([sample.labelled for sample in batch]))
+            kinds = torch.from_numpy(np.concatenate([crop.kinds for crop in batch]))
+            levels = torch.from_numpy(np.concatenate([crop.levels for crop in batch]))
+            labelled = torch.from_numpy(np.concatenate([crop.labelled for crop in batch]))
             rows.append((features[labelled], kinds[labelled], levels[labelled]))
     features, kinds, levels = (torch.cat(column) for column in zip(*rows, strict=True))
     return features.clone(), kinds, levels
 
 
 def fit_head(features: Tensor, kinds: Tensor, levels: Tensor, *, epochs: int = EPOCHS) -> FittedHead:
-    """A head for features (N x 4 d) with their kinds (-1 clean) and levels; the same for the same features."""
+    """Train a head on features (N x 4 d), kinds (-1 clean) and levels of N blocks; deterministic."""
     generator = torch.Generator().manual_seed(_SEED)
     steps = epochs * -(-len(features) // BATCH)
     with torch.random.fork_rng(devices=[]):

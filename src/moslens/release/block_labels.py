@@ -1,7 +1,7 @@
-"""What a model says of blocks, made honest on photos it never saw: temperature, penalty, threshold of "nothing wrong".
+"""Calibrate the block labels of a model: temperature of the kinds, penalty of a fault, threshold for naming one.
 
-All are fitted on the first half of the pristine pool's held-out photos (:func:`halves`); the second half is left for
-measuring (benchmarks/quality/explain.py).
+All three are fitted on one half of the pristine pool's held-out photos (:func:`halves`). The other half is left for
+measurement (benchmarks/quality/explain.py).
 """
 
 import hashlib
@@ -15,22 +15,22 @@ from numpy.typing import NDArray
 
 from moslens.errors import DatasetError
 from moslens.picture.load import load
-from moslens.release.planted_crops import samples
+from moslens.release.planted_crops import planted_crops
 from moslens.scoring.quality_map import read_windows
 from moslens.scoring.session import Model
 from moslens.scoring.stitch import softmax
 from moslens.train.distill.pool import Pool
 
 FALSE_ALARMS = 0.05
-"""Share of clean photos that may get a name: half of what is tolerated, since a threshold fitted on a hundred photos
-is itself uncertain by some percent."""
+"""Share of clean photos in which a fault may be named. Half of the tolerated share, because a threshold fitted on a
+hundred photos is itself uncertain by a few percent."""
 
 PICTURES = 400
 PENALTIES = tuple(range(0, 121, 4))
 SLACK = 0.002
 TOP_LEVEL = 5
 NOTHING = 2.0
-"""A threshold that no probability reaches: too few clean photos to allow any name."""
+"""A threshold that no probability reaches, for when there are too few clean photos to fit one."""
 
 _SEED = 9_003
 
@@ -38,8 +38,11 @@ Floats = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
-class Answers:
-    """What the model says of N blocks of made pictures, and the truth: class (the last: no distortion), level (0)."""
+class BlockPredictions:
+    """Predictions for N blocks with known labels: logits N x 27, scores N in MOS units, levels N (1 to 5).
+
+    Labels: true_classes N (the last is no distortion) and true_levels N (0 for no distortion).
+    """
 
     logits: Floats
     scores: Floats
@@ -49,20 +52,20 @@ class Answers:
 
 
 def halves(pool: Pool) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """The held-out photos by name: a half to calibrate on and a half to examine, by a hash of each name alone."""
+    """The held-out photos to calibrate on, and those to measure on. A hash of the name decides."""
     first = tuple(name for name in pool.held_out if _odd(name))
     return first, tuple(name for name in pool.held_out if not _odd(name))
 
 
 def calibrate_blocks(model: Model, pool: Pool) -> dict[str, Any]:
-    """Temperature, penalty and threshold for the card's ``explain`` record, with the data they come from.
+    """Temperature, penalty and threshold for the ``explain`` record of a card, and the data they are fitted on.
 
-    DatasetError where the pool holds no photo out for it.
+    DatasetError where the pool has no held-out photo to calibrate on.
     """
     names, _ = halves(pool)
     if not names:
         raise DatasetError("holds out no photo to calibrate block labels on", pool.root)
-    found = ask(model, pool, names, PICTURES)
+    found = predict_blocks(model, pool, names, PICTURES)
     temperature = fit_temperature(found.logits, found.true_classes)
     fault = 1 - softmax(found.logits / temperature)[:, -1]
     penalty = fit_penalty(found.scores, fault * found.levels / TOP_LEVEL, found.true_levels > 0)
@@ -85,26 +88,27 @@ def calibrate_blocks(model: Model, pool: Pool) -> dict[str, Any]:
     }
 
 
-def ask(model: Model, pool: Pool, names: Sequence[str], count: int) -> Answers:
-    """The model's answers for the blocks of ``count`` made pictures (:mod:`moslens.release.planted_crops`)."""
+def predict_blocks(model: Model, pool: Pool, names: Sequence[str], count: int) -> BlockPredictions:
+    """Predictions for the labelled blocks of ``count`` crops of the named photos, see planted_crops."""
     labels = model.card.explain
     assert labels is not None
     rows = []
-    for sample in samples(pool, names, model.card.working_size, labels.grid, count, _SEED):
-        scores, logits, levels = model.run(sample.picture, ("block_score", "kind_logits", "level"))
-        known = sample.labelled
-        classes = sample.kinds % (len(labels.kinds) + 1)  # -1, no distortion, is the last class
+    for crop in planted_crops(pool, names, model.card.working_size, labels.grid, count, _SEED):
+        scores, logits, levels = model.run(crop.picture, ("block_score", "kind_logits", "level"))
+        known = crop.labelled
+        classes = crop.kinds % (len(labels.kinds) + 1)  # -1, no distortion, is the last class
         rows.append(
-            (logits[known], scores[known], levels[known].clip(1, TOP_LEVEL), classes[known], sample.levels[known])
+            (logits[known], scores[known], levels[known].clip(1, TOP_LEVEL), classes[known], crop.levels[known])
         )
-    return Answers(*(np.concatenate(column) for column in zip(*rows, strict=True)))
+    return BlockPredictions(*(np.concatenate(column) for column in zip(*rows, strict=True)))
 
 
 def fit_penalty(scores: Floats, damage: Floats, degraded: NDArray[np.bool_]) -> float:
-    """MOS units that a certain fault of the highest level takes off the quality of its block.
+    """MOS units to subtract from the quality of a block with a certain fault of the highest level.
 
-    scores, damage (probability of a fault times level / 5) and truth of N blocks. The least penalty whose AUC of
-    "score - penalty * damage", degraded against clean blocks, is within ``SLACK`` of the best in ``PENALTIES``.
+    scores (MOS units), damage (probability of a fault times level / 5) and labels of N blocks. Returns the smallest
+    penalty for which the AUC of "score - penalty * damage", degraded against clean blocks, is within ``SLACK`` of the
+    best in ``PENALTIES``.
     """
     areas = [auc(penalty * damage - scores, degraded) for penalty in PENALTIES]
     best = max(areas)
@@ -112,7 +116,7 @@ def fit_penalty(scores: Floats, damage: Floats, degraded: NDArray[np.bool_]) -> 
 
 
 def auc(values: Floats, positive: NDArray[np.bool_]) -> float:
-    """Chance that a positive has the greater value, ties counting half; 0.5 where either is missing."""
+    """Probability that a positive has the greater value, ties counting half; 0.5 where one class is missing."""
     ones = int(positive.sum())
     zeros = len(positive) - ones
     if not ones or not zeros:
@@ -123,10 +127,10 @@ def auc(values: Floats, positive: NDArray[np.bool_]) -> float:
 
 
 def fit_temperature(logits: NDArray[np.floating], kinds: NDArray[np.int64]) -> float:
-    """The T that makes softmax(logits / T) most likely to give the answers, between 1/10 and 10.
+    """The T between 0.1 and 10 that minimises the negative log-likelihood of softmax(logits / T); N x 27 and N classes.
 
-    Guo et al., "On Calibration of Modern Neural Networks", ICML 2017. The loss has one minimum in 1 / T, so a golden
-    section search on log T finds it.
+    Guo et al., "On Calibration of Modern Neural Networks", ICML 2017. The loss is convex in 1 / T, so a golden-section
+    search on log T finds the minimum.
     """
     golden = (math.sqrt(5) - 1) / 2
     low, high = math.log(0.1), math.log(10)
@@ -141,16 +145,16 @@ def fit_temperature(logits: NDArray[np.floating], kinds: NDArray[np.int64]) -> f
 
 
 def nll(logits: NDArray[np.floating], kinds: NDArray[np.int64]) -> float:
-    """Mean negative log probability of the right answers."""
+    """Mean negative log-likelihood of the true classes."""
     shares = softmax(logits)[np.arange(len(kinds)), kinds]
     return float(-np.log(np.maximum(shares, 1e-12)).mean())
 
 
 def fit_threshold(peaks: Sequence[float], allowed: float) -> float:
-    """The least threshold that a share ``allowed`` of new clean photos is expected to reach at most.
+    """The smallest threshold that at most a share ``allowed`` of new clean photos is expected to reach.
 
-    peaks: of each clean photo the greatest probability of a fault over its whole map, since one named block is enough
-    for a false alarm. Split conformal: beyond the ceil((n + 1)(1 - allowed))-th smallest peak; ``NOTHING`` where there
+    peaks: the greatest probability of a fault in the map of each clean photo, since one named block is enough for a
+    false alarm. Split conformal: just above the ceil((n + 1)(1 - allowed))-th smallest peak; ``NOTHING`` where there
     are too few photos for that.
     """
     rank = math.ceil((len(peaks) + 1) * (1 - allowed) - 1e-9)

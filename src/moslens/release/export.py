@@ -1,6 +1,6 @@
-"""A trained run becomes a model folder: ``model.onnx``, ``card.json``, ``test_vector.png`` (see runtime.py).
+"""Export a trained run as a model folder: ``model.onnx``, ``card.json``, ``test_vector.png``.
 
-Nothing is written until torch and ONNX agree on real photos to 1e-3 of the public scale.
+The folder is written only if torch and ONNX agree on real photos, to 1e-3 of the public scale.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ HEADS = ("fitted", "trained", "none")
 
 @dataclass(frozen=True)
 class CardText:
-    """What only a person can say of a model: the words of its card."""
+    """The parts of a card that a person writes."""
 
     name: str
     licence: str
@@ -76,14 +76,15 @@ def export(
     """Export a finished run with its calibration and card, and check the result against torch.
 
     folds: a folder of ``split-N`` runs whose test predictions calibrate the model, needed where the run itself held
-    nothing out; the first half of them fits, the other half measures the coverage. results: committed result files
-    whose medians go on the card.
-    A student with BAF also gets the outputs for blocks. ``head``, what names kinds and levels there: "fitted" on its
-    frozen block features (:mod:`moslens.release.block_head`); "trained", the one that the run holds (distilled, or
-    supervised), where it holds one; "none" for scores alone. Labels are calibrated on what the run's pristine pool
-    held out (``pool``: where that lies, if no longer where the run's configuration says).
-    Raises ModelError where ONNX and torch disagree, DatasetError or CheckpointError where something to read is
-    missing, ConfigError for another head.
+    nothing out. The calibration is fitted on the first half of them; the other half measures its coverage.
+    results: result files whose medians go on the card.
+    head: a student with BAF also gets outputs for blocks, with kinds and levels from this head: "fitted" on frozen
+    block features (:mod:`moslens.release.block_head`), "trained" for that of the run (distilled or supervised), if it
+    has one, or "none" for scores alone.
+    pool: the folder of the pristine pool, if it is no longer where the run's configuration says. Block labels are
+    calibrated on its held-out part.
+    ModelError where ONNX and torch disagree, DatasetError or CheckpointError where a file is missing, ConfigError for
+    another head.
     """
     scorer, config = load_run(run)
     if head not in HEADS:
@@ -135,7 +136,7 @@ def export(
 
 
 def _describer(run: Path, scorer: WindowScorer, config: TrainConfig, pool: Pool, head: str) -> WindowDescriber | None:
-    """The scorer with the outputs for blocks; None where the run's own head is wanted and it holds none."""
+    """The scorer with outputs for blocks; None where the head of the run is wanted and it has none."""
     if head == "fitted":
         material = block_head.block_material(
             scorer.model, pool, pool.train, config.data.working_size, block_head.PICTURES
@@ -146,7 +147,7 @@ def _describer(run: Path, scorer: WindowScorer, config: TrainConfig, pool: Pool,
 
 
 def _explain_record(describer: WindowDescriber, head: str) -> dict[str, Any]:
-    """How the outputs for blocks are read, before calibration."""
+    """The ``explain`` record of a card, before calibration."""
     trained = "supervised" if isinstance(describer.head, SupervisedHead) else "distilled"
     return {
         "grid": describer.scorer.model.config.grid,
@@ -160,7 +161,7 @@ def _explain_record(describer: WindowDescriber, head: str) -> dict[str, Any]:
 
 
 def write_onnx(scorer: torch.nn.Module, path: Path, outputs: Sequence[str] = ("score",)) -> None:
-    """Write the graph: ``windows`` uint8 [n, 224, 224, 3] -> ``outputs``, n x ... float32, n free."""
+    """Write the ONNX graph: ``windows`` uint8 n x 224 x 224 x 3 -> ``outputs``, n x ... float32, with a dynamic n."""
     scorer = scorer.eval().to(memory_format=torch.contiguous_format)
     example = torch.zeros(2, WINDOW, WINDOW, 3, dtype=torch.uint8)
     with warnings.catch_warnings():
@@ -179,7 +180,7 @@ def write_onnx(scorer: torch.nn.Module, path: Path, outputs: Sequence[str] = ("s
 
 
 def _without_traces(model: Any) -> Any:
-    """Drop what the exporter notes of its source code, file names of this machine among it."""
+    """Remove the exporter's notes about source code, which hold file names of the machine."""
     graph = model.graph
     for part in (model, graph, *graph.node, *graph.value_info, *graph.input, *graph.output, *graph.initializer):
         part.doc_string = ""
@@ -202,7 +203,7 @@ def parity(scorer: WindowScorer, model: Model, photos: Sequence[Path]) -> float:
 
 
 def block_parity(describer: WindowDescriber, model: Model, photos: Sequence[Path]) -> float:
-    """Largest difference in any output for a block: scores on the public scale, the rest as it is read."""
+    """Largest difference in any output for a block: scores on the public scale, kinds as probabilities."""
     calibration = model.card.calibration
     read: dict[str, Callable[[Any], Any]] = {
         "block_score": np.vectorize(calibration.score, otypes=[np.float64]),
@@ -229,7 +230,7 @@ def _photos(config: TrainConfig) -> list[Path]:
 def _test_vector(
     scorer: WindowScorer, calibration: Calibration, photo: Path, target: Path, config: TrainConfig
 ) -> dict[str, Any]:
-    """Store a lossless patch of a photo, so that no decoder but PNG's is between the file and its score."""
+    """Store a patch of a photo as PNG, which every decoder reads alike, with its raw and public score."""
     pixels = load(photo, working_size=config.data.working_size).pixels[:300, :260]
     Image.fromarray(pixels).save(target, optimize=True)
     raw = float(predict_windows(scorer, cover(pixels)).mean())

@@ -1,7 +1,7 @@
-"""Made crops to fit and calibrate the naming of faults on: most blocks are clean, faults have any outline.
+"""Crops with known faults, to fit and calibrate the kind head on: most blocks are clean, faults may cross blocks.
 
-A quarter of the crops is clean, a quarter are composites of BDM, and in half of them one to three rectangles anywhere
-are degraded, at levels drawn evenly. A block is labelled with what covers three quarters of it, if anything does.
+A quarter of the crops are clean, a quarter are composites of BDM, and half have one to three degraded rectangles
+anywhere, at levels drawn evenly. A block gets the label that covers three quarters of it, or none.
 """
 
 from __future__ import annotations
@@ -20,17 +20,17 @@ from moslens.picture.windows import WINDOW
 from moslens.train.distill.pool import Pool, pristine_crop
 
 COVERED = 0.75
-"""Share of a block that its label must hold for."""
+"""Share of a block that its label must cover."""
 
 Pixels = NDArray[np.uint8]
 Ints = NDArray[np.int64]
 
 
 @dataclass(frozen=True)
-class Sample:
-    """A 224 crop, and for each block in reading order its kind (-1 clean) and level (0 clean).
+class PlantedCrop:
+    """A 224 x 224 x 3 crop, and for each block in reading order its kind (-1 clean) and level (0 clean).
 
-    ``labelled`` is False for a block without a label: its kind and level say nothing.
+    Where ``labelled`` is False, the kind and level of the block mean nothing.
     """
 
     picture: Pixels
@@ -40,7 +40,7 @@ class Sample:
 
 
 class _PixelLabels:
-    """Kind, level and "has a label" of every pixel of a crop; clean at first."""
+    """Kind, level and "has a label" of every pixel of a crop, at first a clean one."""
 
     def __init__(self) -> None:
         self.kinds = np.full((WINDOW, WINDOW), NO_DISTORTION)
@@ -54,7 +54,7 @@ class _PixelLabels:
         """Kind, level and "has a label" of a block."""
         area = block.slices
         steps = len(LEVELS) + 1
-        # one number a pixel: a sort of numbers is many times as fast as one of rows
+        # One code per pixel: np.unique is many times faster on numbers than on rows.
         codes = ((self.kinds[area] - NO_DISTORTION) * steps + self.levels[area]) * 2 + self.labelled[area]
         found, counts = np.unique(codes, return_counts=True)
         label, labelled = divmod(int(found[counts.argmax()]), 2)
@@ -62,8 +62,8 @@ class _PixelLabels:
         return kind + NO_DISTORTION, level, bool(labelled) and counts.max() >= COVERED * codes.size
 
 
-def make_sample(crop: Pixels, grid: int, number: int, rng: np.random.Generator) -> Sample:
-    """Crop ``number``: clean, a composite, or with degraded rectangles, in turn; labels for ``grid`` blocks a side."""
+def plant(crop: Pixels, grid: int, number: int, rng: np.random.Generator) -> PlantedCrop:
+    """The crop clean, as a composite, or with degraded rectangles, by turns of ``number``; ``grid`` blocks a side."""
     turn = number % 4
     labels = _PixelLabels()
     picture = crop
@@ -78,11 +78,11 @@ def make_sample(crop: Pixels, grid: int, number: int, rng: np.random.Generator) 
             _degrade_rectangle(picture, crop, labels, rng)
     found = [labels.of(block) for block in grid_blocks(WINDOW, WINDOW, grid)]
     kinds, levels, labelled = (np.array(column) for column in zip(*found, strict=True))
-    return Sample(picture, kinds, levels, labelled)
+    return PlantedCrop(picture, kinds, levels, labelled)
 
 
 def _degrade_rectangle(picture: Pixels, crop: Pixels, labels: _PixelLabels, rng: np.random.Generator) -> None:
-    """Degrade a rectangle with sides of 56 to 224 px, anywhere, in place of what was there."""
+    """Degrade a rectangle with sides of 56 to 224 px, anywhere, in place. Earlier faults inside it are replaced."""
     width, height = (int(side) for side in rng.integers(56, WINDOW + 1, 2))
     x, y = int(rng.integers(WINDOW - width + 1)), int(rng.integers(WINDOW - height + 1))
     inside = np.s_[y : y + height, x : x + width]
@@ -94,9 +94,11 @@ def _degrade_rectangle(picture: Pixels, crop: Pixels, labels: _PixelLabels, rng:
     labels.set(inside, number, level, labelled=change >= MIN_CHANGE)
 
 
-def samples(pool: Pool, names: Sequence[str], working_size: int, grid: int, count: int, seed: int) -> Iterator[Sample]:
-    """``count`` samples of the named photos; each is a function of the seed and its number."""
+def planted_crops(
+    pool: Pool, names: Sequence[str], working_size: int, grid: int, count: int, seed: int
+) -> Iterator[PlantedCrop]:
+    """Yield ``count`` crops of the named photos; each is a function of the seed and its number."""
     for number in range(count):
         rng = np.random.default_rng((seed, number))
         crop = pristine_crop(pool.root, names[int(rng.integers(len(names)))], working_size, rng)
-        yield make_sample(crop, grid, number, rng)
+        yield plant(crop, grid, number, rng)

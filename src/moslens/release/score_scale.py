@@ -1,6 +1,6 @@
-"""From raw predictions to the public 0-100 scale with a 90 % interval, fitted on held-out predictions.
+"""Calibrate raw predictions to the public 0-100 scale with a 90 % interval, on held-out predictions.
 
-score  = 100 / (1 + exp(-(scale * raw + shift)))      strictly monotone, so no rank changes and nothing is clipped
+score  = 100 / (1 + exp(-(scale * raw + shift)))      strictly monotone: no rank changes, nothing is clipped
 low/high = score -/+ radius, inside 0 to 100          split conformal (Lei et al., JASA 2018)
 """
 
@@ -24,7 +24,7 @@ COVERAGE = 0.9
 
 @dataclass(frozen=True)
 class HeldOut:
-    """Predictions for pictures that their model was not trained on; one per picture."""
+    """Predictions for pictures that the model was not trained on, one per picture; ``mos`` on 0 to 100."""
 
     names: tuple[str, ...]
     raw: Vector
@@ -32,9 +32,9 @@ class HeldOut:
 
 
 def read_held_out(runs: Sequence[Run], exclude: frozenset[str] = frozenset()) -> HeldOut:
-    """The test predictions of runs, each picture once (its first), without the names in ``exclude``.
+    """The test predictions of runs, without the names in ``exclude``; of a picture in several runs, the first.
 
-    Raises DatasetError naming the file that is missing or malformed, or if nothing is left.
+    DatasetError, naming the file, where one is missing or malformed, or where nothing is left.
     """
     rows: dict[str, StoredPrediction] = {}
     for run in runs:
@@ -52,10 +52,10 @@ def read_held_out(runs: Sequence[Run], exclude: frozenset[str] = frozenset()) ->
 
 
 def fit_calibration(held: HeldOut) -> Calibration:
-    """Least-squares logistic from raw to MOS (0-100) and the conformal radius of its absolute residuals.
+    """Least-squares logistic from raw predictions to MOS (0-100), and the conformal radius of its absolute residuals.
 
-    The radius is the ceil((n + 1) * 0.9)-th smallest residual, which covers a new picture with probability 0.9
-    or more if it is exchangeable with these.
+    The radius is the ceil((n + 1) * 0.9)-th smallest residual. It covers a new picture that is exchangeable with these
+    with probability 0.9 or more. DatasetError for too few pictures or a curve that does not rise.
     """
     from scipy.optimize import least_squares
 

@@ -9,7 +9,10 @@ __all__ = ["TrainConfig", "load_config", "train"]
 
 
 def train(config: TrainConfig, run: Path, *, resume: bool = False) -> None:
-    """Run the stage that a configuration names; ConfigError for an unknown one."""
+    """Train what ``config.stage`` names into the folder ``run``. ConfigError for an unknown stage.
+
+    With ``resume``, a run that was interrupted continues from its newest checkpoint.
+    """
     if config.stage == "quality":
         from moslens.train.quality import train_quality
 

@@ -1,8 +1,7 @@
-"""Run folders: checkpoints that survive a kill at any moment, and the finished weights.
+"""Checkpoints that survive a kill at any moment.
 
-A run folder holds ``config.json`` (the configuration and what the data decided), ``log.jsonl``,
-``checkpoint-STEP.safetensors`` + ``.json``, and when done ``model.safetensors``, ``predictions.csv``, ``metrics.json``.
-A checkpoint counts only if its JSON is there and names the hash of its tensors; the JSON is written last.
+A checkpoint is ``checkpoint-STEP.safetensors`` and ``checkpoint-STEP.json``, which is written last. It is valid only if
+the JSON holds the hash of the tensors.
 """
 
 from __future__ import annotations
@@ -19,17 +18,17 @@ from moslens.system.files import file_sha256, read_json, whole_file, write_json
 
 
 def save_tensors(path: Path, tensors: dict[str, Tensor]) -> str:
-    """Write tensors whole or not at all and return the SHA-256 of the file. Raises OutputError."""
+    """Write tensors to a safetensors file, all or nothing; returns its hex SHA-256. OutputError where it cannot be."""
     with whole_file(path) as scratch:
         try:
             save_file({k: v.detach().cpu().contiguous() for k, v in tensors.items()}, scratch)
-        except SafetensorError as error:  # what it says of a full disk
+        except SafetensorError as error:  # such as a full disk
             raise OutputError(f"cannot be written: {error}", path) from error
         return file_sha256(scratch)
 
 
 def load_tensors(path: Path) -> dict[str, Tensor]:
-    """Read a safetensors file; CheckpointError where it is missing or broken."""
+    """The tensors of a safetensors file. CheckpointError where it is missing or broken."""
     try:
         return load_file(path)
     except FileNotFoundError as error:
@@ -39,7 +38,7 @@ def load_tensors(path: Path) -> dict[str, Tensor]:
 
 
 def save_checkpoint(run: Path, step: int, tensors: dict[str, Tensor]) -> None:
-    """Store the state after ``step`` steps and drop the older ones."""
+    """Store the state after ``step`` steps and delete older checkpoints."""
     name = f"checkpoint-{step:08d}"
     digest = save_tensors(run / f"{name}.safetensors", tensors)
     write_json(run / f"{name}.json", {"step": step, "sha256": digest, "torch": torch.__version__})
@@ -49,10 +48,9 @@ def save_checkpoint(run: Path, step: int, tensors: dict[str, Tensor]) -> None:
 
 
 def latest_checkpoint(run: Path) -> tuple[int, dict[str, Tensor]] | None:
-    """The newest whole checkpoint as (step, tensors); None where there is none at all.
+    """The newest valid checkpoint as (step, tensors); None where the run has none.
 
-    One that is torn or altered is passed over; CheckpointError if that leaves nothing, for a silent start from
-    scratch would throw work away.
+    CheckpointError where all are broken: a silent start from scratch would throw work away.
     """
     found = sorted(run.glob("checkpoint-*.json"), reverse=True)
     for path in found:
@@ -69,7 +67,7 @@ def latest_checkpoint(run: Path) -> tuple[int, dict[str, Tensor]] | None:
 
 
 def optimiser_tensors(optimiser: torch.optim.Optimizer) -> dict[str, Tensor]:
-    """The optimiser's per-parameter state as named tensors ("optimiser.INDEX.NAME")."""
+    """The state of an optimiser as tensors named "optimiser.INDEX.NAME", INDEX being that of the parameter."""
     state = optimiser.state_dict()["state"]
     return {
         f"optimiser.{index}.{name}": torch.as_tensor(value)
@@ -79,7 +77,7 @@ def optimiser_tensors(optimiser: torch.optim.Optimizer) -> dict[str, Tensor]:
 
 
 def restore_optimiser(optimiser: torch.optim.Optimizer, tensors: dict[str, Tensor]) -> None:
-    """Put back what :func:`optimiser_tensors` took; keys are "INDEX.NAME"."""
+    """Load what :func:`optimiser_tensors` returned; keys are "INDEX.NAME"."""
     state: dict[int, dict[str, Tensor]] = {}
     for key, value in tensors.items():
         index, name = key.split(".", 1)

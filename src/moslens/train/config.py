@@ -1,4 +1,4 @@
-"""Configuration of a training run: a TOML file, checked against frozen dataclasses, with ``--set key=value``."""
+"""Configuration of a training run: a TOML file and ``--set key=value``, checked against frozen dataclasses."""
 
 from __future__ import annotations
 
@@ -25,10 +25,16 @@ Affinity = Literal["mse", "kl", "cross"]
 Schedule = Literal["joint", "warm-start", "two-stage"]
 NamingHead = Literal["distilled", "supervised"]
 
+# Names that settings had in earlier versions, in stored configurations: (section, old name) -> new name.
+_RENAMED = {("rank", "rungs"): "versions"}
+
 
 @dataclass(frozen=True)
 class ModelSection:
-    """Which network. ``weights``: "package", a path to a timm-format file, or "" for a random start."""
+    """The network. ``weights``: "package", a path to a timm-format file, or "" for a random start.
+
+    ``changes`` replaces fields of the :class:`moslens.model.ModelConfig` that ``config`` names.
+    """
 
     config: str = "lite"
     weights: str = "package"
@@ -39,11 +45,10 @@ class ModelSection:
 class DataSection:
     """The labelled pictures, in the folder ``root`` (a CSV needs none).
 
-    ``split`` is the seed of the 80/20 split, or -1 to train on every picture.
-
-    ``validation`` and ``fraction`` are shares of the training part; ``repeats`` is how often a picture is drawn
-    in an epoch, each time with another crop; ``workers`` > 0 loads batches in that many processes. Labels are learned
-    in units of their standard deviation, or with ``standardise`` false as they are.
+    ``split`` is the seed of the 80/20 split, or -1 to train on every picture. ``validation`` and ``fraction`` are
+    shares of the training part. A picture is drawn ``repeats`` times in an epoch, each time with another crop.
+    ``workers`` > 0 loads batches in that many processes. Labels are learned in units of their standard deviation, or
+    unchanged where ``standardise`` is false.
     """
 
     name: str = "livec"
@@ -59,14 +64,15 @@ class DataSection:
 
 @dataclass(frozen=True)
 class OptimSection:
-    """AdamW; learning rates of the pretrained body and of everything new.
+    """AdamW, with one learning rate for the pretrained body and one for all new layers.
 
     ``rule`` cosine: warm-up over the share ``warmup`` of all steps, then a cosine to zero. ``rule`` lineage (DEIQT and
-    its kin): epoch by epoch, ``warmup_epochs`` of warm-up, then a tenth every ``step_epochs``, counted from the start
-    or, ``warmup_prefix``, from the end of the warm-up. ``frozen`` lists parts of parameter names that do not train.
-    ``ema`` > 0 keeps an exponential moving average of the weights with that decay and releases it. ``correlation`` is
-    the weight of the correlation within a batch beside the SmoothL1 of opinion scores. For the share ``head_first`` of
-    all steps the pretrained body waits, so that layers that know nothing yet do not spoil it.
+    related code): constant within an epoch; ``warmup_epochs`` of warm-up, then divided by ten every ``step_epochs``,
+    counted from the first epoch or, with ``warmup_prefix``, from the end of the warm-up.
+    A parameter whose name contains an entry of ``frozen`` does not train. ``ema`` > 0 is the decay of an exponential
+    moving average of the weights, which is then what the run leaves. ``correlation`` is the weight of the correlation
+    within a batch, beside the SmoothL1 of opinion scores. The body is frozen for the first share ``head_first`` of all
+    steps, because gradients through untrained layers would damage its weights.
     """
 
     epochs: int = 8
@@ -90,8 +96,9 @@ class OptimSection:
 class BdmSection:
     """Block-wise degradation of the pristine pool (method.md 9.3).
 
-    ``root``: the pool; ``held_out``: share of its files, by name, that nothing learns from. A batch has one grid,
-    drawn from ``grids`` with chances ``shares``. ``types`` 0: as :class:`moslens.blocks.BlockDegradation` chooses.
+    ``root``: the pool; ``held_out``: share of its files, chosen by name, that no training uses. A batch has one grid,
+    drawn from ``grids`` with probabilities ``shares``. ``types``: views of a composite, 0 for the default of
+    :class:`moslens.blocks.BlockDegradation`, whose other arguments are here too.
     """
 
     root: str = ""
@@ -107,12 +114,14 @@ class BdmSection:
 
 @dataclass(frozen=True)
 class TeacherSection:
-    """Training of the teacher (method.md 9.4). ``view``: what it sees.
+    """Training of the teacher (method.md 9.4).
 
-    ``views`` are made afresh for each epoch, ``siblings`` of every crop, each with another kind; a share ``pristine``
-    of them is left clean. Each gives ``regions`` rectangles of at least ``smallest`` tokens a side. Kinds and levels
-    are drawn evenly. ``statistics`` of a region's tokens: mean, or mean-std. ``examined``: held-out photos that each
-    kind and level is asked of at the end, beside 25 times as many composites.
+    ``view``: what it sees, see :class:`moslens.train.distill.region_views.DegradedViews`. An epoch has ``views``
+    pictures, made anew: ``siblings`` of every crop, each with another kind. A share ``pristine`` of them stays clean.
+    Each has ``regions`` labelled rectangles of at least ``smallest`` tokens a side. Kinds and levels are drawn evenly.
+    ``statistics``: what is pooled from the tokens of a region. ``smoothing``: label smoothing of the kinds;
+    ``level_weight``: weight of the level loss. The finished teacher is measured on ``examined`` held-out photos for
+    each kind and level, and on 25 times as many composites.
     """
 
     view: TeacherView = "uniform"
@@ -131,17 +140,19 @@ class TeacherSection:
 class DistillSection:
     """Distillation into the student (method.md 9.6, 9.9).
 
-    kd: none, mse, ckd, akd or ckd+akd, with weights ``lambda_m``, ``lambda_c``, ``lambda_a`` that rise from 0 over
-    ``ramp`` epochs. ``negatives``: in-image, in-batch or queue (of ``queue`` blocks). ``akd``: mse, kl or cross, on
-    the block tokens or, ``projected``, on the embeddings.
-    ``teacher``: a run folder. ``view``: what it sees (uniform, reference, composite, isolated, or ema for the
-    student's own average with ``decay``). ``target``: embedding, roi or residual.
-    ``bank``: folder of ``entries`` composites drawn by ``bank_seed``, made if absent; ``batch`` of them go beside each
-    labelled batch.
-    ``schedule``: joint; warm-start, ``warm`` steps of distillation alone first; two-stage, ``warm`` steps of
-    distillation alone, then quality alone. ``warm_run``: folder of the first phase, to share it; by default in the run.
-    ``head``: what names the kind and level of a block, "distilled" (the teacher's heads on its embedding) or
-    "supervised", a head of its own on the block tokens taught with the composites' labels at weight ``lambda_h``.
+    ``kd``: the losses; their weights ``lambda_m``, ``lambda_c`` and ``lambda_a`` rise from 0 over ``ramp`` epochs.
+    ``tau``: temperature of CKD; ``negatives``: where its negatives come from, ``queue`` the length of the queue;
+    ``exclude``: leave out negatives with the label of the block. ``akd``: how affinities are compared, those of the
+    block tokens or, with ``projected``, those of the embeddings.
+    ``teacher``: a run folder. ``view``: what the teacher sees; ema is the student's own moving average with ``decay``
+    as teacher. ``target``: see :func:`moslens.train.distill.targets.block_targets`.
+    ``bank``: folder of ``entries`` composites drawn with ``bank_seed``, built where absent; ``batch`` of them go beside
+    each labelled batch.
+    ``schedule``: joint; warm-start, first ``warm`` steps of distillation alone; two-stage, ``warm`` steps of
+    distillation alone, then quality alone. ``warm_run``: folder of the first phase, so that runs can share it; by
+    default inside the run.
+    ``head``: what predicts kind and level of a block: "distilled", the teacher's heads on the student's embedding, or
+    "supervised", a head on the block tokens, trained on the labels of the composites at weight ``lambda_h``.
     """
 
     kd: Distillation = "ckd+akd"
@@ -174,10 +185,11 @@ class DistillSection:
 class RankSection:
     """Severity ranking beside the student stage (method.md 13), off where ``weight`` is 0.
 
-    ``bank``: folder of ``entries`` ladders drawn by ``bank_seed``, made if absent; ``batch`` of them go beside each
-    labelled batch, ``rungs`` rungs of each and one frame that shows nothing. Each rung costs ``margin`` standard
-    deviations of the labels; a dead frame is held below ``floor`` of them. The weight rises with ``distill.ramp``.
-    ``blocks`` > 0, with BAF, asks the same of the quality of every block, at that share of the weight.
+    A ladder is a pristine crop and versions of it that get worse. ``bank``: folder of ``entries`` ladders drawn with
+    ``bank_seed``, built where absent. ``batch`` of them go beside each labelled batch, ``versions`` pictures of each,
+    and one blank frame. A version must score ``margin`` below the one before, a blank frame below ``floor``, both in
+    standard deviations of the labels. The weight rises with ``distill.ramp``. ``blocks`` > 0 ranks the quality of every
+    block too, at that share of the weight; this needs BAF.
     """
 
     weight: float = 0.0
@@ -185,7 +197,7 @@ class RankSection:
     margin: float = 0.25
     floor: float = -2.0
     batch: int = 2
-    rungs: int = 3
+    versions: int = 3
     bank: str = "runs/ladders-lite"
     entries: int = 1560
     bank_seed: int = 0
@@ -207,7 +219,7 @@ class TrainConfig:
     rank: RankSection = field(default_factory=RankSection)
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain nested dicts, ready for JSON; sections that a stage does not read are left out as long as default."""
+        """Nested dicts, ready for JSON. Sections that the stage does not read are left out where default."""
         unread = {
             "quality": ("bdm", "teacher", "distill", "rank"),
             "teacher": ("distill", "rank"),
@@ -248,9 +260,23 @@ def load_config(path: str | Path, changes: typing.Sequence[str] = ()) -> TrainCo
 
 
 def from_dict(tree: dict[str, Any], path: str | Path | None = None) -> TrainConfig:
-    """The inverse of ``TrainConfig.to_dict``; ConfigError for unknown keys and wrong types."""
-    config: TrainConfig = _build(TrainConfig, tree, "", path)
+    """The inverse of ``TrainConfig.to_dict``; old names of settings are read too.
+
+    ConfigError, naming ``path`` where given, for unknown keys and wrong types.
+    """
+    config: TrainConfig = _build(TrainConfig, with_current_names(tree, path), "", path)
     return config
+
+
+def with_current_names(tree: dict[str, Any], path: str | Path | None = None) -> dict[str, Any]:
+    """A configuration as stored, old names of settings replaced. ConfigError where both names are there."""
+    for (section, old), new in _RENAMED.items():
+        values = tree.get(section)
+        if isinstance(values, dict) and old in values:
+            if new in values:
+                raise ConfigError(f"{section}.{old} is the old name of {section}.{new}: set one of them", path)
+            tree = tree | {section: {new if key == old else key: value for key, value in values.items()}}
+    return tree
 
 
 def _value(text: str) -> Any:

@@ -1,4 +1,4 @@
-"""The training loop that every stage shares: step, log, checkpoint, resume, on one device or several."""
+"""The training loop of every stage: step, log, checkpoint, resume, on one device or several."""
 
 from __future__ import annotations
 
@@ -29,17 +29,19 @@ log = logging.getLogger(__name__)
 
 
 class Batches(Protocol):
-    """A stream that can start at any step of any epoch and hands each process its share."""
+    """A stream of batches that can start at any step of any epoch. ``steps``: batches per epoch."""
 
     steps: int
 
-    def epoch(self, epoch: int, start: int = 0, rank: int = 0, world: int = 1) -> Iterator[Any]: ...
+    def epoch(self, epoch: int, start: int = 0, rank: int = 0, world: int = 1) -> Iterator[Any]:
+        """The batches of an epoch from step ``start`` on, for process ``rank`` of ``world``."""
 
 
 def open_run(run: Path, config: TrainConfig, facts: dict[str, Any], *, resume: bool) -> None:
-    """Start a run folder, or check that the one to resume was started with the same configuration.
+    """Create a run folder, or check that it can be resumed with this configuration and data.
 
-    CheckpointError where a folder already holds a run and ``resume`` was not asked, or where it holds another one.
+    facts: what the data decided, stored beside the configuration. CheckpointError where the folder holds a run and
+    ``resume`` is false, or a run of another configuration or other data.
     """
     state = PartialState(cpu=not torch.cuda.is_available())
     if state.is_main_process:
@@ -53,7 +55,8 @@ def _claim_run(run: Path, config: TrainConfig, facts: dict[str, Any], resume: bo
         if not resume:
             raise CheckpointError("holds a run already: --resume goes on with it", run)
         old = read_json(path)
-        # read back, so that a setting added since then with its old meaning as default parts no run from its folder
+        # Compare configurations, not files: a file may lack settings that were added later, with defaults that keep
+        # the old behaviour.
         same = from_dict(old.pop("config", {}), path) == from_dict(config.to_dict())
         if not same or old != json.loads(json.dumps(facts)):
             raise CheckpointError("was started with another configuration or other data", run)
@@ -63,7 +66,10 @@ def _claim_run(run: Path, config: TrainConfig, facts: dict[str, Any], resume: bo
 
 
 def parameter_groups(module: nn.Module, optim: OptimSection) -> list[dict[str, Any]]:
-    """Four AdamW groups: pretrained body or new layers, with weight decay or (1-D parameters) without."""
+    """Up to four AdamW groups: pretrained body or new layers, with weight decay or (1-D parameters) without it.
+
+    Freezes the parameters that ``optim.frozen`` names.
+    """
     groups: dict[tuple[bool, bool], list[nn.Parameter]] = {}
     for name, parameter in module.named_parameters():
         if any(part in name for part in optim.frozen):
@@ -83,7 +89,7 @@ def parameter_groups(module: nn.Module, optim: OptimSection) -> list[dict[str, A
 
 
 def rate(step: int, total: int, warmup: float) -> float:
-    """Share of the base rate at ``step`` of ``total``: linear warm-up, then half a cosine to zero."""
+    """Factor on the learning rate at ``step`` of ``total``: linear warm-up, then half a cosine to zero."""
     warm = max(1, round(warmup * total))
     if step < warm:
         return (step + 1) / warm
@@ -91,7 +97,7 @@ def rate(step: int, total: int, warmup: float) -> float:
 
 
 def rate_of(optim: OptimSection, step: int, steps_an_epoch: int) -> float:
-    """Share of the base rate at ``step`` under the rule of a configuration."""
+    """Factor on the learning rate at ``step`` under ``optim.rule``."""
     if optim.rule == "cosine":
         return rate(step, optim.epochs * steps_an_epoch, optim.warmup)
     epoch = step // steps_an_epoch
@@ -101,30 +107,30 @@ def rate_of(optim: OptimSection, step: int, steps_an_epoch: int) -> float:
     return float(0.1 ** (since // optim.step_epochs))
 
 
-def body_share(optim: OptimSection, step: int, total: int) -> float:
-    """What of its rate the pretrained body gets: none while new layers learn alone, then a warm-up of its own."""
+def body_factor(optim: OptimSection, step: int, total: int) -> float:
+    """Further factor on the rate of the pretrained body: 0 while it is frozen, then a linear warm-up to 1."""
     alone = round(optim.head_first * total)
     if not alone:
         return 1.0
     return min(1.0, max(0, step + 1 - alone) / max(1, round(optim.warmup * total)))
 
 
-class _Body:
-    """The pretrained body of a task, which a gradient reaches or, for a much cheaper step, does not."""
+class _PretrainedBody:
+    """The pretrained body of a task. While it is frozen no gradient is computed for it, which makes a step cheaper."""
 
     def __init__(self, task: nn.Module) -> None:
         self.parameters = [p for name, p in task.named_parameters() if ".body." in name and p.requires_grad]
-        self.learns = True
+        self.trainable = True
 
-    def learn(self, learns: bool) -> None:
-        if learns != self.learns:
-            self.learns = learns
+    def set_trainable(self, trainable: bool) -> None:
+        if trainable != self.trainable:
+            self.trainable = trainable
             for parameter in self.parameters:
-                parameter.requires_grad_(learns)
+                parameter.requires_grad_(trainable)
 
 
-class Average:
-    """Exponential moving average of a module's trainable weights, with the usual short memory at the start."""
+class MovingAverage:
+    """Exponential moving average of a module's trainable weights, with a smaller decay at first as in TensorFlow."""
 
     def __init__(self, module: nn.Module, decay: float) -> None:
         self.decay = decay
@@ -139,11 +145,11 @@ class Average:
 
 @dataclass
 class _State:
-    """What a checkpoint holds: the task (its model and buffers), the optimiser, the average, the step."""
+    """The content of a checkpoint: the task (its model and buffers), the optimiser, the average, the step."""
 
     task: nn.Module
     optimiser: torch.optim.Optimizer
-    average: Average | None
+    average: MovingAverage | None
     step: int = 0
 
     def save(self, run: Path) -> None:
@@ -169,17 +175,19 @@ class _State:
 
 
 def fit(task: nn.Module, batches: Batches, config: TrainConfig, run: Path, *, stop_after: int | None = None) -> bool:
-    """Train ``task`` to the end of its epochs, going on from the newest checkpoint of ``run`` if it has one.
+    """Train ``task`` to its last epoch, from the newest checkpoint of ``run`` where there is one.
 
-    ``task(batch)`` returns a dict of losses whose "loss" is minimised; every term is logged. Leaves
-    ``model.safetensors`` (the task's ``model``, or its moving average) and returns True in the main process.
-    ``stop_after`` ends early after that many steps, with a checkpoint: for tests and timed trials; returns False.
-    OutputError where another process trains into ``run``.
+    ``task(batch)`` returns a dict of scalar losses; "loss" is minimised and every term is logged. Writes
+    ``model.safetensors`` (the task's ``model``, or its moving average) and returns True in the main process, False in
+    the others. ``stop_after`` ends training early, at that step, with a checkpoint, and returns False: for tests.
+    OutputError where another process trains into ``run``, CheckpointError where the loss is not finite, ConfigError
+    where the batch cannot be shared evenly among the processes.
     """
     cuda = torch.cuda.is_available()
     if not cuda:
         keep_freed_memory()
-    # while the body waits, its parameters are unused: processes in step must know
+    # DistributedDataParallel waits for a gradient of every parameter unless told that some are unused: here, those of
+    # the frozen body.
     unused = DistributedDataParallelKwargs(find_unused_parameters=config.optim.head_first > 0)
     accelerator = Accelerator(cpu=not cuda, mixed_precision="fp16" if cuda else "no", kwargs_handlers=[unused])
     with locked_folder(run) if accelerator.is_main_process else nullcontext():
@@ -195,7 +203,7 @@ def _fit(
         )
     task.to(accelerator.device).to(memory_format=torch.channels_last)
     optimiser = torch.optim.AdamW(parameter_groups(task, config.optim), betas=(0.9, 0.999))
-    state = _State(task, optimiser, Average(task, config.optim.ema) if config.optim.ema else None)
+    state = _State(task, optimiser, MovingAverage(task, config.optim.ema) if config.optim.ema else None)
     state.restore(run)
     wrapped, state.optimiser = accelerator.prepare(task, optimiser)
     total = config.optim.epochs * batches.steps
@@ -205,12 +213,12 @@ def _fit(
         log.info("step %d of %d, %d process(es)", state.step, total, accelerator.num_processes)
 
     wrapped.train()
-    body = _Body(task)
+    body = _PretrainedBody(task)
     started, first = time.monotonic(), state.step
     for batch in _batches_from(batches, state.step, end, accelerator):
         factor = rate_of(config.optim, state.step, batches.steps)
-        share = body_share(config.optim, state.step, total)
-        body.learn(share > 0)
+        share = body_factor(config.optim, state.step, total)
+        body.set_trainable(share > 0)
         losses, norm = _step(accelerator, wrapped, state.optimiser, batch, (factor, factor * share), config.optim.clip)
         state.step += 1
         if state.average is not None:
@@ -258,7 +266,10 @@ def _step(
     factors: tuple[float, float],
     clip: float,
 ) -> tuple[dict[str, float], float]:
-    """One optimiser step; the losses and the gradient norm before clipping. factors: of new layers, of the body."""
+    """One optimiser step. Returns the losses and the gradient norm before clipping.
+
+    factors: on the learning rates of new layers and of the pretrained body.
+    """
     for group in optimiser.param_groups:
         group["lr"] = group["base"] * factors[group["body"]]
     losses = task(batch)
@@ -286,7 +297,7 @@ def _log_step(path: Path, row: dict[str, Any]) -> None:
 
 
 def _trim_log(path: Path, step: int) -> None:
-    """Drop log lines past the checkpoint that a resumed run goes on from, and a torn last line."""
+    """Delete the log lines after the checkpoint that a run resumes from, and an incomplete last line."""
     if not path.exists():
         return
     kept = []

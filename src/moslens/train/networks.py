@@ -1,4 +1,4 @@
-"""The networks of a configuration, and those of finished runs."""
+"""Build the networks of a configuration, and load those of finished runs."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from moslens.train.run_folder import Run
 
 
 def teacher_config(config: TrainConfig) -> TeacherConfig:
-    """The teacher's network: the backbone of the model configuration. ConfigError for an unknown one."""
+    """The teacher of a training configuration; it has the backbone of the model. ConfigError for an unknown model."""
     if config.model.config not in CONFIGS:
         raise ConfigError(f"no model configuration {config.model.config!r}: one of {', '.join(CONFIGS)}")
     fields = vars(CONFIGS[config.model.config]) | config.model.changes
@@ -29,7 +29,10 @@ def teacher_config(config: TrainConfig) -> TeacherConfig:
 
 
 def load_teacher(run: Path) -> tuple[Teacher, TrainConfig]:
-    """The finished teacher of a run folder, frozen and in eval mode, and its configuration. CheckpointError if none."""
+    """The finished teacher of a run folder, frozen and in eval mode, and its configuration.
+
+    CheckpointError for a run of another stage or one that is not finished.
+    """
     folder = Run(run)
     config = folder.config
     if config.stage != "teacher":
@@ -41,7 +44,10 @@ def load_teacher(run: Path) -> tuple[Teacher, TrainConfig]:
 
 
 def load_run(run: Path) -> tuple[WindowScorer, TrainConfig]:
-    """The finished network of a run folder, in MOS units, and its configuration. CheckpointError if not finished."""
+    """The finished model of a run folder, as a scorer in MOS units, and its configuration.
+
+    CheckpointError for the run of a teacher or one that is not finished.
+    """
     folder = Run(run)
     config = folder.config
     if config.stage == "teacher":
@@ -53,6 +59,6 @@ def load_run(run: Path) -> tuple[WindowScorer, TrainConfig]:
 
 
 def build_model(section: ModelSection, *, pretrained: bool) -> SHDIQA:
-    """The network of a configuration, with its starting weights or (to be filled from a run) without."""
+    """The model of a configuration, with its pretrained weights, or random ones where a run's are to be loaded."""
     weights = section.weights or None
     return build(section.config, weights=weights if pretrained else None, **section.changes)

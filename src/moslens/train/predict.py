@@ -1,4 +1,4 @@
-"""Scores from a trained run: the same decoding and complete-coverage windows as the released model uses."""
+"""Scores of a trained run, with the decoding and the windows of the released model."""
 
 from __future__ import annotations
 
@@ -17,20 +17,20 @@ from moslens.train.networks import load_run
 
 
 def predict_windows(scorer: WindowScorer, windows: NDArray[np.uint8], batch: int = 16) -> NDArray[np.float64]:
-    """Scores in MOS units of n x 224 x 224 x 3 uint8 windows."""
+    """Scores of n x 224 x 224 x 3 uint8 windows, in MOS units: n."""
     with torch.inference_mode():
         parts = [scorer(torch.from_numpy(windows[i : i + batch])) for i in range(0, len(windows), batch)]
     return torch.cat(parts).double().numpy()
 
 
 def predict(scorer: WindowScorer, paths: Iterable[Path], working_size: int) -> Iterator[float]:
-    """One score a picture as it is made, in MOS units: the mean over the windows that cover it."""
+    """Yield the score of each picture, in MOS units: the mean over the windows that cover it."""
     for path in paths:
         windows = cover(load(path, working_size=working_size).pixels)
         yield float(predict_windows(scorer, windows).mean())
 
 
 def predict_run(run: Path, dataset: Dataset, indices: Sequence[int]) -> Iterator[float]:
-    """Scores of ``dataset.samples[i]`` for i in ``indices`` by the finished run, in MOS units, as they are made."""
+    """Yield the score of ``dataset.samples[i]`` for each i in ``indices`` by a finished run, in MOS units."""
     scorer, config = load_run(run)
     yield from predict(scorer, (dataset.samples[i].path for i in indices), config.data.working_size)

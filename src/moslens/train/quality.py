@@ -1,4 +1,4 @@
-"""The quality stage: a network learns human opinion scores from crops of labelled photos."""
+"""The quality stage: learn opinion scores from crops of labelled photos."""
 
 from __future__ import annotations
 
@@ -50,14 +50,14 @@ class QualityTask(nn.Module):
 
 
 def dataset_of(data: DataSection) -> Dataset:
-    """The data set of a configuration. ConfigError where its folder is not set; DatasetError as ``load_dataset``."""
+    """The data set of a configuration. ConfigError where its folder is not set, DatasetError as ``load_dataset``."""
     if not data.root and not data.name.lower().endswith(".csv"):
         raise ConfigError("data.root, the folder of the data set, is not set: --set data.root=DIR")
     return load_dataset(data.name, Path(data.root) if data.root else None)
 
 
 def split_of(dataset: Dataset, data: DataSection) -> Split:
-    """The split a configuration names; split -1 trains on everything and tests on nothing."""
+    """The split of a configuration; -1 puts every picture into the training part."""
     if data.split < 0:
         everything = tuple(range(len(dataset.samples)))
         return Split(seed=data.split, train=everything, validation=(), test=())
@@ -65,7 +65,7 @@ def split_of(dataset: Dataset, data: DataSection) -> Split:
 
 
 def labelled_stream(config: TrainConfig, dataset: Dataset, split: Split) -> tuple[QualityBatches, Labels]:
-    """Decode the training part and standardise its labels, unless they are to stay as they are."""
+    """Decode the training part into memory and standardise its labels where ``data.standardise`` says so."""
     samples = [dataset.samples[i] for i in split.train]
     mos = np.array([sample.mos for sample in samples])
     labels = Labels(float(mos.mean()), float(mos.std())) if config.data.standardise else Labels(0.0, 1.0)
@@ -76,9 +76,8 @@ def labelled_stream(config: TrainConfig, dataset: Dataset, split: Split) -> tupl
 
 
 def train_quality(config: TrainConfig, run: Path, *, resume: bool = False) -> None:
-    """Train one quality model as configured, and score its test part with the weights of the last epoch."""
+    """Train a quality model and score the test part with the weights of the last epoch."""
     from moslens.train.loop import fit, open_run
-    from moslens.train.quality import finish_quality_run
 
     dataset = dataset_of(config.data)
     split = split_of(dataset, config.data)
@@ -92,9 +91,9 @@ def train_quality(config: TrainConfig, run: Path, *, resume: bool = False) -> No
 
 
 def finish_quality_run(run: Path, dataset: Dataset, split: Split) -> None:
-    """Score what the run held out and leave ``predictions.csv`` and ``metrics.json``.
+    """Score the pictures that the run held out; write ``predictions.csv`` and ``metrics.json``.
 
-    A run with a validation part is a trial: it is judged on that part alone and never sees the test part.
+    A run with a validation part is scored on that part alone, so that choices made with it never see the test part.
     """
     part, indices = ("validation", split.validation) if split.validation else ("test", split.test)
     if not indices:

@@ -1,13 +1,13 @@
-"""A run folder, read and written in one place.
+"""The files of a run folder.
 
-config.json             the configuration, and what the data decided: labels, hashes
-log.jsonl               one line a step
-checkpoint-STEP.*       see checkpoint.py
+config.json             the configuration, label statistics and hashes of the data
+log.jsonl               the losses, one line per step
+checkpoint-STEP.*       the state of training, see checkpoint.py
 model.safetensors       the weights of a finished run
-embedding.safetensors   of a student: the projection of its block tokens, and heads that read it
+embedding.safetensors   of a student: the projection of its block tokens, and the heads that read it
 predictions.csv         image, mos, prediction and part of the pictures that the run held out
 metrics.json            SRCC and PLCC on that part
-card.json               of a teacher: what it is and what it knows
+card.json               of a teacher: its settings and its accuracies on held-out photos
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from moslens import metrics
 from moslens.data.csv_set import cell_number, raise_problems, read_rows
 from moslens.errors import CheckpointError
 from moslens.system.files import file_sha256, read_json, write_json, write_text
-from moslens.train.config import TrainConfig, from_dict
+from moslens.train.config import TrainConfig, from_dict, with_current_names
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -45,7 +45,7 @@ class StoredPrediction:
 
 
 class Run:
-    """The run in ``folder``. Nothing is read before it is asked for, and only :attr:`record` is kept."""
+    """The run in ``folder``. Files are read when needed; only :attr:`record` is kept in memory."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -59,7 +59,7 @@ class Run:
 
     @cached_property
     def record(self) -> dict[str, Any]:
-        """``config.json`` as it is. CheckpointError where it is missing or not that of a run."""
+        """The content of ``config.json``. CheckpointError where it is missing or not that of a run."""
         content = read_json(self.config_file)
         try:
             for section, key in (("data", "name"), ("data", "split"), ("optim", "epochs")):
@@ -71,14 +71,13 @@ class Run:
 
     @property
     def stored_config(self) -> dict[str, Any]:
-        """The configuration as stored: without settings that were added later."""
-        config: dict[str, Any] = self.record["config"]
-        return config
+        """The configuration as stored, under the present names: without settings that were added later."""
+        return with_current_names(self.record["config"], self.config_file)
 
     @property
     def config(self) -> TrainConfig:
         """The configuration. ConfigError where this version does not know a setting."""
-        return from_dict(self.stored_config, self.config_file)
+        return from_dict(self.record["config"], self.config_file)
 
     @property
     def labels(self) -> dict[str, float]:
@@ -88,11 +87,11 @@ class Run:
 
     @property
     def finished(self) -> bool:
-        """Whether the run has its last weights."""
+        """Whether the run has trained to its end."""
         return self.weights_file.is_file()
 
     def weights(self) -> dict[str, Tensor]:
-        """The last weights. CheckpointError where the run is not finished."""
+        """The final weights. CheckpointError where the run is not finished."""
         from moslens.train.checkpoint import load_tensors
 
         return load_tensors(self.weights_file)
@@ -110,7 +109,7 @@ class Run:
         return load_tensors(self.embedding_file)
 
     def predictions(self, part: str = "test") -> list[StoredPrediction]:
-        """The stored predictions of a part, none where the run stored none. DatasetError for a malformed file."""
+        """The stored predictions of a part; empty where the run stored none. DatasetError for a malformed file."""
         if not self.predictions_file.is_file():
             return []
         problems: list[str] = []
@@ -125,7 +124,7 @@ class Run:
     def store_predictions(
         self, part: str, images: Sequence[str], mos: Sequence[float], prediction: Sequence[float]
     ) -> None:
-        """Write ``predictions.csv`` and, last, ``metrics.json``: the mark of a run that is measured."""
+        """Write ``predictions.csv``, then ``metrics.json``, whose presence marks a run as measured."""
         text = io.StringIO()
         writer = csv.writer(text, lineterminator="\n")
         writer.writerow(_COLUMNS)
@@ -141,7 +140,10 @@ class Run:
         return found
 
     def seconds(self) -> float:
-        """Time of training: steps times the mean time of one, so that an interruption adds nothing."""
+        """Training time in seconds: steps times the mean time of a step, so pauses before a resume do not count.
+
+        CheckpointError where there is no log.
+        """
         try:
             last = json.loads(self.log_file.read_text("utf-8").splitlines()[-1])
             return float(last["step"] * last["seconds_a_step"])
@@ -150,14 +152,14 @@ class Run:
 
 
 def find_runs(folder: Path) -> list[Run]:
-    """The run in a folder, or the ``split-N`` runs below it in the order of N, or none."""
+    """The run in a folder, else the ``split-N`` runs in it by N; empty where there are none."""
     if (folder / "config.json").is_file():
         return [Run(folder)]
     return [run for run in split_runs(folder) if run.config_file.is_file()]
 
 
 def split_runs(folder: Path) -> list[Run]:
-    """The ``split-N`` folders below a folder in the order of N, whatever is in them."""
+    """The ``split-N`` folders in a folder by N, whatever they contain."""
 
     def number(path: Path) -> tuple[int, str]:
         digits = path.name.removeprefix("split-")

@@ -1,4 +1,4 @@
-"""The student stage: opinion scores and, beside them, the teacher's knowledge of blocks (method.md 9.7)."""
+"""The student stage: learn opinion scores and, beside them, from the teacher of blocks (method.md 9.7)."""
 
 from __future__ import annotations
 
@@ -32,8 +32,11 @@ log = logging.getLogger(__name__)
 
 
 @dataclasses.dataclass(frozen=True)
-class Composites:
-    """The D stream's material: the bank, and the targets (None where the student's average gives them)."""
+class DistillationData:
+    """What the D stream draws from: the bank of composites, and the teacher's targets, n x 16 x D.
+
+    ``targets`` and ``teacher``, the hash of its weights, are None where the student's moving average is the teacher.
+    """
 
     bank: Bank
     targets: NDArray[np.float32] | None
@@ -45,11 +48,12 @@ class Composites:
         return 128 if self.targets is None else int(self.targets.shape[-1])
 
     def facts(self) -> dict[str, Any]:
+        """Hashes of the data, stored in the run."""
         return {"bank": self.bank.digest, "teacher": self.teacher}
 
 
 class StudentBatches:
-    """The Q, D and R streams step by step; any may be missing. ``steps`` counts where Q is missing."""
+    """The Q, D and R streams, one batch of each per step. Any may be missing; ``steps`` per epoch count without Q."""
 
     def __init__(
         self, q: QualityBatches | None, d: BankBatches | None, steps: int, r: LadderBatches | None = None
@@ -77,10 +81,10 @@ class StudentBatches:
 
 
 def train_student(config: TrainConfig, run: Path, *, resume: bool = False) -> None:
-    """Train a student as configured and score its test part with the weights of the last epoch.
+    """Train a student and score the test part with the weights of the last epoch.
 
-    Beside what the quality stage leaves, ``embedding.safetensors`` holds the projection a~ -> u and the teacher's
-    heads that read u. The bank, its targets and a first phase of distillation alone are made if they are not there.
+    Beside the files of the quality stage, writes ``embedding.safetensors``: the projection a~ -> u and the teacher's
+    heads that read u. The bank, its targets and the first phase of a schedule are computed where they are not there.
     """
     distill = config.distill
     warms = distill.schedule != "joint" and distill.kd != "none"
@@ -89,17 +93,17 @@ def train_student(config: TrainConfig, run: Path, *, resume: bool = False) -> No
     dataset = dataset_of(config.data)
     split = split_of(dataset, config.data)
     q, labels = labelled_stream(config, dataset, split)
-    composites = None if distill.kd == "none" else open_composites(config)
+    data = None if distill.kd == "none" else open_distillation_data(config)
     facts = {"labels": dataclasses.asdict(labels), "train_pictures": len(split.train)}
-    open_run(run, config, facts | (composites.facts() if composites else {}), resume=resume)
+    open_run(run, config, facts | (data.facts() if data else {}), resume=resume)
     joint = distill if distill.schedule != "two-stage" else dataclasses.replace(distill, kd="none", head="distilled")
     d = None
-    if composites is not None and joint.kd != "none":
-        d = BankBatches(composites.bank, composites.targets, distill.batch, config.seed)
+    if data is not None and joint.kd != "none":
+        d = BankBatches(data.bank, data.targets, distill.batch, config.seed)
     r = open_rank(config) if config.rank.weight else None
     batches = StudentBatches(q, d, 0, r)
     torch.manual_seed(config.seed)
-    width = composites.width if composites else 128
+    width = data.width if data else 128
     task = StudentTask(
         build_model(config.model, pretrained=True),
         joint,
@@ -108,17 +112,20 @@ def train_student(config: TrainConfig, run: Path, *, resume: bool = False) -> No
         rank=config.rank,
         correlation=config.optim.correlation,
     )
-    if warms and composites is not None:
+    if warms and data is not None:
         folder = Path(distill.warm_run) if distill.warm_run else run / "warm"
-        warm_up(config, composites, folder)
+        warm_up(config, data, folder)
         start_from(task, folder)
     if fit(task, batches, config, run):
         save_embedding(task, config, run)
         finish_quality_run(run, dataset, split)
 
 
-def open_composites(config: TrainConfig) -> Composites:
-    """The bank and the teacher's targets of a configuration; made by the main process where they are not there."""
+def open_distillation_data(config: TrainConfig) -> DistillationData:
+    """The bank and the teacher's targets of a configuration. The main process computes what is not there.
+
+    ConfigError where the teacher's folder is not set, CheckpointError where it holds no finished teacher.
+    """
     distill = config.distill
     if not distill.teacher and distill.view != "ema":
         raise ConfigError("distill.teacher, the run folder of a teacher, is not set: --set distill.teacher=RUN")
@@ -131,23 +138,23 @@ def open_composites(config: TrainConfig) -> Composites:
     with state.main_process_first():
         bank = open_bank(Path(distill.bank), plan)
         if distill.view == "ema":
-            return Composites(bank, None, None)
+            return DistillationData(bank, None, None)
         targets = bank_targets(bank, teacher, distill.view, distill.target)
-    return Composites(bank, targets, Run(teacher).weights_sha256())
+    return DistillationData(bank, targets, Run(teacher).weights_sha256())
 
 
 def open_rank(config: TrainConfig) -> LadderBatches:
-    """The R stream of a configuration; the main process makes its bank where it is not there."""
+    """The R stream of a configuration. The main process computes its bank where it is not there."""
     rank = config.rank
     pool = pool_of(config.bdm)
     plan = plan_ladders(pool, config.data.working_size, rank.entries, rank.bank_seed)
     with PartialState(cpu=not torch.cuda.is_available()).main_process_first():
         folder = open_ladders(Path(rank.bank), plan)
-    return LadderBatches(folder, rank.batch, rank.rungs, config.seed)
+    return LadderBatches(folder, rank.batch, rank.versions, config.seed)
 
 
-def warm_up(config: TrainConfig, composites: Composites, folder: Path) -> None:
-    """``distill.warm`` steps of distillation alone, into a run folder of their own; a finished one is used again."""
+def warm_up(config: TrainConfig, data: DistillationData, folder: Path) -> None:
+    """Train ``distill.warm`` steps of distillation alone into the run folder ``folder``; a finished one is reused."""
     embedding = Run(folder).embedding_file
     if embedding.is_file():
         log.info("%s: starting from the distillation found there", folder)
@@ -159,20 +166,20 @@ def warm_up(config: TrainConfig, composites: Composites, folder: Path) -> None:
         distill=distill,
         rank=RankSection(),
     )
-    open_run(folder, alone, composites.facts(), resume=True)
+    open_run(folder, alone, data.facts(), resume=True)
     if embedding.is_file():
         return
-    d = BankBatches(composites.bank, composites.targets, distill.batch, config.seed)
+    d = BankBatches(data.bank, data.targets, distill.batch, config.seed)
     torch.manual_seed(config.seed)
     model = build_model(config.model, pretrained=True)
-    task = StudentTask(model, distill, distill.warm, width=composites.width)
+    task = StudentTask(model, distill, distill.warm, width=data.width)
     if fit(task, StudentBatches(None, d, distill.warm), alone, folder):
         save_embedding(task, alone, folder)
     PartialState().wait_for_everyone()
 
 
 def start_from(task: StudentTask, folder: Path) -> None:
-    """Fill a student with the weights of a first phase."""
+    """Load the weights of a first phase into a student."""
     run = Run(folder)
     task.model.load_state_dict(run.weights())
     state = run.embedding()
@@ -183,7 +190,7 @@ def start_from(task: StudentTask, folder: Path) -> None:
 
 
 def save_embedding(task: StudentTask, config: TrainConfig, run: Path) -> None:
-    """The projection of a finished student, and the teacher's heads where they can read it; or its own head."""
+    """Write the projection of a finished student with the teacher's heads, where they can read it, and its own head."""
     tensors: dict[str, Tensor] = {}
     if task.head is not None:
         tensors |= {f"head.{k}": v for k, v in task.head.state_dict().items()}

@@ -1,4 +1,4 @@
-"""The teacher stage: learn kinds and levels of distortions on pristine photos, then write the teacher's card."""
+"""The teacher stage: learn kinds and levels of distortions on pristine photos (method.md 9.4), then measure it."""
 
 from __future__ import annotations
 
@@ -22,20 +22,20 @@ log = logging.getLogger(__name__)
 
 
 def teacher_stream(config: TrainConfig, pool: Pool) -> ViewBatches:
-    """Degraded views of the pool's training part."""
+    """Batches of degraded views of the pool's training part."""
     views = DegradedViews(pool.root, pool.train, config.teacher, config.bdm, config.data.working_size, config.seed)
     return ViewBatches(views, config.optim.batch, config.data.workers)
 
 
 def build_task(config: TrainConfig) -> TeacherTask:
-    """The task with its starting weights, which the seed decides."""
+    """The task with its initial weights, which depend on the seed."""
     torch.manual_seed(config.seed)
     teacher = Teacher(teacher_config(config), config.model.weights or None)
     return TeacherTask(teacher, config.teacher.smoothing, config.teacher.level_weight)
 
 
 def train_teacher(config: TrainConfig, run: Path, *, resume: bool = False) -> None:
-    """Train the teacher as configured; leave its weights and ``card.json``, with accuracies on held-out photos."""
+    """Train the teacher; write its weights and ``card.json`` with its accuracies on held-out photos."""
     from moslens.train.loop import fit, open_run
 
     pool = pool_of(config.bdm)
@@ -47,7 +47,7 @@ def train_teacher(config: TrainConfig, run: Path, *, resume: bool = False) -> No
 
 
 def write_card(config: TrainConfig, pool: Pool, run: Path) -> None:
-    """Measure a finished teacher and say on its card what it is, what it saw and what it knows."""
+    """Measure a finished teacher on held-out photos and write ``card.json``: its settings, data and accuracies."""
     card = {
         "model": dataclasses.asdict(teacher_config(config)),
         "view": config.teacher.view,

@@ -14,7 +14,7 @@ from moslens.errors import CheckpointError, ConfigError, DatasetError
 from moslens.train.config import BdmSection
 from moslens.train.distill import composite_bank as bank_module
 from moslens.train.distill.chunks import CHUNK, build_parts, merge_parts
-from moslens.train.distill.composite_bank import Bank, BankBatches, Plan, open_bank, plan_bank
+from moslens.train.distill.composite_bank import Bank, BankBatches, CompositePlan, open_bank, plan_bank
 from moslens.train.distill.pool import open_pool
 from moslens.train.distill.targets import bank_targets, block_targets
 from moslens.train.networks import load_teacher
@@ -26,16 +26,16 @@ def pool_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def plan(pool_folder: Path) -> Plan:
+def plan(pool_folder: Path) -> CompositePlan:
     return make_plan(pool_folder)
 
 
 @pytest.fixture(scope="module")
-def bank(plan: Plan, tmp_path_factory: pytest.TempPathFactory) -> Bank:
+def bank(plan: CompositePlan, tmp_path_factory: pytest.TempPathFactory) -> Bank:
     return open_bank(tmp_path_factory.mktemp("bank"), plan, processes=1)
 
 
-def make_plan(folder: Path, *, entries: int = 20, seed: int = 0, **bdm: object) -> Plan:
+def make_plan(folder: Path, *, entries: int = 20, seed: int = 0, **bdm: object) -> CompositePlan:
     section = dataclasses.replace(BdmSection(root=str(folder), held_out=0.25), **bdm)
     return plan_bank(open_pool(folder, held_out=0.25), section, 512, entries, seed)
 
@@ -66,7 +66,7 @@ def test_a_pool_without_pictures_is_named(tmp_path: Path) -> None:
         open_pool(tmp_path)
 
 
-def test_stored_pixels_and_labels_are_those_of_the_composites(bank: Bank, plan: Plan) -> None:
+def test_stored_pixels_and_labels_are_those_of_the_composites(bank: Bank, plan: CompositePlan) -> None:
     assert bank.composites.shape == (20, 3, 224, 224)
     for index in (0, 9, 15, 19):
         composite = plan.make(index)
@@ -79,7 +79,9 @@ def test_stored_pixels_and_labels_are_those_of_the_composites(bank: Bank, plan: 
         assert np.all(bank.levels[index, count:] == 0)
 
 
-def test_grids_have_their_shares_and_every_picture_its_turn(plan: Plan, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_grids_have_their_shares_and_every_picture_its_turn(
+    plan: CompositePlan, monkeypatch: pytest.MonkeyPatch
+) -> None:
     assert [int((plan.grids == g).sum()) for g in (2, 3, 4)] == [10, 6, 4]
     names: list[str] = []
     monkeypatch.setattr(bank_module, "pristine_crop", lambda _r, name, _s, _g: names.append(name) or 1 / 0)
@@ -91,7 +93,7 @@ def test_grids_have_their_shares_and_every_picture_its_turn(plan: Plan, monkeypa
     assert names[:half] != names[half:]
 
 
-def test_another_seed_makes_other_composites(plan: Plan) -> None:
+def test_another_seed_makes_other_composites(plan: CompositePlan) -> None:
     other = dataclasses.replace(plan, seed=1)
     assert not np.array_equal(other.make(3).image, plan.make(3).image)
 
@@ -104,24 +106,24 @@ def test_global_chain_has_one_label_for_all_blocks(pool_folder: Path) -> None:
 
 @pytest.mark.slow
 def test_processes_and_interruptions_change_nothing(
-    plan: Plan, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    plan: CompositePlan, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     plan = dataclasses.replace(plan, entries=2 * CHUNK + 5)
     whole = open_bank(tmp_path / "one", plan, processes=1)
-    made = bank_module._SynthesisJob.__call__
+    made = CompositePlan.arrays
     calls = []
 
-    def killed(self: bank_module._SynthesisJob, indices: range) -> object:
+    def killed(self: CompositePlan, indices: range) -> object:
         calls.append(indices)
         if len(calls) == 2:
             raise KeyboardInterrupt
         return made(self, indices)
 
-    monkeypatch.setattr(bank_module._SynthesisJob, "__call__", killed)
+    monkeypatch.setattr(CompositePlan, "arrays", killed)
     with pytest.raises(KeyboardInterrupt):
         open_bank(tmp_path / "two", plan, processes=1)
     assert not (tmp_path / "two" / "composites.npy").exists()
-    monkeypatch.setattr(bank_module._SynthesisJob, "__call__", made)
+    monkeypatch.setattr(CompositePlan, "arrays", made)
     resumed = open_bank(tmp_path / "two", plan, processes=2)
     assert calls[0] == range(CHUNK)
     assert np.array_equal(resumed.composites, whole.composites)
@@ -151,7 +153,7 @@ def test_a_torn_chunk_is_made_again(tmp_path: Path) -> None:
     assert not (tmp_path / "parts").exists()
 
 
-def test_a_bank_of_another_plan_is_refused(bank: Bank, plan: Plan) -> None:
+def test_a_bank_of_another_plan_is_refused(bank: Bank, plan: CompositePlan) -> None:
     with pytest.raises(CheckpointError, match="other settings"):
         open_bank(bank.folder, dataclasses.replace(plan, seed=5))
     again = open_bank(bank.folder, plan)
@@ -160,7 +162,7 @@ def test_a_bank_of_another_plan_is_refused(bank: Bank, plan: Plan) -> None:
 
 @pytest.mark.parametrize("view", ["uniform", "reference", "composite", "isolated"])
 def test_targets_are_what_the_teacher_says_of_each_block(
-    view: str, bank: Bank, plan: Plan, pool_folder: Path, tmp_path: Path
+    view: str, bank: Bank, plan: CompositePlan, pool_folder: Path, tmp_path: Path
 ) -> None:
     trained_on = "reference" if view == "reference" else "uniform"
     run = make_teacher(pool_folder, tmp_path / "teacher", view=trained_on)
@@ -177,7 +179,9 @@ def test_targets_are_what_the_teacher_says_of_each_block(
     assert not np.allclose(bank_targets(bank, other, view, "embedding", processes=1), targets, atol=1e-3)
 
 
-def test_a_composite_that_cannot_be_made_again_is_an_error(plan: Plan, pool_folder: Path, tmp_path: Path) -> None:
+def test_a_composite_that_cannot_be_made_again_is_an_error(
+    plan: CompositePlan, pool_folder: Path, tmp_path: Path
+) -> None:
     bank = open_bank(tmp_path / "bank", plan, processes=1)
     stored = np.load(bank.folder / "composites.npy", mmap_mode="r+")
     stored[7, 0, 0, 0] ^= 1
@@ -209,7 +213,7 @@ def test_draws_depend_on_seed_epoch_and_step_alone(bank: Bank) -> None:
         BankBatches(bank, targets, 5, seed=3)
 
 
-def test_impossible_plans_are_named(plan: Plan) -> None:
+def test_impossible_plans_are_named(plan: CompositePlan) -> None:
     with pytest.raises(ConfigError, match="as many as each other"):
         dataclasses.replace(plan, bdm=BdmSection(grids=(2, 3), shares=(1.0,)))
     with pytest.raises(ConfigError, match="at least one entry"):

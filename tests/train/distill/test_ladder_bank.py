@@ -1,4 +1,4 @@
-"""The severity ranking: ladders get worse rung by rung, the loss asks for their order, training runs and resumes."""
+"""The severity ranking: ladders get worse version by version, the loss ranks them, training runs and resumes."""
 
 from __future__ import annotations
 
@@ -18,7 +18,14 @@ from moslens.losses import block_ranking_loss, ranking_loss
 from moslens.model import build
 from moslens.model.baf import block_masks
 from moslens.train.config import DistillSection, RankSection
-from moslens.train.distill.ladder_bank import RUNGS, LadderBatches, LadderPlan, dead_frame, open_ladders, plan_ladders
+from moslens.train.distill.ladder_bank import (
+    MAX_VERSIONS,
+    LadderBatches,
+    LadderPlan,
+    blank_frame,
+    open_ladders,
+    plan_ladders,
+)
 from moslens.train.distill.pool import open_pool
 from moslens.train.distill.student_task import StudentTask, changed_blocks
 from moslens.train.student import train_student
@@ -38,13 +45,13 @@ def bank(pool_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return open_ladders(tmp_path_factory.mktemp("ladders"), make_plan(pool_folder), processes=1)
 
 
-def test_rungs_leave_the_clean_crop_further_and_further(pool_folder: Path) -> None:
+def test_versions_differ_more_and_more_from_the_clean_crop(pool_folder: Path) -> None:
     plan = make_plan(pool_folder)
     rises = []
     for index in range(plan.entries):
         ladder = plan.make(index)
-        assert 2 <= len(ladder) <= RUNGS
-        errors = [float(((rung.astype(float) - ladder[0]) ** 2).mean()) for rung in ladder]
+        assert 2 <= len(ladder) <= MAX_VERSIONS
+        errors = [float(((version.astype(float) - ladder[0]) ** 2).mean()) for version in ladder]
         assert errors[0] == 0
         assert errors[1] > 0
         rises += [low < high for low, high in pairwise(errors)]
@@ -52,12 +59,12 @@ def test_rungs_leave_the_clean_crop_further_and_further(pool_folder: Path) -> No
     assert np.mean(rises) > 0.95
 
 
-def test_ladders_by_area_add_a_quarter_a_rung(pool_folder: Path) -> None:
+def test_ladders_by_area_add_a_quarter_a_version(pool_folder: Path) -> None:
     plan = make_plan(pool_folder, entries=200)
     seen = 0
     for index in range(0, 200, 3):
         ladder = plan.make(index)
-        changed = [(rung != ladder[0]).any(axis=-1) for rung in ladder]
+        changed = [(version != ladder[0]).any(axis=-1) for version in ladder]
         half = changed[1][:112, :112], changed[1][:112, 112:], changed[1][112:, :112], changed[1][112:, 112:]
         if len(ladder) == 5 and sum(quarter.any() for quarter in half) == 1:
             seen += 1
@@ -69,11 +76,11 @@ def test_ladders_by_area_add_a_quarter_a_rung(pool_folder: Path) -> None:
 
 def test_a_bank_is_its_plan_and_refuses_another(pool_folder: Path, bank: Path) -> None:
     plan = make_plan(pool_folder)
-    pictures, rungs = np.load(bank / "pictures.npy"), np.load(bank / "rungs.npy")
-    assert pictures.shape == (plan.entries, RUNGS, 3, 224, 224)
+    pictures, counts = np.load(bank / "pictures.npy"), np.load(bank / "rungs.npy")
+    assert pictures.shape == (plan.entries, MAX_VERSIONS, 3, 224, 224)
     for index in (0, 17, 51):
         ladder = plan.make(index)
-        assert rungs[index] == len(ladder)
+        assert counts[index] == len(ladder)
         np.testing.assert_array_equal(pictures[index, : len(ladder)], np.stack(ladder).transpose(0, 3, 1, 2))
     with pytest.raises(CheckpointError, match="other settings"):
         open_ladders(bank, make_plan(pool_folder, seed=1), processes=1)
@@ -82,9 +89,9 @@ def test_a_bank_is_its_plan_and_refuses_another(pool_folder: Path, bank: Path) -
 
 
 def test_a_step_is_a_function_of_its_address_and_processes_share_it(bank: Path) -> None:
-    stream = LadderBatches(bank, batch=4, rungs=3, seed=3)
+    stream = LadderBatches(bank, batch=4, versions=3, seed=3)
     whole = stream.draw(1, 5)
-    again = LadderBatches(bank, batch=4, rungs=3, seed=3).draw(1, 5)
+    again = LadderBatches(bank, batch=4, versions=3, seed=3).draw(1, 5)
     assert all(torch.equal(whole[key], again[key]) for key in whole)
     assert not torch.equal(whole["pictures"], stream.draw(1, 6)["pictures"])
     parts = [stream.draw(1, 5, rank, 2) for rank in (0, 1)]
@@ -92,14 +99,14 @@ def test_a_step_is_a_function_of_its_address_and_processes_share_it(bank: Path) 
         assert torch.equal(part["pictures"], whole["pictures"][rank::2])
         assert torch.equal(part["places"], whole["places"][rank::2])
     assert whole["places"].diff(dim=1).min() >= 0
-    with pytest.raises(ConfigError, match=r"rank\.rungs"):
-        LadderBatches(bank, batch=4, rungs=1, seed=0)
+    with pytest.raises(ConfigError, match=r"rank\.versions"):
+        LadderBatches(bank, batch=4, versions=1, seed=0)
     with pytest.raises(ConfigError, match=r"rank\.batch"):
-        LadderBatches(bank, batch=1000, rungs=3, seed=0)
+        LadderBatches(bank, batch=1000, versions=3, seed=0)
 
 
-def test_dead_frames_show_nothing() -> None:
-    frames = [dead_frame(np.random.default_rng(seed)) for seed in range(40)]
+def test_blank_frames_show_nothing() -> None:
+    frames = [blank_frame(np.random.default_rng(seed)) for seed in range(40)]
     assert all(frame.shape == (3, 224, 224) and frame.dtype == np.uint8 for frame in frames)
     assert any(frame.max() < 10 for frame in frames)
     assert any(frame.std() > 40 for frame in frames)
@@ -166,7 +173,7 @@ def test_steps_on_ladders_put_them_in_order(bank: Path) -> None:
     model = build("lite", backbone="test_efficientnet", dim=24, heads=2)
     section = RankSection(weight=1.0, margin=0.25, batch=4)
     task = StudentTask(model, DistillSection(kd="none", ramp=0.0), 1, rank=section)
-    stream = LadderBatches(bank, section.batch, section.rungs, 0)
+    stream = LadderBatches(bank, section.batch, section.versions, 0)
     optimiser = torch.optim.AdamW(task.parameters(), 2e-3)
     batch = {"r": stream.draw(0, 0)}
     first = task(batch)
@@ -176,7 +183,7 @@ def test_steps_on_ladders_put_them_in_order(bank: Path) -> None:
         losses["loss"].backward()
         optimiser.step()
     assert losses["rank"] < 0.6 * first["rank"]
-    assert losses["dead"] < first["dead"]
+    assert losses["blank"] < first["blank"]
 
 
 def test_a_student_trains_with_ladders_and_its_config_says_so(pool_folder: Path, tmp_path: Path) -> None:
@@ -187,7 +194,7 @@ def test_a_student_trains_with_ladders_and_its_config_says_so(pool_folder: Path,
     train_student(config, tmp_path / "run")
     log = (tmp_path / "run" / "log.jsonl").read_text()
     assert '"rank"' in log
-    assert '"dead"' in log
+    assert '"blank"' in log
     assert '"rank_blocks"' in log
     assert (tmp_path / "run" / "predictions.csv").is_file()
     assert config.to_dict()["rank"]["weight"] == 0.5

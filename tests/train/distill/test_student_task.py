@@ -26,7 +26,7 @@ from moslens.train.config import Distillation, DistillSection
 from moslens.train.distill.composite_bank import BankBatches
 from moslens.train.distill.student_task import StudentTask
 from moslens.train.quality import labelled_stream, split_of
-from moslens.train.student import StudentBatches, open_composites, train_student
+from moslens.train.student import StudentBatches, open_distillation_data, train_student
 
 Settings = dict[str, Path]
 
@@ -265,7 +265,7 @@ def test_every_process_draws_its_own_share_of_one_stream(at: Settings) -> None:
     config = student_config(**at)
     dataset = load_dataset(config.data.name, Path(config.data.root))
     q, _ = labelled_stream(config, dataset, split_of(dataset, config.data))
-    composites = open_composites(config)
+    composites = open_distillation_data(config)
     d = BankBatches(composites.bank, composites.targets, 2, 0)
     batches = StudentBatches(q, d, 0)
     assert batches.steps == 4
@@ -313,7 +313,7 @@ def test_a_missing_teacher_is_named_before_anything_is_made(at: Settings, tmp_pa
 def test_targets_that_are_not_embeddings_set_the_width(at: Settings, tmp_path: Path) -> None:
     for target in ("roi", "residual"):
         config = student_config(**at, target=target)
-        width = open_composites(config).width
+        width = open_distillation_data(config).width
         train_student(config, tmp_path / target)
         embedding = load_file(tmp_path / target / "embedding.safetensors")
         assert embedding["projection.weight"].shape == (width, 24)

@@ -1,6 +1,6 @@
-"""Where predictions come from: trained runs, a model folder or shipped model, or anyone's CSV.
+"""Sources of predictions: trained runs, a model folder or shipped model, or a CSV file.
 
-Each source says which pictures of a data set it is to be measured on, part by part, and predicts them.
+Each source says on which parts of a data set it is to be measured, and predicts the pictures.
 """
 
 from pathlib import Path
@@ -17,11 +17,10 @@ __all__ = ["ModelSource", "Part", "Prediction", "RunSource", "Source", "Store", 
 
 
 def open_source(argument: str, *, reuse: bool = False) -> Source:
-    """A CSV of predictions, a run folder (or a folder of ``split-N`` runs), a model folder or a shipped
-    model.
+    """Open a CSV of predictions, a run folder (or a folder of ``split-N`` runs), a model folder or a shipped model.
 
-    ``reuse`` takes the predictions that finished runs stored instead of computing them again. Raises the
-    error of what ``argument`` looks like: DatasetError, CheckpointError or ModelError.
+    ``reuse`` takes the predictions that finished runs stored instead of computing them again. DatasetError,
+    CheckpointError or ModelError where it cannot be opened, by what ``argument`` looks like.
     """
     path = Path(argument)
     if path.suffix.lower() == ".csv":

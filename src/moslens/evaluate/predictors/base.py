@@ -1,4 +1,4 @@
-"""What predictions are made of, whoever makes them: prediction, part of a data set, source."""
+"""What all sources of predictions share: a prediction, a part of a data set, the protocol of a source."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -10,7 +10,7 @@ from moslens.data.split import make_split, official_split, split_hash
 
 @dataclass(frozen=True)
 class Prediction:
-    """One picture's prediction, higher is better; bounds on the 0-100 scale where the source gives them."""
+    """The prediction for one picture, higher is better, with bounds on 0 to 100 where the source has them."""
 
     value: float
     low: float | None = None
@@ -19,7 +19,7 @@ class Prediction:
 
 @dataclass(frozen=True)
 class Part:
-    """Pictures to measure together. ``key`` tells predictions apart that differ for the same picture."""
+    """Pictures to measure together. Predictions for the same picture may differ between parts of different ``key``."""
 
     seed: int | None
     indices: tuple[int, ...]
@@ -29,10 +29,10 @@ class Part:
 
 
 class Source(Protocol):
-    """Something that predicts.
+    """A source of predictions.
 
-    ``model`` is its name in reports, ``identity`` changes whenever its predictions may, ``made`` says how
-    they came about, ``config`` what the result file says of it.
+    ``model`` is its name in reports. ``identity`` changes whenever its predictions may. ``made`` says how they were
+    computed. ``config`` goes into the result file.
     """
 
     model: str
@@ -50,7 +50,7 @@ class Source(Protocol):
 
 
 def test_parts(dataset: Dataset, seeds: Sequence[int], key: str) -> list[Part]:
-    """The test part of every seed, for a source that is the same in all of them; seed -1 is the official split.
+    """The test part of every seed, for a source with one ``key``; seed -1 is the official split.
 
     An official split without a test part is tested on its validation part.
     """

@@ -1,4 +1,4 @@
-"""A CSV of predictions as a source."""
+"""A CSV file of predictions as a source."""
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
@@ -15,10 +15,11 @@ _VALUE_COLUMNS = ("prediction", "score")
 
 
 class TableSource:
-    """Anyone's predictions: a CSV with ``image`` and ``prediction``, maybe ``low`` and ``high``.
+    """A CSV file with columns ``image`` and ``prediction``, and optionally ``low`` and ``high``.
 
-    The columns may also be called path or name, and score: what ``moslens score --format csv`` writes is such a
-    file. A picture is named as in the data set, by a path that ends in its file name, or by its file name.
+    ``image`` may also be called path or name, and ``prediction`` score, as ``moslens score --format csv`` writes them.
+    A picture is named as in the data set, by a path that ends in its file name, or by its file name. DatasetError for a
+    file without rows or columns, or with values that are wrong.
     """
 
     made = "given"

@@ -1,4 +1,4 @@
-"""Predictions on disk as they come, so that a killed evaluation goes on where it stopped."""
+"""Store predictions as they are made, so that an interrupted evaluation can continue."""
 
 import json
 import logging
@@ -14,10 +14,10 @@ _log = logging.getLogger(__name__)
 
 
 class Store:
-    """Keeps predictions in ``folder/predictions.jsonl``, one line each, written as they are made.
+    """Stores predictions in ``folder/predictions.jsonl``, one per line, as they are made.
 
-    ``folder/identity`` says whose they are; another identity empties the store. A half-written last line is
-    dropped. With ``folder`` None nothing is kept.
+    ``folder/identity`` holds the identity of their source; a store of another identity is emptied. An incomplete last
+    line is dropped. With ``folder`` None nothing is stored.
     """
 
     def __init__(self, folder: Path | None, identity: str) -> None:
@@ -50,9 +50,9 @@ class Store:
     def fill(
         self, source: Source, dataset: Dataset, part: Part, on_each: Callable[[], None] = lambda: None
     ) -> list[Prediction]:
-        """The predictions of a part, in its order: those known, and the others from the source.
+        """The predictions of a part, in its order. Those not known yet are made by the source.
 
-        ``on_each`` is called after every prediction that is made.
+        ``on_each`` is called after every prediction that is made. DatasetError for one that is not finite.
         """
         wanted = [i for i in part.indices if (part.key, dataset.samples[i].name) not in self._known]
         for i, prediction in source.predict(dataset, part.key, wanted) if wanted else ():

@@ -9,7 +9,7 @@ from moslens.evaluate.predictors.base import Part, Prediction, test_parts
 
 
 class ModelSource:
-    """A released model: measured on the test parts of the seeds, and on the whole data set."""
+    """A released model, measured on the test part of every seed and on the whole data set."""
 
     made = "recomputed"
 
@@ -37,7 +37,7 @@ class ModelSource:
         return []
 
     def predict(self, dataset: Dataset, key: str, indices: Sequence[int]) -> Iterator[tuple[int, Prediction]]:
-        """Raises DatasetError for a picture that cannot be scored: it is never left out or made up."""
+        """Yield (index, prediction). DatasetError for a picture that cannot be scored: it must not be left out."""
         from moslens.scoring.result import Failure
 
         results = self.scorer.score_many(dataset.samples[i].path for i in indices)

@@ -14,7 +14,7 @@ from moslens.train.run_folder import Run
 
 
 class RunSource:
-    """Finished training runs: each measured on its own test part, or on all of another data set."""
+    """Finished training runs, each measured on its own test part, or on all of another data set."""
 
     def __init__(self, name: str, folders: Sequence[Path], reuse: bool = False) -> None:
         self.model = name
@@ -41,9 +41,10 @@ class RunSource:
         return known == dataset.name
 
     def parts(self, dataset: Dataset, seeds: Sequence[int]) -> list[Part]:
-        """One part a run of one of the seeds; a run without a test part (split -1) is always among them.
+        """One part for each run of one of the seeds, and for runs without a test part (split -1).
 
-        Raises CheckpointError where no run is of these seeds or one is not finished.
+        CheckpointError where there is no such run or one is not finished, DatasetError where a run was tested on
+        other pictures.
         """
         parts = []
         for key, run in self._runs.items():
@@ -79,7 +80,7 @@ class RunSource:
         return f"seeded 80/20 splits by group, each run measured on the test part of its own split; {epochs}"
 
     def _kept(self) -> str:
-        """What the runs left out of the training part, since their figures are not those of whole training parts."""
+        """What the runs left out of the training part, for the protocol."""
         data = self.config["data"]
         held, fraction = data.get("validation", 0.0), data.get("fraction", 1.0)
         words = f"; {100 * held:.0f} % of the training part held out for validation" if held > 0 else ""
@@ -114,7 +115,7 @@ class RunSource:
 
 
 def _differing(first: Mapping[str, Any], other: Mapping[str, Any]) -> set[str]:
-    """Settings of two runs that differ, apart from the split, the seed, and where and how files are read."""
+    """Settings that differ between two runs, other than the split, the seed and how files are read."""
     one, two = _flat(first), _flat(other)
     differing = {key for key in one.keys() | two.keys() if one.get(key) != two.get(key)}
     free = ("seed", "split", "root", "bank", "workers", "checkpoint_every")

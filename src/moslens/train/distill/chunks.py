@@ -1,18 +1,20 @@
-"""Banks: folders of large arrays, computed in chunks by several processes.
+"""Banks: folders of large arrays, computed once, in chunks, by several processes.
 
-    BANK/plan.json     what the arrays are made of
-    BANK/parts/        chunks that are done, while the arrays are computed
-    BANK/NAME.npy      the arrays; the last of them is the mark of a whole bank
+    BANK/plan.json     what decides the arrays; a bank of another plan is refused
+    BANK/parts/        finished chunks, while the arrays are computed
+    BANK/NAME.npy      the arrays; a bank is finished when the last of them is there
 
-A kill costs the chunks in flight and no more.
+A killed process loses only the chunks it was computing.
 """
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import logging
 import os
 import shutil
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
@@ -25,7 +27,7 @@ import torch
 from numpy.lib.format import open_memmap
 from numpy.typing import NDArray
 
-from moslens.errors import CheckpointError
+from moslens.errors import CheckpointError, ConfigError
 from moslens.system.files import read_json, whole_file, write_json
 
 log = logging.getLogger(__name__)
@@ -34,40 +36,59 @@ Arrays = Mapping[str, "NDArray[np.generic]"]
 CHUNK = 64
 
 
-def build_bank(
-    folder: Path,
-    plan: Mapping[str, Any],
-    names: Sequence[str],
-    job: Callable[[range], Arrays],
-    *,
-    entry_bytes: int,
-    processes: int | None = None,
-) -> None:
-    """Make the bank of a plan in ``folder`` unless it is there; a bank that was begun is finished.
+@dataclass(frozen=True)
+class BankPlan(ABC):
+    """What decides every entry of a bank: entry i is a function of (seed, i) and the photos ``names`` in ``root``."""
 
-    ``plan["entries"]`` is the number of entries, ``names`` are the arrays of ``job`` in the order in which they are
-    written. CheckpointError where the folder holds a bank of another plan, or the disk has no room for this one.
+    root: Path
+    names: tuple[str, ...]
+    data_hash: str
+    working_size: int
+    entries: int
+    seed: int
+
+    def __post_init__(self) -> None:
+        if self.entries < 1:
+            raise ConfigError(f"a bank has at least one entry, not {self.entries}")
+
+    @abstractmethod
+    def arrays(self, indices: range) -> Arrays:
+        """The arrays of the bank for the entries ``indices``."""
+
+    def to_dict(self) -> dict[str, Any]:
+        """What ``plan.json`` holds. Photos are a count and a hash, so the pool may move to another folder."""
+        tree = {k: v for k, v in dataclasses.asdict(self).items() if k not in ("root", "names")}
+        return tree | {"pictures": len(self.names)}
+
+
+def build_bank(
+    folder: Path, plan: BankPlan, names: Sequence[str], *, entry_bytes: int, processes: int | None = None
+) -> None:
+    """Build the bank of a plan in ``folder``. An unfinished bank is completed, a finished one is left alone.
+
+    names: the arrays of the plan, in the order in which they are written. entry_bytes: disk space of an entry.
+    CheckpointError where the folder holds a bank of another plan, or the disk has no room for this one.
     """
-    record, plan = folder / "plan.json", json.loads(json.dumps(plan))
+    record, stored = folder / "plan.json", json.loads(json.dumps(plan.to_dict()))
     if not record.is_file():
-        write_json(record, plan)
-    elif read_json(record) != plan:
+        write_json(record, stored)
+    elif read_json(record) != stored:
         raise CheckpointError("is a bank of other settings or pictures: name another folder or remove it", folder)
     if (folder / f"{names[-1]}.npy").is_file():
         return
-    count = plan["entries"]
-    free, needed = shutil.disk_usage(folder).free, 2 * count * entry_bytes  # the chunks, then the arrays beside them
+    count = plan.entries
+    free, needed = shutil.disk_usage(folder).free, 2 * count * entry_bytes  # chunks and merged arrays, side by side
     if free < needed:
         raise CheckpointError(f"a bank of {count} needs {needed / 1e9:.1f} GB, {free / 1e9:.1f} are free", folder)
     log.info("%s: making %d entries", folder, count)
-    build_parts(folder / "parts", count, job, processes)
+    build_parts(folder / "parts", count, plan.arrays, processes)
     merge_parts(folder / "parts", count, {name: folder / f"{name}.npy" for name in names})
 
 
 def build_parts(folder: Path, count: int, job: Callable[[range], Arrays], processes: int | None = None) -> None:
-    """``job`` on every chunk of ``range(count)`` that ``folder`` does not hold yet; ``job`` must pickle.
+    """Run ``job`` on every chunk of ``range(count)`` that ``folder`` does not hold yet. ``job`` must be picklable.
 
-    processes: None for one a core. An error of the job ends the work; chunks that are done stay.
+    processes: None for one per core. An error in ``job`` is raised here; finished chunks stay on disk.
     """
     folder.mkdir(parents=True, exist_ok=True)
     todo = [chunk for chunk in _chunks(count) if not _path(folder, chunk).is_file()]
@@ -83,7 +104,7 @@ def build_parts(folder: Path, count: int, job: Callable[[range], Arrays], proces
 
 
 def merge_parts(folder: Path, count: int, targets: Mapping[str, Path]) -> None:
-    """Join the arrays of all chunks into one ``.npy`` each, in the order of ``targets``, and drop the chunks."""
+    """Join the chunks into one ``.npy`` file per array, in the order of ``targets``, and delete the chunks."""
     for name, target in targets.items():
         with whole_file(target) as scratch:
             merged = None

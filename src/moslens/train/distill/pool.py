@@ -1,4 +1,4 @@
-"""The pristine pool: clean photos without scores, split by file into a part to learn from and one held out."""
+"""The pristine pool: clean photos without scores, split by file into a training part and a held-out part."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ _SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff"}
 
 @dataclass(frozen=True)
 class Pool:
-    """Files by name, in order. A picture's part depends on the seed and its name alone, not on its neighbours."""
+    """File names below ``root``, sorted. The part of a file depends on the seed and its name, not on other files."""
 
     root: Path
     train: tuple[str, ...]
     held_out: tuple[str, ...]
 
     def hash_of(self, names: Sequence[str]) -> str:
-        """SHA-256 over name and size of the files: other pictures or other files give another hash."""
+        """Hex SHA-256 over the names and sizes of some files."""
         digest = hashlib.sha256()
         for name in names:
             size = (self.root / name).stat().st_size
@@ -36,7 +36,7 @@ class Pool:
         return digest.hexdigest()
 
     def facts(self) -> dict[str, object]:
-        """What a card says of the data."""
+        """Counts and hashes of both parts, for a card."""
         return {
             "train_pictures": len(self.train),
             "train_hash": self.hash_of(self.train),
@@ -46,9 +46,9 @@ class Pool:
 
 
 def open_pool(root: str | Path, *, held_out: float = 0.15, seed: int = 0) -> Pool:
-    """The pictures in a folder; a file is held out where the hash of seed and name falls below the share.
+    """The pictures in a folder, split by the hash of seed and name: a share ``held_out`` of them is held out.
 
-    DatasetError where the folder has no pictures for one of the parts.
+    DatasetError where there is no such folder, or it has no pictures for one of the parts.
     """
     root = Path(root)
     if not root.is_dir():
@@ -62,7 +62,10 @@ def open_pool(root: str | Path, *, held_out: float = 0.15, seed: int = 0) -> Poo
 
 
 def pool_of(bdm: BdmSection, root: Path | None = None) -> Pool:
-    """The pool of a configuration, or the one in ``root`` split alike. ConfigError where neither names a folder."""
+    """The pool of a configuration, or that in ``root`` with the same split. ConfigError where neither names a folder.
+
+    DatasetError as :func:`open_pool`.
+    """
     place = root or bdm.root
     if not place:
         raise ConfigError("bdm.root, the folder of pristine photos, is not set: --set bdm.root=DIR")
@@ -75,20 +78,17 @@ def _fraction(text: str) -> float:
 
 
 def photo_in_turn(names: Sequence[str], index: int, key: Callable[[int], tuple[int, ...]]) -> str:
-    """The photo of item ``index``: every photo comes once before any comes again, each round in a new order.
-
-    ``key`` gives the seed of the order of a round.
-    """
+    """The photo of item ``index``. All photos come once in every round, in an order that ``key(round)`` seeds."""
     turn, place = divmod(index, len(names))
     return names[int(np.random.default_rng(key(turn)).permutation(len(names))[place])]
 
 
 def pristine_crop(root: Path, name: str, working_size: int, rng: np.random.Generator) -> NDArray[np.uint8]:
-    """A random 224 x 224 crop, half of the time mirrored, of a pool picture at the working size."""
+    """A random 224 x 224 x 3 crop of a pool picture at the working size, mirrored half of the time."""
     return training_crop(_picture(root, name, working_size), rng)
 
 
 @cache
 def _picture(root: Path, name: str, working_size: int) -> NDArray[np.uint8]:
-    # A thousand pictures at 512 px are 0.4 GB, and decoding is a tenth of what synthesis costs.
+    # A thousand pictures at 512 px take 0.4 GB. Decoding each time would add a tenth to the time of synthesis.
     return load(root / name, working_size=working_size).pixels

@@ -1,7 +1,6 @@
 """Training and test pictures of the teacher: crops of pristine photos, degraded, with labelled regions.
 
-Every item is a pure function of the seed and its address (epoch, index): no generator runs through a stream,
-so workers, processes and resumed runs make the same pictures.
+Every item is a function of (seed, epoch, index) alone, so workers, processes and resumed runs make the same pictures.
 """
 
 from __future__ import annotations
@@ -28,17 +27,18 @@ Item = dict[str, Tensor]
 Pixels = NDArray[np.uint8]
 Ints = NDArray[np.int64]
 Labelled = tuple[Pixels, Ints, Ints, Ints, NDArray[np.bool_]]
-"""Picture, boxes (R x 4), kinds (R), levels (R), and whether the region has a label at all (R)."""
+"""Picture, boxes (R x 4), kinds (R), levels (R), and whether a region has a label (R)."""
 
 
 class DegradedViews(TorchDataset[Item]):
-    """``section.siblings`` neighbours are one crop under different kinds, so that its content tells nothing.
+    """Degraded crops with labelled regions, as ``section.view`` says.
 
-    Items: ``picture`` (and ``pristine``, where asked) uint8 3 x 224 x 224, ``boxes`` R x 4 in tokens, ``kinds`` R
-    (-1 for no distortion), ``levels`` R (0 for no distortion), ``labelled`` R bool (False where too little changed).
+    uniform: one kind over the whole crop, kind and level drawn evenly; reference: the same, with the pristine crop;
+    composite: a composite of BDM and R of its blocks; isolated: a uniform view in which all but one region is grey.
 
-    ``view`` uniform and reference: one kind over the whole crop, drawn evenly as is its level; composite: a mosaic of
-    BDM and R of its blocks; isolated: a uniform view of which one region is left and the rest is grey.
+    Items: ``picture`` and, for reference, ``pristine`` uint8 3 x 224 x 224, ``boxes`` R x 4 in tokens, ``kinds`` R (-1
+    for no distortion), ``levels`` R (0 for no distortion), ``labelled`` R bool (False where too little changed).
+    ``section.siblings`` consecutive items show one crop under different kinds, so content does not hint at the kind.
     """
 
     def __init__(
@@ -114,7 +114,7 @@ class DegradedViews(TorchDataset[Item]):
 
 
 def block_box(block: Block) -> Ints:
-    """A block of a 224 window as a box in tokens."""
+    """A block of a 224 window as (top, left, bottom, right) in tokens."""
     return np.array([block.y, block.x, block.y + block.height, block.x + block.width]) // CELL
 
 
@@ -137,7 +137,7 @@ def changed(picture: Pixels, crop: Pixels, box: Ints) -> bool:
 
 
 def isolate(picture: Pixels, box: Ints) -> Pixels:
-    """Nothing but one region (in tokens); the rest is mid-grey."""
+    """The picture with everything but one region (in tokens) mid-grey."""
     top, left, bottom, right = box * CELL
     alone = np.full_like(picture, 128)
     alone[top:bottom, left:right] = picture[top:bottom, left:right]
@@ -145,7 +145,7 @@ def isolate(picture: Pixels, box: Ints) -> Pixels:
 
 
 class ViewBatches:
-    """Batches of :class:`DegradedViews`, a global batch cut into equal parts for ``world`` processes."""
+    """Batches of :class:`DegradedViews`; ``world`` processes share each batch evenly."""
 
     def __init__(self, views: DegradedViews, batch: int, workers: int = 0) -> None:
         self.views = views

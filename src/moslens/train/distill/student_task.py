@@ -1,4 +1,4 @@
-"""Where teacher and student meet: one batch in, a dict of losses out (method.md 9.1, 9.6).
+"""The losses of the student, with the teacher's targets: one batch in, a dict of losses out (method.md 9.1, 9.6).
 
     Q stream   labelled crops  -> student -> score            -> L_Q
     D stream   composites      -> student -> block tokens a~ -> u = projection(a~) -> L_CKD against the teacher's e
@@ -6,8 +6,8 @@
     R stream   ladders         -> student -> scores           -> L_R, the severity ranking of method.md 13 (extension)
     L = L_Q + ramp (lambda_c L_CKD + lambda_a L_AKD [+ weight L_R]),  ramp rising from 0 to 1 over the first epoch
 
-The baseline ``kd = "mse"`` imitates instead: L = L_Q + ramp lambda_m mean |u - e|^2. With ``head = "supervised"`` a
-head on a~ learns the labels of the composites beside it: + ramp lambda_h L_H (model/describe.py).
+The baseline ``kd = "mse"`` is L = L_Q + ramp lambda_m mean |u - e|^2. With ``head = "supervised"`` a head on a~ also
+learns the labels of the composites: + ramp lambda_h L_H (model/block_heads.py).
 """
 
 from __future__ import annotations
@@ -41,15 +41,17 @@ EMPTY = -1
 
 
 class StudentTask(nn.Module):
-    """forward: {"q": (crops, labels), "d": {composites, targets, kinds, levels, grid}, "r": {pictures, places, dead}}.
+    """forward: {"q": (crops, labels), "d": {composites, targets, kinds, levels, grid}, "r": {pictures, places, blank}}.
 
-    Any of the streams may be missing. Crops and composites are uint8 B x 3 x 224 x 224. Returned are ``loss`` and every
-    term by itself: ``quality``, ``mse``, ``ckd``, ``akd``, ``head``, ``rank``, ``dead``, ``rank_blocks``, the ``ramp``,
-    and how often a block's embedding is nearer to its own target than to those of its picture (``in_image``, beside
-    ``in_image_chance``) and of other pictures (``cross_image``).
+    Any stream may be missing. Crops and composites are uint8 B x 3 x 224 x 224; see ``draw`` of BankBatches and
+    LadderBatches. Returns ``loss``, every term of it that the batch gives (``quality``, ``mse``, ``ckd``, ``akd``,
+    ``head``, ``rank``, ``blank``, ``rank_blocks``), the ``ramp``, and how often a block's embedding is nearest to its
+    own target among those of its picture (``in_image``; ``in_image_chance`` for a random one) and of other pictures
+    (``cross_image``).
 
-    The step count, the queue and the moving average are part of the state, so that a resumed run goes on exactly.
-    Every process fills the same queue: targets are gathered, students are not.
+    The step count, the queue and the moving average are buffers, so that a resumed run continues exactly. With several
+    processes, targets are gathered from all of them, so every process has the same queue and negatives; embeddings of
+    students are not gathered.
     """
 
     step: Tensor
@@ -85,7 +87,9 @@ class StudentTask(nn.Module):
             self.register_buffer("queue", torch.zeros(distill.queue, width))
             self.register_buffer("queue_kinds", torch.zeros(distill.queue, dtype=torch.int64))
             self.register_buffer("queue_levels", torch.full((distill.queue,), EMPTY))
-        self.average = _Average(self.model, self.projection) if distill.view == "ema" and distill.kd != "none" else None
+        self.average = (
+            _AverageTeacher(self.model, self.projection) if distill.view == "ema" and distill.kd != "none" else None
+        )
 
     def forward(self, batch: dict[str, Any]) -> dict[str, Tensor]:
         losses: dict[str, Tensor] = {}
@@ -97,7 +101,7 @@ class StudentTask(nn.Module):
         ramp = self._ramp()
         if "r" in batch:
             terms = self._rank(batch["r"])
-            whole = terms["rank"] + terms["dead"] + self.rank.blocks * terms.get("rank_blocks", 0.0)
+            whole = terms["rank"] + terms["blank"] + self.rank.blocks * terms.get("rank_blocks", 0.0)
             total = total + ramp * self.rank.weight * whole
             losses |= terms
         if "d" in batch:
@@ -123,23 +127,23 @@ class StudentTask(nn.Module):
 
     def _rank(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
         places, rank = batch["places"], self.rank
-        pictures = as_float(torch.cat([batch["pictures"].flatten(0, 1), batch["dead"]]))
-        parts = self.model.parts(pictures)
+        pictures = as_float(torch.cat([batch["pictures"].flatten(0, 1), batch["blank"]]))
+        output = self.model.parts(pictures)
         count = places.numel()
         terms = {
-            "rank": ranking_loss(parts.score[:count].view(places.shape), places, rank.margin),
-            "dead": (parts.score[count:].float() - rank.floor).clamp_min(0).mean(),
+            "rank": ranking_loss(output.score[:count].view(places.shape), places, rank.margin),
+            "blank": (output.score[count:].float() - rank.floor).clamp_min(0).mean(),
         }
         if rank.blocks:
-            quality = block_quality(self.model, parts)[:count].view(*places.shape, -1)
+            quality = block_quality(self.model, output)[:count].view(*places.shape, -1)
             changed = changed_blocks(pictures[:count].view(*places.shape, *pictures.shape[1:]), self.model.masks())
             terms["rank_blocks"] = block_ranking_loss(quality, places, changed, rank.margin)
         return terms
 
     def _distil(self, batch: dict[str, Any], *, scored: bool) -> dict[str, Tensor]:
         pictures = as_float(batch["composites"])
-        parts = self.model.parts(pictures, batch["grid"])
-        tokens = parts.blocks.gated
+        output = self.model.parts(pictures, batch["grid"])
+        tokens = output.blocks.gated
         embedding = None if self.projection is None else self.projection(tokens)
         if self.average is None:
             targets = batch["targets"]
@@ -156,8 +160,8 @@ class StudentTask(nn.Module):
         if self.head is not None:
             terms["head"] = self.head.loss(tokens, batch["kinds"], batch["levels"])
         if not scored:
-            # Processes in step need a gradient, be it zero, for what only the score uses.
-            terms["akd" if "akd" in terms else self.distill.kd] += 0.0 * parts.score.sum()
+            # DistributedDataParallel waits for a gradient of every parameter: those of the score get zeros.
+            terms["akd" if "akd" in terms else self.distill.kd] += 0.0 * output.score.sum()
         return terms
 
     def _contrast(self, embedding: Tensor, targets: Tensor, kinds: Tensor, levels: Tensor) -> dict[str, Tensor]:
@@ -193,7 +197,7 @@ class StudentTask(nn.Module):
         return Candidates(self.queue, self.queue_kinds, self.queue_levels, earlier)
 
     def _enqueue(self, fresh: Candidates) -> None:
-        """First in, first out: the newest stand first."""
+        """Put new targets in front of the queue and drop the oldest."""
         length = len(self.queue)
         for buffer, values in (
             (self.queue, F.normalize(fresh.embeddings.float(), dim=1)),
@@ -203,8 +207,8 @@ class StudentTask(nn.Module):
             buffer.copy_(torch.cat([values, buffer])[:length])
 
 
-class _Average(nn.Module):
-    """The student's own moving average as teacher (R-D): it sees the composite and embeds its own block tokens."""
+class _AverageTeacher(nn.Module):
+    """The moving average of the student as its teacher (R-D): it reads the composite and embeds its block tokens."""
 
     def __init__(self, model: SHDIQA, projection: nn.Module | None) -> None:
         super().__init__()
@@ -213,7 +217,7 @@ class _Average(nn.Module):
 
     @torch.no_grad()
     def targets(self, model: SHDIQA, projection: nn.Module | None, pictures: Tensor, grid: int, decay: float) -> Tensor:
-        """Follow the student by ``1 - decay``, then read the pictures: B x K x D."""
+        """Update the average with the student where that trains, then embed the blocks of the pictures: B x K x D."""
         self.eval()
         for own, current in ((self.model, model), (self.projection, projection)):
             if own is not None and current is not None and model.training:
@@ -223,7 +227,7 @@ class _Average(nn.Module):
 
 
 def changed_blocks(pictures: Tensor, masks: Tensor) -> Tensor:
-    """Which blocks differ between two rungs of a ladder by 1/255 or more on average, the rule of BDM.
+    """Which blocks differ between two versions of a crop, by ``MIN_CHANGE`` or more on average as in BDM.
 
     pictures: B x R x 3 x H x W in [0, 1]; masks: K x N tokens of each block -> B x R x R x K bool.
     """
@@ -242,7 +246,7 @@ def _place() -> tuple[int, int]:
 
 
 def _gather(values: Tensor) -> Tensor:
-    """The whole batch of which every process holds every ``world``-th row; no gradient passes."""
+    """The whole batch, of which each process holds every ``world``-th row; without gradient."""
     _, world = _place()
     if world == 1:
         return values

@@ -1,9 +1,9 @@
-"""What a teacher says of the blocks of a composite: the targets of distillation."""
+"""The teacher's description of every block of a composite: the targets of distillation (method.md 9.4, 9.9)."""
 
 from __future__ import annotations
 
 import logging
-from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +16,7 @@ from moslens.model.pixels import as_float
 from moslens.model.teacher import Teacher
 from moslens.train.config import Target, TeacherView
 from moslens.train.distill.chunks import Arrays, build_parts, merge_parts
-from moslens.train.distill.composite_bank import Bank, Plan
+from moslens.train.distill.composite_bank import Bank, CompositePlan
 from moslens.train.distill.region_views import block_box, isolate, planes
 from moslens.train.networks import load_teacher
 from moslens.train.run_folder import Run
@@ -26,12 +26,12 @@ log = logging.getLogger(__name__)
 
 @torch.inference_mode()
 def block_targets(teacher: Teacher, composite: Composite, view: TeacherView, target: Target) -> NDArray[np.float32]:
-    """What the student is taught of every block of a composite: K x D.
+    """The target of every block of a composite, K x D float32.
 
-    view: ``uniform`` (R-A) region k of the view that block k is cut from; ``reference`` (R-B) region k of the
-    composite against the pristine crop; ``composite`` (R-C) region k of the composite; ``isolated`` the same with
-    the rest in grey. target: ``embedding`` e, ``roi`` p, or ``residual``, p minus p of the pristine crop.
-    ConfigError for a view that the teacher was not trained for.
+    view, what the teacher sees when it describes block k: ``uniform`` (R-A) the view that block k is cut from;
+    ``reference`` (R-B) the composite beside the pristine crop; ``composite`` (R-C) the composite; ``isolated`` the
+    composite with everything but block k in grey. target: ``embedding`` e; ``roi`` p; ``residual`` p minus p of the
+    pristine crop. ConfigError for a view that the teacher was not trained for.
     """
     if (view == "reference") != teacher.config.reference:
         trained = "with" if teacher.config.reference else "without"
@@ -65,37 +65,35 @@ def block_targets(teacher: Teacher, composite: Composite, view: TeacherView, tar
 def bank_targets(
     bank: Bank, teacher: Path, view: TeacherView, target: Target, *, processes: int | None = None
 ) -> NDArray[np.float32]:
-    """Targets of every block of a bank by the teacher of a run folder, n x 16 x D; made at the first call."""
+    """Targets of every block of a bank by the teacher in a run folder, n x 16 x D float32.
+
+    Computed at the first call and stored in the bank. CheckpointError where the teacher is not finished, or a
+    composite that is made again differs from the stored one.
+    """
     digest = Run(teacher).weights_sha256()
     path = bank.folder / "targets" / f"{view}-{target}-{digest[:12]}.npy"
     if not path.is_file():
-        log.info("%s: asking the teacher about %d composites", bank.folder, bank.plan.entries)
+        log.info("%s: computing the teacher's targets of %d composites", bank.folder, bank.plan.entries)
         scratch = path.with_suffix(".parts")
-        job = _TargetJob(bank.plan, bank.folder, teacher, view, target)
+        job = partial(_targets_of_entries, bank.plan, bank.folder, teacher, view, target)
         build_parts(scratch, bank.plan.entries, job, processes)
         merge_parts(scratch, bank.plan.entries, {"targets": path})
     targets: NDArray[np.float32] = np.load(path)
     return targets
 
 
-@dataclass(frozen=True)
-class _TargetJob:
-    plan: Plan
-    folder: Path
-    teacher: Path
-    view: TeacherView
-    target: Target
-
-    def __call__(self, indices: range) -> Arrays:
-        teacher, _ = load_teacher(self.teacher)
-        stored = np.load(self.folder / "composites.npy", mmap_mode="r")
-        rows = []
-        for index in indices:
-            composite = self.plan.make(index)
-            if not np.array_equal(composite.image.transpose(2, 0, 1), stored[index]):
-                raise CheckpointError(f"entry {index} cannot be made again here: build the bank anew", self.folder)
-            rows.append(block_targets(teacher, composite, self.view, self.target))
-        targets = np.zeros((len(indices), self.plan.width, rows[0].shape[1]), np.float32)
-        for place, row in enumerate(rows):
-            targets[place, : len(row)] = row
-        return {"targets": targets}
+def _targets_of_entries(
+    plan: CompositePlan, folder: Path, run: Path, view: TeacherView, target: Target, indices: range
+) -> Arrays:
+    teacher, _ = load_teacher(run)
+    stored = np.load(folder / "composites.npy", mmap_mode="r")
+    rows = []
+    for index in indices:
+        composite = plan.make(index)
+        if not np.array_equal(composite.image.transpose(2, 0, 1), stored[index]):
+            raise CheckpointError(f"entry {index} cannot be made again here: build the bank anew", folder)
+        rows.append(block_targets(teacher, composite, view, target))
+    targets = np.zeros((len(indices), plan.width, rows[0].shape[1]), np.float32)
+    for place, row in enumerate(rows):
+        targets[place, : len(row)] = row
+    return {"targets": targets}

@@ -1,4 +1,4 @@
-"""The teacher measured on photos it never saw (method.md 9.4)."""
+"""Measure a teacher on held-out photos (method.md 9.4)."""
 
 from __future__ import annotations
 
@@ -18,21 +18,21 @@ from moslens.train.distill.pool import Pool, pristine_crop
 from moslens.train.distill.region_views import TOKENS, block_box, changed, isolate, planes
 
 
-class Tally:
-    """Right and wrong of regions with known kind and level."""
+class RegionAnswers:
+    """What a teacher answered for regions of known kind and level."""
 
     def __init__(self) -> None:
         self.rows: list[tuple[int, int, int, int, float]] = []
 
     def add(self, kinds: Tensor, levels: Tensor, answer: Regions) -> None:
-        """True kinds and levels (R), and what was answered for them (1 x R)."""
+        """Add true kinds and levels (R) and the answer for these regions (1 x R)."""
         top = class_kinds(answer.kinds[0].topk(3, dim=1).indices)
         for kind, level, guesses, guess in zip(kinds, levels, top, answer.levels[0], strict=True):
             rank = (guesses == kind).nonzero().flatten().tolist()
             self.rows.append((int(kind), int(level), int(guesses[0]), rank[0] if rank else 3, float(guess)))
 
     def figures(self) -> dict[str, Any]:
-        """Accuracies over degraded regions, share of pristine regions called so, level error in levels."""
+        """Accuracies (0 to 1) and mean absolute level error over degraded regions, recall over pristine ones."""
         rows = np.array(self.rows)
         degraded = rows[rows[:, 0] != NO_DISTORTION]
         clean = rows[rows[:, 0] == NO_DISTORTION]
@@ -55,12 +55,12 @@ class Tally:
 
 @torch.inference_mode()
 def measure_views(teacher: Teacher, pool: Pool, working_size: int, view: str, repeats: int) -> dict[str, Any]:
-    """Accuracies on held-out photos: every kind at every level that changes a picture, ``repeats`` photos each.
+    """Figures on held-out photos: every kind at every level that changes a picture, ``repeats`` photos each.
 
-    One random block of a random grid is asked for in each picture. Kinds and levels are thus balanced; pristine crops
-    are a further 1 in 20.
+    The teacher describes one random block of a random grid in each picture. Kinds and levels are thus balanced. A
+    twentieth as many pictures are pristine.
     """
-    tally = Tally()
+    answers = RegionAnswers()
     wanted = [(kind, level) for kind in range(len(KINDS)) for level in KINDS[kind].active_levels] * repeats
     wanted += [(NO_DISTORTION, 0)] * (len(wanted) // 20)
     for index, (kind, level) in enumerate(wanted):
@@ -80,17 +80,17 @@ def measure_views(teacher: Teacher, pool: Pool, working_size: int, view: str, re
         answer = teacher(
             as_float(planes(picture)[None]), torch.from_numpy(box)[None, None], as_float(planes(crop)[None])
         )
-        tally.add(torch.tensor([kind]), torch.tensor([level]), answer)
-    return tally.figures()
+        answers.add(torch.tensor([kind]), torch.tensor([level]), answer)
+    return answers.figures()
 
 
 @torch.inference_mode()
 def measure_composites(teacher: Teacher, pool: Pool, working_size: int, count: int) -> dict[str, Any]:
-    """The same blocks of held-out composites asked for twice: in the composite, and in the uniform view (R-A).
+    """Figures on the blocks of held-out composites, seen in the composite and in their uniform view (R-A).
 
-    Levels are drawn half-Gaussian, as in distillation. The gap is what reading R-A saves the student from.
+    Levels are drawn half-Gaussian, as in distillation. The difference is how much better targets R-A gives.
     """
-    mixed, uniform = Tally(), Tally()
+    mixed, uniform = RegionAnswers(), RegionAnswers()
     for index in range(count):
         rng = np.random.default_rng((9_002, index))
         name = pool.held_out[int(rng.integers(len(pool.held_out)))]

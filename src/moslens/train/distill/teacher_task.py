@@ -1,4 +1,4 @@
-"""Teaching the teacher, and measuring it on photos it never saw (method.md 9.4)."""
+"""The losses of the teacher (method.md 9.4)."""
 
 from __future__ import annotations
 
@@ -11,14 +11,16 @@ from moslens.model.pixels import as_float
 from moslens.model.teacher import Regions, Teacher, kind_classes
 
 _IGNORED = -100
-"""PyTorch's own mark of a target that a cross-entropy leaves out."""
+"""The default ``ignore_index`` of PyTorch's cross-entropy."""
 
 
 class TeacherTask(nn.Module):
     """One batch of labelled regions in, a dict of losses out.
 
+    batch: the items of :class:`moslens.train.distill.region_views.DegradedViews`, stacked.
     L_T = CE(kind, smoothing s) + weight * SmoothL1((level - 1) / 4), the level term on degraded regions only. Both are
-    sums over the regions that have a label divided by all regions, so that processes can average them.
+    sums over labelled regions divided by the number of all regions, so that the mean over processes is that of the
+    whole batch.
     """
 
     def __init__(self, model: Teacher, smoothing: float, level_weight: float) -> None:
