@@ -1,6 +1,7 @@
 """Fixtures that many tests share: the data beside the repository, and a tiny real model folder; what is quick."""
 
 import os
+import sys
 from pathlib import Path
 
 import pytest
@@ -28,6 +29,12 @@ def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool 
         return None
     name = collection_path.relative_to(TESTS).as_posix()
     return None if any(name.startswith(one.partition("::")[0]) for one in QUICK) else True
+
+
+def pytest_runtest_setup() -> None:
+    # Or a test would draw other numbers alone than behind others.
+    if torch := sys.modules.get("torch"):
+        torch.manual_seed(0)
 
 
 @pytest.hookimpl(tryfirst=True)

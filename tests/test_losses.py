@@ -129,8 +129,8 @@ def test_contrastive_tends_to_zero_for_matched_pairs_of_distinct_kinds() -> None
 def test_an_excluded_pair_has_no_gradient_and_a_gap_of_two_levels_has() -> None:
     kinds = torch.tensor([[0, 0, 0]])
     levels = torch.tensor([[1, 2, 4]])
-    student = torch.randn(1, 3, 8, requires_grad=True)
-    teacher = torch.randn(1, 3, 8)
+    part = blocks(0, batch=1, count=3)
+    student, teacher = part["student"], part["teacher"]
     candidates = batch_candidates(teacher, kinds, levels)
     view = contrast(student.flatten(0, 1), torch.arange(3), candidates)
     scores = view.scores.detach().requires_grad_(True)
