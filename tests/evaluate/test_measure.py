@@ -239,7 +239,7 @@ def test_the_command_writes_both_reports_and_a_table(synthetic, capsys, monkeypa
     assert read["name"] == "toy"
     assert [split["seed"] for split in read["splits"]] == [0, 3, 4]
     assert re.search(rf"median +{read['median']['srcc']:.4f} ", out)
-    assert "not known here" in err
+    assert "not known whether these pictures were used in training" in err
     assert "wrote r/toy.json and r/toy.html" in err
 
 
@@ -318,7 +318,7 @@ def test_a_killed_evaluation_goes_on_and_ends_the_same(tmp_path, tiny_model):
     process = start()
     _, err = process.communicate(timeout=300)
     assert process.returncode == 0, err
-    assert f"going on with {done} predictions" in err.decode()
+    assert f"continuing with {done} predictions" in err.decode()
     assert not (tmp_path / "toy.partial").exists()
     dataset = load_dataset(str(tmp_path / "set.csv"))
     never_killed = measure.to_result(measure.evaluate(open_source(str(tiny_model)), dataset, draws=5), "toy")

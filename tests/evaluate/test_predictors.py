@@ -285,7 +285,7 @@ def test_the_store_goes_on_where_a_run_was_stopped(photos, tmp_path, caplog):
     caplog.set_level(logging.WARNING)
     Store(tmp_path / "work", "another").fill(third, photos, PART)
     assert third.made == list(PART.indices)
-    assert "starting anew" in caplog.text
+    assert "starting again" in caplog.text
 
 
 def test_the_store_tells_runs_apart_and_works_without_a_folder(photos):

@@ -81,7 +81,7 @@ def ablate(plan: AblationPlan, output: Path, *, resume: bool = False) -> dict[st
     ``output`` is not empty and ``resume`` is false.
     """
     if output.is_dir() and any(output.iterdir()) and not resume:
-        raise ConfigError("holds an ablation already: --resume goes on with it", output)
+        raise ConfigError("holds an ablation already: --resume continues it", output)
     result = _result(plan, output)
     for split in plan.splits:
         for row in plan.rows:

@@ -53,7 +53,7 @@ def _claim_run(run: Path, config: TrainConfig, facts: dict[str, Any], resume: bo
     path = Run(run).config_file
     if path.exists():
         if not resume:
-            raise CheckpointError("holds a run already: --resume goes on with it", run)
+            raise CheckpointError("holds a run already: --resume continues it", run)
         old = read_json(path)
         # Compare configurations, not files: a file may lack settings that were added later, with defaults that keep
         # the old behaviour.

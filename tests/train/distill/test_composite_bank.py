@@ -214,7 +214,7 @@ def test_draws_depend_on_seed_epoch_and_step_alone(bank: Bank) -> None:
 
 
 def test_impossible_plans_are_named(plan: CompositePlan) -> None:
-    with pytest.raises(ConfigError, match="as many as each other"):
+    with pytest.raises(ConfigError, match="must have the same length"):
         dataclasses.replace(plan, bdm=BdmSection(grids=(2, 3), shares=(1.0,)))
     with pytest.raises(ConfigError, match="at least one entry"):
         dataclasses.replace(plan, entries=0)

@@ -95,7 +95,7 @@ class TableSource:
         return f"given predictions on the test parts of splits of {dataset.name}, and on all of it"
 
     def warnings(self, dataset: Dataset, seeds: Sequence[int]) -> list[str]:
-        return ["whether the predictions were made without these pictures is not known here"]
+        return ["it is not known whether these pictures were used in training"]
 
     def predict(self, dataset: Dataset, key: str, indices: Sequence[int]) -> Iterator[tuple[int, Prediction]]:
         """Raises DatasetError for a picture without a row."""

@@ -31,7 +31,7 @@ class Store:
             self._load(self._path)
             return
         if self._path.is_file():
-            _log.warning("%s: made by another model, data or command; starting anew", folder)
+            _log.warning("%s: holds predictions of another model, data or command; starting again", folder)
         self._path.write_bytes(b"")
         mark.write_text(identity, encoding="utf-8")
 
@@ -45,7 +45,7 @@ class Store:
         for line in whole.splitlines():
             key, name, *values = json.loads(line)
             self._known[key, name] = Prediction(*values)
-        _log.warning("going on with %d predictions of an earlier run", len(self._known))
+        _log.warning("continuing with %d predictions of an earlier run", len(self._known))
 
     def fill(
         self, source: Source, dataset: Dataset, part: Part, on_each: Callable[[], None] = lambda: None

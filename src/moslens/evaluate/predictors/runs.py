@@ -93,7 +93,7 @@ class RunSource:
         have = {config["data"]["split"] for config in self._configs}
         absent = [seed for seed in seeds if seed not in have]
         if len(self._runs) > 1 and absent:
-            found.append(f"there is no run of split {', '.join(map(str, absent))}: not all that was asked for is here")
+            found.append(f"there is no run of split {', '.join(map(str, absent))}: the result lacks it")
         differing = sorted({name for config in self._configs for name in _differing(self.config, config)})
         if differing:
             found.append(f"the runs were not trained alike, they differ in {', '.join(differing)}")

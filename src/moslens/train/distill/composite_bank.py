@@ -41,7 +41,7 @@ class CompositePlan(BankPlan):
     def __post_init__(self) -> None:
         super().__post_init__()
         if not self.bdm.grids or len(self.bdm.grids) != len(self.bdm.shares):
-            raise ConfigError("bdm.grids and bdm.shares are as many as each other, and not none")
+            raise ConfigError("bdm.grids and bdm.shares must have the same length, at least 1")
 
     @cached_property
     def grids(self) -> NDArray[np.int64]:

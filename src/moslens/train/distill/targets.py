@@ -40,22 +40,22 @@ def block_targets(teacher: Teacher, composite: Composite, view: TeacherView, tar
     count = len(boxes)
     if view == "uniform":
         used, place = np.unique(composite.assignment, return_inverse=True)
-        pictures, asked = [composite.views[j] for j in used], boxes.expand(len(used), count, 4)
+        pictures, regions = [composite.views[j] for j in used], boxes.expand(len(used), count, 4)
         pick = (torch.from_numpy(place.reshape(-1)), torch.arange(count))
     elif view == "isolated":
-        pictures, asked = [isolate(composite.image, box.numpy()) for box in boxes], boxes[:, None]
+        pictures, regions = [isolate(composite.image, box.numpy()) for box in boxes], boxes[:, None]
         pick = (torch.arange(count), torch.zeros(count, dtype=torch.int64))
     else:
-        pictures, asked = [composite.image], boxes[None]
+        pictures, regions = [composite.image], boxes[None]
         pick = (torch.zeros(count, dtype=torch.int64), torch.arange(count))
     device = next(teacher.parameters()).device
     seen = as_float(torch.stack([planes(p) for p in pictures]).to(device))
     clean = as_float(planes(composite.views[0])[None].to(device))
-    asked = asked.to(device)
+    regions = regions.to(device)
     if target == "embedding":
-        values = teacher(seen, asked, clean.expand_as(seen)).embedding[pick]
+        values = teacher(seen, regions, clean.expand_as(seen)).embedding[pick]
     else:
-        values = teacher.pool(seen, asked)[pick]
+        values = teacher.pool(seen, regions)[pick]
         if target == "residual" or teacher.config.reference:
             values = values - teacher.pool(clean, boxes[None].to(device))[0]
     targets: NDArray[np.float32] = values.float().cpu().numpy()
@@ -91,7 +91,7 @@ def _targets_of_entries(
     for index in indices:
         composite = plan.make(index)
         if not np.array_equal(composite.image.transpose(2, 0, 1), stored[index]):
-            raise CheckpointError(f"entry {index} cannot be made again here: build the bank anew", folder)
+            raise CheckpointError(f"entry {index} cannot be made again here: remove the bank to build it again", folder)
         rows.append(block_targets(teacher, composite, view, target))
     targets = np.zeros((len(indices), plan.width, rows[0].shape[1]), np.float32)
     for place, row in enumerate(rows):
