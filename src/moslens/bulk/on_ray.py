@@ -126,6 +126,7 @@ def _session(ray: Any, workers: int | None) -> Iterator[int]:
     ours = not ray.is_initialized()
     if ours:
         place = {} if "RAY_ADDRESS" in os.environ else {
+            "address": "local",  # never the cluster of another program on this machine
             "num_cpus": workers or available_cores(),
             "object_store_memory": _OBJECT_STORE,
             "include_dashboard": False,
