@@ -22,6 +22,7 @@ from moslens.bulk.inputs import distinct_names
 from moslens.distortions import KINDS
 from moslens.errors import ImageError, InternalError, MoslensError, OutputError
 from moslens.picture.load import decode
+from moslens.system.children import without_current_folder
 from moslens.system.files import whole_file
 from moslens.system.interrupts import Interrupts
 
@@ -217,7 +218,7 @@ def _processes(settings: DegradeSettings, workers: int) -> Iterator[Sequence[Con
             line, far_end = context.Pipe()
             lines.append(line)
             process = context.Process(target=_serve, args=(far_end, settings), daemon=True)
-            with _interrupts_held():
+            with without_current_folder(), _interrupts_held():
                 process.start()
             processes.append(process)
             far_end.close()

@@ -25,6 +25,7 @@ from moslens.errors import InternalError, MoslensError
 from moslens.picture.limits import MAX_PIXELS
 from moslens.scoring.card import find_model
 from moslens.scoring.result import Failure
+from moslens.system.children import import_path
 from moslens.system.cores import available_cores
 
 logger = logging.getLogger(__name__)
@@ -200,7 +201,7 @@ class _Child:
         self.ended = self._listening = False
         try:
             self._process = subprocess.Popen(
-                [sys.executable, "-c", _START, json.dumps(sys.path), str(os.getpid())],
+                [sys.executable, "-P", "-c", _START, json.dumps(import_path()), str(os.getpid())],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 **own_group,  # type: ignore[call-overload]

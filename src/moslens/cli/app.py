@@ -18,6 +18,7 @@ import typer
 
 import moslens
 from moslens.errors import MissingExtra, MoslensError
+from moslens.system.children import leave_out_current_folder
 
 COMMANDS = {
     "score": "Score pictures: files, folders, globs, or a list on standard input.",
@@ -92,6 +93,7 @@ def build_app(wanted: str | None = None) -> typer.Typer:
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command line and leave: 0 done, 1 some rows failed, 2 wrong use, 130 interrupted."""
     _open_streams()
+    leave_out_current_folder()
     _log_to_terminal()
     words = list(sys.argv[1:] if arguments is None else arguments)
     wanted = next((word for word in words if not word.startswith("-")), None)

@@ -28,6 +28,7 @@ from numpy.lib.format import open_memmap
 from numpy.typing import NDArray
 
 from moslens.errors import CheckpointError, ConfigError
+from moslens.system.children import without_current_folder
 from moslens.system.files import read_json, whole_file, write_json
 
 log = logging.getLogger(__name__)
@@ -98,7 +99,10 @@ def build_parts(folder: Path, count: int, job: Callable[[range], Arrays], proces
         for chunk in todo:
             work(chunk)
         return
-    with ProcessPoolExecutor(processes, get_context("spawn"), initializer=_one_thread) as pool:
+    with (
+        without_current_folder(),
+        ProcessPoolExecutor(processes, get_context("spawn"), initializer=_one_thread) as pool,
+    ):
         for _ in pool.map(work, todo):
             pass
 

@@ -1,0 +1,42 @@
+"""Child processes that import nothing from the current folder: pictures may lie beside a ``json.py``.
+
+Python puts the current folder first on the import path of ``python -c`` and ``python -m``, which is how programs start
+Python. ``PYTHONSAFEPATH`` and ``-P`` leave it out (https://docs.python.org/3/using/cmdline.html#cmdoption-P).
+"""
+
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import moslens
+
+_VARIABLE = "PYTHONSAFEPATH"
+
+
+def leave_out_current_folder() -> None:
+    """Every Python that this process starts from now on has no current folder on its import path."""
+    os.environ[_VARIABLE] = "1"
+
+
+@contextmanager
+def without_current_folder() -> Iterator[None]:
+    """The same for a block, in which multiprocessing or another library starts Python."""
+    before = os.environ.get(_VARIABLE)
+    leave_out_current_folder()
+    try:
+        yield
+    finally:
+        if before is None:
+            del os.environ[_VARIABLE]
+        else:
+            os.environ[_VARIABLE] = before
+
+
+def import_path() -> list[str]:
+    """``sys.path`` without the current folder, for a child. The place of moslens comes last, so that it is found."""
+    here = os.path.realpath(os.curdir)
+    kept = [entry for entry in sys.path if entry and os.path.realpath(entry) != here]
+    place = str(Path(moslens.__path__[0]).parent)
+    return kept if place in kept else [*kept, place]
