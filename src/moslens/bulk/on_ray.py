@@ -21,6 +21,7 @@ from moslens.bulk.watched import TIME_LIMIT, WatchedScorer
 from moslens.errors import ConfigError, MissingExtra, OutputError
 from moslens.picture.limits import MAX_PIXELS
 from moslens.scoring.card import Card, find_model, shipped
+from moslens.system.children import without_current_folder
 from moslens.system.cores import available_cores
 
 PART_ROWS = 500
@@ -133,7 +134,8 @@ def _session(ray: Any, workers: int | None) -> Iterator[int]:
             "_node_ip_address": "127.0.0.1",  # other machines cannot reach it
         }  # fmt: skip
         try:
-            ray.init(log_to_driver=False, logging_level=logging.ERROR, **place)
+            with without_current_folder():
+                ray.init(log_to_driver=False, logging_level=logging.ERROR, **place)
         except Exception as error:  # Ray has many: no such cluster, no memory, a start that took too long
             raise ConfigError(f"Ray did not start: {str(error).strip().splitlines()[0]}") from error
     try:
