@@ -89,6 +89,8 @@ changes = {{backbone = "test_efficientnet", dim = 24, heads = 2, baf = "full"}}
 [data]
 name = "{table}"
 root = "{table.parent}"
+mos_range = [0, 100]
+direction = "higher"
 [bdm]
 root = "{pool}"
 held_out = 0.25

@@ -194,7 +194,7 @@ def test_training_on_a_csv_asks_what_its_labels_mean(csv_run: tuple[TrainConfig,
         with pytest.raises(ConfigError) as caught:
             train(with_labels(unexplained(config), **half), tmp_path / "run")
         assert str(caught.value).startswith(f"{config.data.name}: ")
-        assert '\nmos_range = [1, 5]\ndirection = "higher"' in str(caught.value)
+        assert 'mos_range = [1, 5] and direction = "higher" (or "lower")' in str(caught.value)
     with pytest.raises(ConfigError, match="not 5 and 1"):
         train(with_labels(config, mos_range=(5.0, 1.0)), tmp_path / "run")
     with pytest.raises(ConfigError, match="kadid10k has its own"):
@@ -208,7 +208,12 @@ def test_the_command_says_which_lines_to_add(tmp_path: Path, capsys: pytest.Capt
     table = make_labelled(tmp_path / "set", count=2)
     (tmp_path / "run.toml").write_text(f'[data]\nname = "{table}"\n')
     assert status(["train", str(tmp_path / "run.toml"), "--output", str(tmp_path / "run")]) == 2
-    assert "mos_range = [1, 5]" in capsys.readouterr().err
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith(f"moslens: {table}: ")
+    assert 'mos_range = [1, 5] and direction = "higher"' in line
+    stated = ["--set", "data.mos_range=[0,100]", "--set", "data.direction=up"]
+    assert status(["train", str(tmp_path / "run.toml"), "--output", str(tmp_path / "run"), *stated]) == 2
+    assert "data.direction is one of" in capsys.readouterr().err
 
 
 def test_a_run_of_version_1_on_a_csv_goes_on_and_keeps_its_predictions(

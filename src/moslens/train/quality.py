@@ -27,10 +27,10 @@ from moslens.train.run_folder import Run
 
 log = logging.getLogger(__name__)
 
-_STATE_LABELS = """the configuration must say what the labels of a CSV mean. Add two lines to [data], with the ends of \
-your scale and which labels are better:
-mos_range = [1, 5]
-direction = "higher"  # or "lower\""""
+_STATE_LABELS = (
+    "the configuration must say what the labels of a CSV mean. Add to [data] the ends of their scale and which labels"
+    ' are better, as in these two lines: mos_range = [1, 5] and direction = "higher" (or "lower")'
+)
 
 
 @dataclass(frozen=True)
