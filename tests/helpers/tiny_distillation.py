@@ -10,7 +10,7 @@ import torch
 from PIL import Image
 
 from helpers.pictures import picture
-from helpers.tiny_training import TINY_MODEL
+from helpers.tiny_training import ON_POINTS, TINY_MODEL
 from moslens.data.sets import load_dataset
 from moslens.system.files import write_json
 from moslens.train import checkpoint
@@ -63,7 +63,7 @@ def student_config(table: Path, pool: Path, teacher: Path, bank: Path, **distill
             "stage": "student",
             "checkpoint_every": 2,
             "model": TINY_MODEL | {"changes": TINY_MODEL["changes"] | {"baf": "full"}},
-            "data": {"name": str(table), "root": str(table.parent), "split": 0},
+            "data": {"name": str(table), "root": str(table.parent), "split": 0, **ON_POINTS},
             "optim": {"epochs": 2, "batch": 4},
             "bdm": {"root": str(pool), "held_out": 0.25},
             "distill": {
@@ -89,6 +89,8 @@ changes = {{backbone = "test_efficientnet", dim = 24, heads = 2, baf = "full"}}
 [data]
 name = "{table}"
 root = "{table.parent}"
+mos_range = [0, 100]
+direction = "higher"
 [bdm]
 root = "{pool}"
 held_out = 0.25

@@ -22,6 +22,9 @@ TINY_MODEL: dict[str, Any] = {
 }
 
 
+ON_POINTS = {"mos_range": [0, 100], "direction": "higher"}
+
+
 def make_labelled(folder: Path, count: int = 20) -> Path:
     """``count`` pictures of several sizes with scores that differ, as a CSV; returns the CSV."""
     folder.mkdir(parents=True)
@@ -42,7 +45,7 @@ def tiny_config(table: Path, **optim: Any) -> TrainConfig:
             "stage": "quality",
             "checkpoint_every": 2,
             "model": TINY_MODEL,
-            "data": {"name": str(table), "root": str(table.parent), "split": 0},
+            "data": {"name": str(table), "root": str(table.parent), "split": 0, **ON_POINTS},
             "optim": {"epochs": 2, "batch": 4, **optim},
         }
     )
@@ -76,6 +79,8 @@ changes = {{backbone = "test_efficientnet", dim = 24, heads = 2}}
 [data]
 name = "{table}"
 root = "{table.parent}"
+mos_range = [0, 100]
+direction = "higher"
 [optim]
 epochs = {epochs}
 batch = 4

@@ -59,8 +59,7 @@ def datasets() -> str:
         "|---|---|---|---|---|---|---|",
     ]
     for card in all_cards():
-        better = "higher" if card.score == "MOS" else "lower"
-        score = f"{card.score} {card.range[0]:g} to {card.range[1]:g}, {better} is better"
+        score = f"{card.score} {card.range[0]:g} to {card.range[1]:g}, {card.direction} is better"
         cells = (
             f"`{card.name}`",
             card.title,
@@ -71,6 +70,15 @@ def datasets() -> str:
             ", ".join(f"`{folder}/`" for folder in card.images),
         )
         lines.append("| " + " | ".join(cells) + " |")
+    return "\n".join(lines)
+
+
+def label_scales() -> str:
+    """Which published label of each card is 0 and which is 100 in an exported model."""
+    lines = ["| data set | 0 is | 100 is |", "|---|---|---|"]
+    for card in all_cards():
+        ends = card.scale.published
+        lines.append(f"| `{card.name}` | {ends.worst:g} | {ends.best:g} |")
     return "\n".join(lines)
 
 
@@ -332,7 +340,7 @@ TABLES: dict[str, dict[str, Callable[[], str]]] = {
         **recipe_tables.TABLES,
     },
     "experiments.md": recipe_tables.EXPERIMENTS,
-    "datasets.md": {"datasets": datasets, "open-questions": open_questions},
+    "datasets.md": {"datasets": datasets, "label-scales": label_scales, "open-questions": open_questions},
 }
 
 

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import numpy as np
 import typer
 
-from moslens.cli.options import MosRange, Reuse, Root, parse_range, parse_seeds
+from moslens.cli.options import Better, Direction, MosRange, Reuse, Root, parse_scale, parse_seeds
 from moslens.errors import ConfigError
 
 
@@ -31,6 +31,7 @@ def run(
     root: Root = None,
     splits: Annotated[str, typer.Option(help="Seeds of the splits to compare on: 0-9 or 0,3,7.")] = "0-9",
     mos_range: MosRange = "0:100",
+    direction: Direction = Better.higher,
     max_change: Annotated[float | None, typer.Option(help="Fail where a picture moves by more.")] = None,
     max_mean_change: Annotated[
         float | None, typer.Option(help="Fail where pictures move by more on average (absolute).")
@@ -65,7 +66,8 @@ def run(
     else:
         from moslens.data.sets import load_dataset
 
-        opened = load_dataset(dataset, root, mos_range=parse_range(mos_range))
+        scale = parse_scale(mos_range, direction)
+        opened = load_dataset(dataset, root, mos_range=scale.ends, direction=scale.direction)
         comparison = compare_on_dataset(one, two, opened, parse_seeds(splits), np.random.default_rng(seed))
     broken = Bounds(max_change, max_mean_change, min_srcc, max_loss).broken(comparison)
     record = to_record(comparison, broken, top)

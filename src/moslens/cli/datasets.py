@@ -52,8 +52,8 @@ def run(
 def _list() -> str:
     rows = [("name", "pictures", "content", "score", "title")]
     for card in all_cards():
-        direction = "higher is better" if card.score == "MOS" else "lower is better, read with changed sign"
-        score = f"{card.score} {card.range[0]:g} to {card.range[1]:g}, {direction}"
+        sign = ", read with changed sign" if card.direction == "lower" else ""
+        score = f"{card.score} {card.range[0]:g} to {card.range[1]:g}, {card.direction} is better{sign}"
         rows.append((card.name, str(card.count), card.content, score, card.title))
     return f"{align(rows, left=5)}\n\nmoslens datasets show NAME: layout, licence, where to get it, citation"
 
@@ -63,6 +63,7 @@ def _card(card: DatasetCard) -> str:
         "pictures": f"{card.count}" + (f" of {card.references} references" if card.references else ""),
         "content": card.content,
         "score": f"{card.score} {card.range[0]:g} to {card.range[1]:g}",
+        "0 to 100 is": str(card.scale),
         "labels": ", ".join(card.labels),
         "images in": ", ".join(card.images),
         "kinds": ", ".join(card.kinds),

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-from moslens.cli.options import MosRange, Reuse, parse_range, parse_seeds
+from moslens.cli.options import Better, Direction, MosRange, Reuse, parse_scale, parse_seeds
 from moslens.cli.tables import align
 from moslens.errors import ConfigError, OutputError
 from moslens.system.progress import progress
@@ -42,6 +42,7 @@ def run(
     ] = None,
     reuse: Reuse = False,
     mos_range: MosRange = "0:100",
+    direction: Direction = Better.higher,
     draws: Annotated[int, typer.Option(min=1, help="Bootstrap draws of the intervals.")] = 1000,
 ) -> None:
     """Measure a run, a model or anyone's predictions on a data set with opinion scores.
@@ -54,9 +55,12 @@ def run(
     from moslens.evaluate.predictors import open_source
 
     seeds = parse_seeds(splits)
-    bounds = parse_range(mos_range)
+    scale = parse_scale(mos_range, direction)
     opened = open_source(source, reuse=reuse)
-    sets = [load_dataset(name, folder, mos_range=bounds) for name, folder in pair_roots(dataset, root or [])]
+    sets = [
+        load_dataset(name, folder, mos_range=scale.ends, direction=scale.direction)
+        for name, folder in pair_roots(dataset, root or [])
+    ]
     stem = None if output is None else report_stem(output)
     work = None if stem is None else stem.with_name(f"{stem.name}.partial")
     found = [

@@ -5,6 +5,7 @@ from typing import Annotated
 
 import typer
 
+from moslens.cli.options import Better, parse_scale
 from moslens.errors import ConfigError
 
 
@@ -35,6 +36,13 @@ def run(
             " tokens), trained (the run's own), none (no maps)."
         ),
     ] = "fitted",
+    mos_range: Annotated[
+        str | None,
+        typer.Option(help="LOW:HIGH, the ends of the scale of the labels, for a run by version 0.1 on a CSV."),
+    ] = None,
+    direction: Annotated[
+        Better | None, typer.Option(help="Which labels of such a run are better.", show_default=False)
+    ] = None,
     int8: Annotated[bool, typer.Option("--int8", hidden=True)] = False,
     dataset: Annotated[str | None, typer.Option(hidden=True)] = None,
     root: Annotated[Path | None, typer.Option(hidden=True)] = None,
@@ -46,7 +54,11 @@ def run(
         raise ConfigError("is a model already: export takes a run", run)
     if card is None:
         raise ConfigError("a run needs --card, the words of its card", run)
+    if (mos_range is None) != (direction is None):
+        raise ConfigError("--mos-range and --direction belong together: state both")
+    labels = None if mos_range is None or direction is None else parse_scale(mos_range, direction)
     from moslens.release.export import export, read_card_text
 
-    made = export(run, output, read_card_text(card), folds=folds, results=results or (), pool=pool, head=head)
+    words = read_card_text(card)
+    made = export(run, output, words, folds=folds, results=results or (), pool=pool, head=head, labels=labels)
     typer.echo(f"{made.id}: {output}", err=True)

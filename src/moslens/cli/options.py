@@ -1,11 +1,21 @@
 """Parameters that several commands have, and the values that they parse alike."""
 
+from enum import Enum
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from moslens.data.records import LabelScale
 from moslens.errors import ConfigError
+
+
+class Better(Enum):
+    """Which labels mean better pictures."""
+
+    higher = "higher"
+    lower = "lower"
+
 
 Pictures = Annotated[
     list[str],
@@ -21,6 +31,7 @@ Workers = Annotated[int | None, typer.Option(min=1, help="Pictures in work at on
 MaxPixels = Annotated[int, typer.Option(min=1, help="Refuse pictures with more pixels.")]
 Root = Annotated[Path | None, typer.Option(help="The folder the data set lies in.")]
 MosRange = Annotated[str, typer.Option(help="LOW:HIGH that the scores of a CSV data set lie in.")]
+Direction = Annotated[Better, typer.Option(help="Which scores of a CSV data set are better.")]
 Reuse = Annotated[
     bool, typer.Option("--reuse", help="Take the test predictions that runs stored instead of computing them.")
 ]
@@ -51,3 +62,8 @@ def parse_range(text: str) -> tuple[float, float]:
     if not bounds[0] < bounds[1]:
         raise ConfigError(f"--mos-range wants LOW:HIGH such as 1:5, not {text!r}")
     return bounds
+
+
+def parse_scale(mos_range: str, direction: Better) -> LabelScale:
+    """What the labels of a CSV mean, from ``--mos-range`` and ``--direction``. Raises ConfigError."""
+    return LabelScale(*parse_range(mos_range), "higher" if direction is Better.higher else "lower")

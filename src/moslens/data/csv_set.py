@@ -4,8 +4,9 @@ import csv
 import math
 from collections.abc import Sequence
 from pathlib import Path, PurePath
+from typing import Literal
 
-from moslens.data.records import Dataset, DatasetCard, Sample
+from moslens.data.records import POINTS, Dataset, DatasetCard, LabelScale, Sample
 from moslens.errors import DatasetError
 
 _SHOWN = 20
@@ -63,12 +64,12 @@ def cell_number(text: str, where: str, problems: list[str], low: float = -math.i
     return value
 
 
-def read_csv(path: Path, root: Path | None = None, mos_range: tuple[float, float] = (0.0, 100.0)) -> Dataset:
+def read_csv(path: Path, root: Path | None = None, scale: LabelScale = POINTS) -> Dataset:
     """The data set in a CSV file, pictures relative to ``root`` (default: the folder of the file).
 
     Columns ``image,mos`` are required; ``std,reference,kind,level,part`` are used where present and others
-    are ignored. ``mos`` is higher for better pictures and within ``mos_range``. Every wrong cell is listed
-    by row and column in one DatasetError.
+    are ignored. ``mos`` lies within ``scale``; its sign is changed where lower is better, as in every data set.
+    Every wrong cell is listed by row and column in one DatasetError.
     """
     root = path.parent if root is None else root
     rows = read_rows(path, ("image", "mos"))
@@ -78,24 +79,25 @@ def read_csv(path: Path, root: Path | None = None, mos_range: tuple[float, float
     seen: dict[str, int] = {}
     samples = []
     for n, row in rows:
-        sample = _sample(row, f"row {n}, column ", root, mos_range, problems)
+        sample = _sample(row, f"row {n}, column ", root, scale, problems)
         if sample.name in seen:
             problems.append(f"row {n}, column image: {sample.name} is already in row {seen[sample.name]}")
         seen.setdefault(sample.name, n)
         samples.append(sample)
     raise_problems(problems, path)
     title = f"{path.name}, a data set of the user's own"
-    card = DatasetCard(path.stem, title, "custom", len(samples), "MOS", mos_range)
+    score: Literal["MOS", "DMOS"] = "MOS" if scale.direction == "higher" else "DMOS"
+    card = DatasetCard(path.stem, title, "custom", len(samples), score, scale.ends)
     return Dataset(path.stem, root, tuple(sorted(samples, key=lambda sample: sample.name)), card)
 
 
-def _sample(row: dict[str, str], where: str, root: Path, mos_range: tuple[float, float], problems: list[str]) -> Sample:
+def _sample(row: dict[str, str], where: str, root: Path, scale: LabelScale, problems: list[str]) -> Sample:
     name = PurePath(row["image"]).as_posix()
     if not row["image"]:
         problems.append(f"{where}image: empty")
     elif not (root / name).is_file():
         problems.append(f"{where}image: no file {name} in {root}")
-    mos = cell_number(row["mos"], f"{where}mos", problems, *mos_range)
+    mos = cell_number(row["mos"], f"{where}mos", problems, *scale.ends)
     std = cell_number(row["std"], f"{where}std", problems, 0.0) if row.get("std") else None
     part = row.get("part") or None
     if part is not None and part not in PARTS:
@@ -107,7 +109,7 @@ def _sample(row: dict[str, str], where: str, root: Path, mos_range: tuple[float,
     return Sample(
         path=root / name,
         name=name,
-        mos=mos,
+        mos=mos if scale.direction == "higher" else -mos,
         std=std,
         reference=row.get("reference") or None,
         kind=row.get("kind") or None,

@@ -1,14 +1,86 @@
-"""A data set, its samples, and the card that describes it."""
+"""A data set, its samples, what its labels mean, and the card that describes it."""
 
 import hashlib
+import math
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal, get_args
+
+from moslens.errors import ConfigError
+
+Direction = Literal["higher", "lower"]
+
+
+@dataclass(frozen=True)
+class PointScale:
+    """The straight line from labels to points: ``worst`` becomes 0 and ``best`` 100."""
+
+    worst: float
+    best: float
+
+    @property
+    def factor(self) -> float:
+        """Points for each unit of the labels; below 0 where lower labels are better."""
+        return 100 / (self.best - self.worst)
+
+    def points(self, labels: Any) -> Any:
+        """Labels, a number or an array, in points; 0 to 100 inside the scale. Labels on 0-100 keep their bits."""
+        return (labels - self.worst) * self.factor
+
+
+@dataclass(frozen=True)
+class LabelScale:
+    """What published labels mean: the ends of their scale, and whether ``higher`` or ``lower`` labels are better.
+
+    Raises ConfigError for ends that are not finite or not in order, and for another direction.
+    """
+
+    low: float
+    high: float
+    direction: Direction = "higher"
+
+    def __post_init__(self) -> None:
+        if not (math.isfinite(self.low) and math.isfinite(self.high) and self.low < self.high):
+            raise ConfigError(f"mos_range wants two numbers, the lower one first, not {self.low:g} and {self.high:g}")
+        if self.direction not in get_args(Direction):
+            raise ConfigError(f"direction is higher or lower, not {self.direction!r}")
+
+    def __str__(self) -> str:
+        return f"{self.low:g} to {self.high:g} ({self.direction} is better)"
+
+    @property
+    def ends(self) -> tuple[float, float]:
+        """The lower and the higher end, as published."""
+        return self.low, self.high
+
+    @property
+    def published(self) -> PointScale:
+        """From labels as they are published to points."""
+        return PointScale(self.low, self.high) if self.direction == "higher" else PointScale(self.high, self.low)
+
+    @property
+    def mos(self) -> PointScale:
+        """From ``Sample.mos`` to points."""
+        return PointScale(self.low, self.high) if self.direction == "higher" else PointScale(-self.high, -self.low)
+
+    def to_record(self) -> dict[str, Any]:
+        """The scale as JSON, the arguments of :meth:`from_record`."""
+        return {"mos_range": [self.low, self.high], "direction": self.direction}
+
+    @classmethod
+    def from_record(cls, record: dict[str, Any]) -> "LabelScale":
+        """The inverse of :meth:`to_record`. KeyError, TypeError or ValueError where the record is malformed."""
+        low, high = record["mos_range"]
+        return cls(float(low), float(high), record["direction"])
+
+
+POINTS = LabelScale(0.0, 100.0)
 
 
 @dataclass(frozen=True)
 class Sample:
-    """One scored picture. ``mos`` is in the data set's own unit and always higher for a better picture.
+    """One scored picture. ``mos`` is in the data set's own unit and always higher for a better picture: the published
+    label, or minus the published label where lower labels are better.
 
     ``name`` identifies the picture and does not depend on where the data set lies. ``reference`` names the
     pristine picture it was made from, or, for a photo, the group that a split keeps together. ``kind`` and
@@ -35,6 +107,7 @@ class Sample:
 class DatasetCard:
     """The facts of a data set. ``range`` is that of the released scores, before any change of sign.
 
+    No score lies outside ``range``. ``span`` is what the released scores span, given where ``range`` is much wider.
     ``labels`` and ``images`` are the label files and picture folders of the release, ``extra`` patterns of
     other files in those folders, ``kinds`` its distortions in order. ``count`` and ``references`` count the
     labelled pictures and their references. ``unverified`` says which facts have no public source.
@@ -46,6 +119,7 @@ class DatasetCard:
     count: int | None
     score: Literal["MOS", "DMOS"]
     range: tuple[float, float]
+    span: tuple[float, float] | None = None
     references: int | None = None
     aliases: tuple[str, ...] = ()
     labels: tuple[str, ...] = ()
@@ -62,8 +136,18 @@ class DatasetCard:
     @property
     def mos_range(self) -> tuple[float, float]:
         """The range of ``Sample.mos``: the released one, mirrored for DMOS, whose sign is changed."""
-        low, high = self.range
-        return (low, high) if self.score == "MOS" else (-high, -low)
+        ends = LabelScale(*self.range, self.direction).mos
+        return ends.worst, ends.best
+
+    @property
+    def direction(self) -> Direction:
+        """Whether higher or lower released scores are better."""
+        return "higher" if self.score == "MOS" else "lower"
+
+    @property
+    def scale(self) -> LabelScale:
+        """The scale that becomes 0 to 100 in an exported model: ``span`` where it is given, else ``range``."""
+        return LabelScale(*(self.span or self.range), self.direction)
 
 
 @dataclass(frozen=True)

@@ -9,10 +9,10 @@ from pathlib import Path
 from moslens.data import authentic, synthetic
 from moslens.data.cards import all_cards, find_card
 from moslens.data.csv_set import raise_problems, read_csv
-from moslens.data.records import Dataset, DatasetCard, Sample
+from moslens.data.records import Dataset, DatasetCard, Direction, LabelScale, Sample
 from moslens.errors import DatasetError
 
-__all__ = ["DatasetCheck", "all_cards", "check_dataset", "find_card", "load_dataset"]
+__all__ = ["DatasetCheck", "all_cards", "check_dataset", "find_card", "is_csv", "load_dataset"]
 
 READERS: dict[str, Callable[[Path], list[Sample]]] = {
     "live": synthetic.live,
@@ -32,18 +32,28 @@ READERS: dict[str, Callable[[Path], list[Sample]]] = {
 _log = logging.getLogger(__name__)
 
 
+def is_csv(name_or_csv: str) -> bool:
+    """Whether the name of a data set means a CSV file and not a card."""
+    return name_or_csv.lower().endswith(".csv") or os.sep in name_or_csv
+
+
 def load_dataset(
-    name_or_csv: str, root: Path | None = None, *, mos_range: tuple[float, float] = (0.0, 100.0)
+    name_or_csv: str,
+    root: Path | None = None,
+    *,
+    mos_range: tuple[float, float] = (0.0, 100.0),
+    direction: Direction = "higher",
 ) -> Dataset:
     """The data set ``name_or_csv``: a card's name with the folder it lies in, or a CSV file.
 
     ``root`` is the folder of the release. For a CSV file it is the folder that its pictures are relative to, by
-    default the file's own. ``mos_range`` bounds the scores of a CSV file; a card has its own range. A copy with
-    fewer or more labels than the card says is used with a warning. Raises DatasetError, which names every label
-    file, row, column or picture that is wrong.
+    default the file's own. ``mos_range`` bounds the scores of a CSV file, and ``direction`` says which of them are
+    better; a card has its own. A copy with fewer or more labels than the card says is used with a warning. Raises
+    DatasetError, which names every label file, row, column or picture that is wrong, and ConfigError for a range or
+    direction that is none.
     """
-    if name_or_csv.lower().endswith(".csv") or os.sep in name_or_csv:
-        return read_csv(Path(name_or_csv), root, mos_range)
+    if is_csv(name_or_csv):
+        return read_csv(Path(name_or_csv), root, LabelScale(*mos_range, direction))
     card = find_card(name_or_csv)
     if root is None:
         raise DatasetError(f"data set {card.name} needs its folder (--root)")

@@ -93,8 +93,7 @@ def _inside(dataset: Dataset, one: Measured) -> NDArray[np.bool_] | None:
     """Whether each opinion score, scaled from the range of the data set to 0-100, lies within its bounds."""
     if one.low is None or one.high is None:
         return None
-    bottom, top = dataset.card.mos_range
-    target = (one.mos - bottom) / (top - bottom) * 100
+    target = dataset.card.scale.mos.points(one.mos)
     return np.asarray((one.low <= target) & (target <= one.high))
 
 

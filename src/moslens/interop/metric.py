@@ -18,7 +18,8 @@ from typing import Any
 
 import numpy as np
 
-from moslens.errors import DatasetError, MissingExtra, ModelError
+from moslens.data.records import Direction, LabelScale
+from moslens.errors import ConfigError, DatasetError, MissingExtra, ModelError
 from moslens.picture.load import load
 from moslens.picture.windows import SHORTEST, WINDOW, fitted_size, window_origins
 from moslens.scoring.card import Calibration, Card, find_model
@@ -44,20 +45,31 @@ class QualityNetwork(nn.Module):
     """Differentiable scores of whole pictures.
 
     ``model`` is a shipped name, a model folder, the folder of a finished run, or None for the released model. A run
-    with enough held-out predictions is calibrated on them; any other run gives raw opinion scores. Raises ModelError or
-    CheckpointError where there is no such model, and where torch does not reproduce the score that the card records.
+    with enough held-out predictions is calibrated on them; any other run gives its opinion scores in points of 0-100.
+    ``mos_range`` and ``direction`` ("higher" or "lower" labels are better) say what the labels mean of a run by version
+    0.1 on a CSV, which does not say. Raises ModelError or CheckpointError where there is no such model, and where torch
+    does not reproduce the score that the card records; ConfigError where the labels of a run are not known.
 
     forward: B x 3 x H x W, RGB as floats in [0, 1] or uint8, sides of 32 px or more -> B scores, 0 to 100. Raises
     ValueError for any other tensor.
     """
 
-    def __init__(self, model: str | os.PathLike[str] | None = None) -> None:
+    def __init__(
+        self,
+        model: str | os.PathLike[str] | None = None,
+        *,
+        mos_range: tuple[float, float] | None = None,
+        direction: Direction | None = None,
+    ) -> None:
         super().__init__()
+        labels = _stated(mos_range, direction)
         folder = None if model is None else Path(model)
         self.calibration: Calibration | None
         if folder is not None and (folder / "model.safetensors").is_file():
-            self.name, self.working_size, self.calibration, self.network = _from_run(folder)
+            self.name, self.working_size, self.calibration, self.network = _from_run(folder, labels)
         else:
+            if labels is not None:
+                raise ConfigError("mos_range and direction are for a run: a model scores on 0-100 already", folder)
             card = Card.read(find_model(model))
             self.name, self.working_size, self.calibration = card.id, card.working_size, card.calibration
             self.network = OnnxModule(card.verified_weights(), "score")
@@ -109,9 +121,9 @@ class QualityNetwork(nn.Module):
 class QualityScore(Metric):
     """Mean score of pictures, as a torchmetrics metric and as a differentiable module.
 
-    ``model`` is that of :class:`QualityNetwork`; other arguments go to ``torchmetrics.Metric``. ``forward`` gives the
-    mean of the batch with its gradient, ``compute`` the mean over all pictures so far, ``scores`` one value for each
-    picture.
+    ``model``, ``mos_range`` and ``direction`` are those of :class:`QualityNetwork`; other arguments go to
+    ``torchmetrics.Metric``. ``forward`` gives the mean of the batch with its gradient, ``compute`` the mean over all
+    pictures so far, ``scores`` one value for each picture.
     """
 
     is_differentiable = True
@@ -123,9 +135,16 @@ class QualityScore(Metric):
     total: Tensor
     count: Tensor
 
-    def __init__(self, model: str | os.PathLike[str] | None = None, **options: Any) -> None:
+    def __init__(
+        self,
+        model: str | os.PathLike[str] | None = None,
+        *,
+        mos_range: tuple[float, float] | None = None,
+        direction: Direction | None = None,
+        **options: Any,
+    ) -> None:
         super().__init__(**options)
-        self.quality = QualityNetwork(model)
+        self.quality = QualityNetwork(model, mos_range=mos_range, direction=direction)
         self.add_state("total", torch.tensor(0.0), dist_reduce_fx="sum")
         self.add_state("count", torch.tensor(0.0), dist_reduce_fx="sum")
 
@@ -149,16 +168,23 @@ class IQAMetric(nn.Module):
     """Same interface as the metrics of pyiqa: a tensor, a path, a PIL image or a list of paths -> B scores, 0 to 100.
 
     ``lower_better``, ``metric_mode`` and ``score_range`` mean the same as in pyiqa. With ``as_loss`` the scores of
-    tensors keep their gradient.
+    tensors keep their gradient. ``mos_range`` and ``direction`` are those of :class:`QualityNetwork`.
     """
 
     metric_mode = "NR"
     lower_better = False
     score_range = "0, 100"
 
-    def __init__(self, model: str | os.PathLike[str] | None = None, *, as_loss: bool = False) -> None:
+    def __init__(
+        self,
+        model: str | os.PathLike[str] | None = None,
+        *,
+        as_loss: bool = False,
+        mos_range: tuple[float, float] | None = None,
+        direction: Direction | None = None,
+    ) -> None:
         super().__init__()
-        self.net = QualityNetwork(model)
+        self.net = QualityNetwork(model, mos_range=mos_range, direction=direction)
         self.metric_name = self.net.name
         self.as_loss = as_loss
 
@@ -173,25 +199,40 @@ class IQAMetric(nn.Module):
 
 
 def create_metric(
-    model: str | os.PathLike[str] | None = None, *, device: str | torch.device | None = None, as_loss: bool = False
+    model: str | os.PathLike[str] | None = None,
+    *,
+    device: str | torch.device | None = None,
+    as_loss: bool = False,
+    mos_range: tuple[float, float] | None = None,
+    direction: Direction | None = None,
 ) -> IQAMetric:
     """An :class:`IQAMetric` on ``device``, as ``pyiqa.create_metric`` gives one."""
-    metric = IQAMetric(model, as_loss=as_loss)
+    metric = IQAMetric(model, as_loss=as_loss, mos_range=mos_range, direction=direction)
     return metric if device is None else metric.to(device)
 
 
-def _from_run(run: Path) -> tuple[str, int, Calibration | None, nn.Module]:
+def _stated(mos_range: tuple[float, float] | None, direction: Direction | None) -> LabelScale | None:
+    if mos_range is None and direction is None:
+        return None
+    if mos_range is None or direction is None:
+        raise ConfigError("mos_range and direction belong together: state both")
+    return LabelScale(*mos_range, direction)
+
+
+def _from_run(run: Path, labels: LabelScale | None) -> tuple[str, int, Calibration | None, nn.Module]:
     from moslens.release import score_scale
     from moslens.train.networks import load_run
     from moslens.train.run_folder import Run
 
     scorer, config = load_run(run)
+    labels = score_scale.label_scale(Run(run), labels)
     calibration = None
     if (run / "predictions.csv").is_file():
         try:
-            calibration = score_scale.fit_calibration(score_scale.read_held_out([Run(run)]))
+            calibration = score_scale.fit_calibration(score_scale.read_held_out([Run(run)], stated=labels))
         except DatasetError as error:
             logger.warning("%s: not calibrated: %s", run, error)
+    scorer = score_scale.in_points(scorer, score_scale.points_of(Run(run), labels))
     return run.name, config.data.working_size, calibration, scorer
 
 

@@ -18,6 +18,7 @@ import numpy as np
 import torch
 from PIL import Image
 
+from moslens.data.records import LabelScale
 from moslens.distortions import KINDS
 from moslens.errors import ConfigError, ModelError
 from moslens.model.block_heads import OUTPUTS, SupervisedHead, WindowDescriber, read_head
@@ -72,6 +73,7 @@ def export(
     results: Sequence[Path] = (),
     pool: Path | None = None,
     head: str = "fitted",
+    labels: LabelScale | None = None,
 ) -> Card:
     """Export a finished run with its calibration and card, and check the result against torch.
 
@@ -83,13 +85,16 @@ def export(
     has one, or "none" for scores alone.
     pool: the folder of the pristine pool, if it is no longer where the run's configuration says. Block labels are
     calibrated on its held-out part.
+    labels: what the published labels mean, for a run by version 0.1 on a CSV, which does not say.
     ModelError where ONNX and torch disagree, DatasetError or CheckpointError where a file is missing, ConfigError for
-    another head.
+    another head, and where the labels of the run mean nothing or something else than ``labels``.
     """
     scorer, config = load_run(run)
     if head not in HEADS:
         raise ConfigError(f"head is one of {', '.join(HEADS)}, not {head!r}")
-    calibration, fitted = _calibration(run, folds)
+    labels = score_scale.label_scale(Run(run), labels)
+    scorer = score_scale.in_points(scorer, score_scale.points_of(Run(run), labels))
+    calibration, fitted = _calibration(run, folds, labels)
     describer, pristine = None, None
     if head != "none" and config.stage == "student" and scorer.model.baf is not None:
         pristine = pool_of(config.bdm, pool)
@@ -237,7 +242,7 @@ def _test_vector(
     return {"file": target.name, "raw": raw, "score": calibration.score(raw)}
 
 
-def _calibration(run: Path, folds: Path | None) -> tuple[Calibration, dict[str, Any]]:
+def _calibration(run: Path, folds: Path | None, labels: LabelScale) -> tuple[Calibration, dict[str, Any]]:
     if folds is None:
         fit, check = [Run(run)], []
         if not fit[0].predictions_file.is_file():
@@ -247,7 +252,7 @@ def _calibration(run: Path, folds: Path | None) -> tuple[Calibration, dict[str, 
         if len(runs) < 2:
             raise ConfigError("needs at least two split-N runs", folds)
         fit, check = runs[: len(runs) // 2], runs[len(runs) // 2 :]
-    held = score_scale.read_held_out(fit)
+    held = score_scale.read_held_out(fit, stated=labels)
     calibration = score_scale.fit_calibration(held)
     record: dict[str, Any] = {
         "kind": "logistic",
@@ -255,10 +260,11 @@ def _calibration(run: Path, folds: Path | None) -> tuple[Calibration, dict[str, 
         "shift": calibration.shift,
         "radius": calibration.radius,
         "coverage": score_scale.COVERAGE,
+        "labels": labels.to_record(),
         "fitted_on": f"{len(held.raw)} pictures held out from training in {_names(fit)}",
     }
     if check:
-        others = score_scale.read_held_out(check, exclude=frozenset(held.names))
+        others = score_scale.read_held_out(check, exclude=frozenset(held.names), stated=labels)
         record["measured_coverage"] = round(score_scale.coverage(calibration, others), 4)
         record["measured_on"] = f"{len(others.raw)} other pictures held out in {_names(check)}"
     return calibration, record

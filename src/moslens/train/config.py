@@ -48,7 +48,8 @@ class DataSection:
     ``split`` is the seed of the 80/20 split, or -1 to train on every picture. ``validation`` and ``fraction`` are
     shares of the training part. A picture is drawn ``repeats`` times in an epoch, each time with another crop.
     ``workers`` > 0 loads batches in that many processes. Labels are learned in units of their standard deviation, or
-    unchanged where ``standardise`` is false.
+    unchanged where ``standardise`` is false. ``mos_range`` and ``direction`` say what the labels of a CSV mean: the
+    ends of their scale, and whether "higher" or "lower" ones are better. A named data set has its own.
     """
 
     name: str = "livec"
@@ -60,6 +61,8 @@ class DataSection:
     repeats: int = 1
     workers: int = 0
     standardise: bool = True
+    mos_range: tuple[float, ...] = ()
+    direction: Literal["", "higher", "lower"] = ""
 
 
 @dataclass(frozen=True)

@@ -6,14 +6,15 @@ import dataclasses
 import logging
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
 from moslens.data.crops import CropStream, QualityBatches, decode_all
-from moslens.data.records import Dataset
-from moslens.data.sets import load_dataset
+from moslens.data.records import Dataset, LabelScale
+from moslens.data.sets import is_csv, load_dataset
 from moslens.data.split import Split, make_split
 from moslens.errors import ConfigError
 from moslens.losses import quality_loss
@@ -25,6 +26,11 @@ from moslens.train.predict import predict_run
 from moslens.train.run_folder import Run
 
 log = logging.getLogger(__name__)
+
+_STATE_LABELS = (
+    "the configuration must say what the labels of a CSV mean. Add to [data] the ends of their scale and which labels"
+    ' are better, as in these two lines: mos_range = [1, 5] and direction = "higher" (or "lower")'
+)
 
 
 @dataclass(frozen=True)
@@ -50,10 +56,40 @@ class QualityTask(nn.Module):
 
 
 def dataset_of(data: DataSection) -> Dataset:
-    """The data set of a configuration. ConfigError where its folder is not set, DatasetError as ``load_dataset``."""
+    """The data set of a configuration. ConfigError where its folder is not set, DatasetError as ``load_dataset``.
+
+    A CSV whose scale the configuration does not state is read as version 0.1 read it: 0 to 100, higher is better.
+    """
     if not data.root and not data.name.lower().endswith(".csv"):
         raise ConfigError("data.root, the folder of the data set, is not set: --set data.root=DIR")
-    return load_dataset(data.name, Path(data.root) if data.root else None)
+    root, scale = Path(data.root) if data.root else None, stated_scale(data)
+    if scale is None:
+        return load_dataset(data.name, root)
+    return load_dataset(data.name, root, mos_range=scale.ends, direction=scale.direction)
+
+
+def stated_scale(data: DataSection) -> LabelScale | None:
+    """What the configuration says of the labels of its CSV; None for a named data set, and where it says nothing.
+
+    ConfigError where it says half of it or nonsense, or where a named data set has its own.
+    """
+    if not data.mos_range and not data.direction:
+        return None
+    if not is_csv(data.name):
+        raise ConfigError(f"data.mos_range and data.direction are for a CSV: {data.name} has its own, leave them out")
+    if len(data.mos_range) != 2 or not data.direction:
+        raise ConfigError(_STATE_LABELS, data.name)
+    return LabelScale(*data.mos_range, data.direction)
+
+
+def training_set(data: DataSection, run: Path) -> Dataset:
+    """The data set to train ``run`` on. ConfigError for a CSV whose configuration does not say what its labels mean.
+
+    A run that version 0.1 began without it goes on.
+    """
+    if stated_scale(data) is None and is_csv(data.name) and not Run(run).config_file.exists():
+        raise ConfigError(_STATE_LABELS, data.name)
+    return dataset_of(data)
 
 
 def split_of(dataset: Dataset, data: DataSection) -> Split:
@@ -75,15 +111,23 @@ def labelled_stream(config: TrainConfig, dataset: Dataset, split: Split) -> tupl
     return QualityBatches(stream, config.optim.batch, config.data.repeats, config.data.workers), labels
 
 
+def label_facts(dataset: Dataset, split: Split, labels: Labels) -> dict[str, Any]:
+    """What a run keeps of its labels, in ``config.json``."""
+    return {
+        "labels": dataclasses.asdict(labels),
+        "label_scale": dataset.card.scale.to_record(),
+        "train_pictures": len(split.train),
+    }
+
+
 def train_quality(config: TrainConfig, run: Path, *, resume: bool = False) -> None:
     """Train a quality model and score the test part with the weights of the last epoch."""
     from moslens.train.loop import fit, open_run
 
-    dataset = dataset_of(config.data)
+    dataset = training_set(config.data, run)
     split = split_of(dataset, config.data)
     batches, labels = labelled_stream(config, dataset, split)
-    facts = {"labels": dataclasses.asdict(labels), "train_pictures": len(split.train)}
-    open_run(run, config, facts, resume=resume)
+    open_run(run, config, label_facts(dataset, split, labels), resume=resume)
     torch.manual_seed(config.seed)
     task = QualityTask(build_model(config.model, pretrained=True), config.optim.correlation)
     if fit(task, batches, config, run):

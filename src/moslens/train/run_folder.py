@@ -1,11 +1,11 @@
 """The files of a run folder.
 
-config.json             the configuration, label statistics and hashes of the data
+config.json             the configuration, statistics and scale of the labels, hashes of the data
 log.jsonl               the losses, one line per step
 checkpoint-STEP.*       the state of training, see checkpoint.py
 model.safetensors       the weights of a finished run
 embedding.safetensors   of a student: the projection of its block tokens, and the heads that read it
-predictions.csv         image, mos, prediction and part of the pictures that the run held out
+predictions.csv         image, mos, prediction and part of the pictures that the run held out; mos is Sample.mos
 metrics.json            SRCC and PLCC on that part
 card.json               of a teacher: its settings and its accuracies on held-out photos
 """
@@ -24,7 +24,9 @@ from typing import TYPE_CHECKING, Any
 
 from moslens import metrics
 from moslens.data.csv_set import cell_number, raise_problems, read_rows
-from moslens.errors import CheckpointError
+from moslens.data.records import LabelScale
+from moslens.data.sets import find_card, is_csv
+from moslens.errors import CheckpointError, ConfigError
 from moslens.system.files import file_sha256, read_json, write_json, write_text
 from moslens.train.config import TrainConfig, from_dict, with_current_names
 
@@ -84,6 +86,20 @@ class Run:
         """Mean and standard deviation of the training labels, in MOS units."""
         labels: dict[str, float] = self.record["labels"]
         return labels
+
+    @property
+    def label_scale(self) -> LabelScale | None:
+        """What the published labels mean. None for a CSV's run by version 0.1, which did not ask.
+
+        CheckpointError where the record is malformed.
+        """
+        if "label_scale" not in self.record:
+            name = self.record["config"]["data"]["name"]
+            return None if is_csv(name) else find_card(name).scale
+        try:
+            return LabelScale.from_record(self.record["label_scale"])
+        except (LookupError, TypeError, ValueError, ConfigError) as error:
+            raise CheckpointError(f"malformed label_scale ({error})", self.config_file) from error
 
     @property
     def finished(self) -> bool:

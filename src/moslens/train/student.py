@@ -25,7 +25,7 @@ from moslens.train.distill.student_task import StudentTask
 from moslens.train.distill.targets import bank_targets
 from moslens.train.loop import fit, open_run
 from moslens.train.networks import build_model, load_teacher
-from moslens.train.quality import dataset_of, finish_quality_run, labelled_stream, split_of
+from moslens.train.quality import finish_quality_run, label_facts, labelled_stream, split_of, training_set
 from moslens.train.run_folder import Run
 
 log = logging.getLogger(__name__)
@@ -90,11 +90,11 @@ def train_student(config: TrainConfig, run: Path, *, resume: bool = False) -> No
     warms = distill.schedule != "joint" and distill.kd != "none"
     if warms and distill.warm < 1:
         raise ConfigError(f"distill.schedule {distill.schedule} needs distill.warm, the steps of its first phase")
-    dataset = dataset_of(config.data)
+    dataset = training_set(config.data, run)
     split = split_of(dataset, config.data)
     q, labels = labelled_stream(config, dataset, split)
     data = None if distill.kd == "none" else open_distillation_data(config)
-    facts = {"labels": dataclasses.asdict(labels), "train_pictures": len(split.train)}
+    facts = label_facts(dataset, split, labels)
     open_run(run, config, facts | (data.facts() if data else {}), resume=resume)
     joint = distill if distill.schedule != "two-stage" else dataclasses.replace(distill, kd="none", head="distilled")
     d = None
