@@ -16,6 +16,7 @@ from typing import Any
 
 from moslens.evaluate.record import git_revision, versions
 from moslens.system import files
+from moslens.system.cores import available_cores
 
 ROOT = next(folder for folder in Path(__file__).resolve().parents if (folder / "pyproject.toml").is_file())
 
@@ -54,7 +55,7 @@ def machine() -> dict[str, Any]:
     """Processor, cores this process may use, memory in GB, system and Python."""
     return {
         "processor": _processor(),
-        "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
+        "cores": available_cores(),
         "memory_gb": _memory_gb(),
         "system": f"{platform.system()} {platform.release()} {platform.machine()}",
         "python": platform.python_version(),

@@ -14,6 +14,7 @@ from collections import Counter
 from pathlib import Path
 
 from benchmarks.common import ROOT, argument_parser, moslens_command, update_record, use_test_helpers
+from moslens.system.text import name_in
 
 
 def main() -> int:
@@ -36,7 +37,7 @@ def main() -> int:
         )  # fmt: skip
         seconds = time.monotonic() - start
         rows = [json.loads(line) for line in done.stdout.splitlines()]
-        in_order = [row["path"] for row in rows] == [f"{folder}/{name}" for name in names]
+        in_order = [name_in(row) for row in rows] == [f"{folder}/{name}" for name in names]
     codes = Counter(row["error"]["code"] if row["error"] else "scored" for row in rows)
     found = {
         "files": len(names),

@@ -23,6 +23,8 @@ MoslensError
 """
 
 import os
+import re
+from contextlib import suppress
 
 
 class MoslensError(Exception):
@@ -142,15 +144,37 @@ class OutputError(MoslensError):
 
 
 class MissingExtra(MoslensError):
-    """An optional dependency is not installed; the message names the extra."""
+    """An optional dependency is not installed; the message names the extra and its packages that are missing."""
 
     code = "missing_extra"
 
     def __init__(self, extra: str, package: str) -> None:
-        super().__init__(f"this needs {package}: pip install 'moslens[{extra}]'")
+        super().__init__(f"this needs {package}: {install_hint(extra, package)}")
 
     def __reduce__(self) -> tuple[object, ...]:
         return _rebuild_missing, (self.message,)
+
+
+def install_hint(extra: str, package: str) -> str:
+    """The command that installs what ``extra`` lacks here.
+
+    It names packages and not the extra of moslens: the package of that name on an index may be another's.
+    """
+    from importlib.metadata import PackageNotFoundError, distribution, requires
+
+    needed: list[str] = []
+    with suppress(PackageNotFoundError):
+        for requirement in requires("moslens") or ():
+            name, _, condition = requirement.partition(";")
+            if re.search(rf"extra == ['\"]{extra}['\"]", condition):
+                needed.append(re.split(r"[<>=!~ ]", name, maxsplit=1)[0])
+    missing = []
+    for name in needed:
+        try:
+            distribution(name.partition("[")[0])
+        except PackageNotFoundError:
+            missing.append(f"'{name}'" if "[" in name else name)
+    return f"pip install {' '.join(missing) or package.replace('_', '-')} (the extra moslens[{extra}])"
 
 
 def _rebuild_missing(message: str) -> MissingExtra:

@@ -23,6 +23,7 @@ from moslens.bulk.contact_sheet import PER_SHEET, Sheets, contact_sheet, draw_la
 from moslens.cli.app import main
 from moslens.distortions import GROUPS, KIND_BY_NAME, KINDS
 from moslens.picture.load import decode
+from moslens.system.text import name_in
 
 BLOCK_KEYS = ["row", "column", "x", "y", "width", "height", "kind", "group", "level"]
 
@@ -177,7 +178,11 @@ def test_a_name_that_is_not_utf8(photos: Path, tmp_path: Path) -> None:
     (photos / "a.png").rename(photos / name)
     code, rows = run(photos, tmp_path / "out")
     assert code == 0
-    assert [row["source"] for row in rows if "caf" in row["source"]] == [str(photos / name)]
+    (row,) = [row for row in rows if "caf" in row["source"]]
+    assert (row["source"], row["path"]) == (f"{photos}/caf\ufffd.png", "pictures/caf\ufffd.png")
+    assert name_in(row, "source") == str(photos / name)
+    assert name_in(row) == f"pictures/{name}"
+    assert [key for other in rows if other is not row for key in other if "base64" in key] == []
     assert (tmp_path / "out" / "pictures" / name).exists()
     assert (tmp_path / "out" / "labels.jsonl").read_bytes().isascii()
 

@@ -14,6 +14,7 @@ from helpers.map_model import BLUE, GREEN, RED, make_map_model, plain
 from moslens import Scorer
 from moslens.bulk.map_page import Entry, write_index
 from moslens.cli.app import main
+from moslens.system.text import name_in
 
 
 @pytest.fixture(scope="module")
@@ -130,7 +131,7 @@ def test_hostile_files_cost_a_row_each_and_nothing_else(model: Path, tmp_path: P
     expected[evil.replace("/", "_")] = None
     assert call("explain", photos, "--output", output, "--model", model) == 1
     rows = rows_of(output)
-    found = {Path(row["path"]).name: row["error"] and row["error"]["code"] for row in rows}
+    found = {Path(name_in(row)).name: row["error"] and row["error"]["code"] for row in rows}
     # a walk goes through folders, whatever they are called
     expected.pop("folder.jpg")
     assert found == expected

@@ -19,6 +19,7 @@ from helpers.ray_cluster import ray_cluster
 from helpers.tiny_model import make_photo
 from moslens.bulk.parquet_parts import ParquetParts
 from moslens.scoring.card import Card
+from moslens.system.text import name_in
 
 psutil = pytest.importorskip("psutil", reason="needs psutil, which comes with accelerate")
 pytest.importorskip("ray", reason="needs moslens[bulk]: ray")
@@ -77,6 +78,26 @@ def assert_same(found: list[dict[str, Any]], plain: list[dict[str, Any]]) -> Non
         assert ours["error"] == theirs["error"]
         assert ours["score"] == pytest.approx(theirs["score"], abs=1e-4)
         assert (ours["width"], ours["model"]) == (theirs["width"], theirs["model"])
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems refuse such names")
+def test_names_that_are_not_utf8_are_in_the_parts_and_known_again(
+    tiny_model: Path, tmp_path: Path, cluster: tuple[dict[str, str], int]
+) -> None:
+    environment, _ = cluster
+    photos, output = tmp_path / "photos", tmp_path / "out"
+    photos.mkdir()
+    names = ["a.jpg", os.fsdecode(b"b\xe4r.jpg")]
+    for name in names:
+        make_photo(80, 60, 1).save(photos / name)
+    done = run(command(photos, output, tiny_model), environment)
+    assert done.returncode == 0, done.stderr
+    rows = rows_of(output)
+    assert [row["path"] for row in rows] == [f"{photos}/a.jpg", f"{photos}/b\ufffdr.jpg"]
+    assert [name_in(row) for row in rows] == [f"{photos}/{name}" for name in names]
+    again = run(command(photos, output, tiny_model, "--resume"), environment)
+    assert (again.returncode, "2 had their row" in again.stderr) == (0, True), again.stderr
 
 
 @pytest.mark.slow

@@ -19,6 +19,7 @@ from helpers.tiny_model import make_photo
 from moslens.bulk.watched import WatchedScorer
 from moslens.errors import ModelError
 from moslens.scoring.scorer import Scorer
+from moslens.system.text import name_in
 
 # Runs at the start of every interpreter: stands in front of the decoder and does what the file's name says.
 SABOTAGE = """
@@ -76,7 +77,7 @@ def pictures(folder: Path, *names: str) -> list[str]:
 def rows_of(scorer: WatchedScorer, paths: list[str], **options: Any) -> list[dict[str, Any]]:
     with scorer:
         rows = [result.to_row() for result in scorer.score_many(paths, **options)]
-    assert [row["path"] for row in rows] == paths
+    assert [name_in(row) for row in rows] == paths
     return rows
 
 

@@ -22,6 +22,7 @@ from moslens.cli.tables import align
 from moslens.errors import MissingExtra
 from moslens.scoring.result import COLUMNS
 from moslens.scoring.scorer import Scorer
+from moslens.system.text import name_in
 
 FAST = ("score", "doctor", "models")
 
@@ -185,7 +186,7 @@ class TestRows:
         listing = b"\0".join(os.fsencode(tmp_path / name) for name in odd)
         done = run("score", "-", "--model", tiny_model, input=listing)
         rows = [json.loads(line) for line in done.stdout.splitlines()]
-        assert [row["path"] for row in rows] == [str(tmp_path / name) for name in odd]
+        assert [name_in(row) for row in rows] == [str(tmp_path / name) for name in odd]
         assert [row["status"] for row in rows] == ["ok", "ok", "ok", "error"]
         assert rows[3]["error"]["code"] == "unreadable"
         assert done.returncode == 1
@@ -200,9 +201,11 @@ class TestRows:
         for argument, format in ((name, "jsonl"), (tmp_path, "csv"), (f"{tmp_path}/*.jpg", "table")):
             done = run("score", argument, "--model", tiny_model, "--format", format)
             assert done.returncode == 0, done.stderr
-            assert rb"\udce9t\udce9" in done.stdout
             if format == "jsonl":
-                assert json.loads(done.stdout)["path"] == name
+                assert json.loads(done.stdout)["path"] == f"{tmp_path}/\ufffdt\ufffd.jpg"
+                assert name_in(json.loads(done.stdout)) == name
+            else:
+                assert rb"\udce9t\udce9" in done.stdout
 
     def test_a_resumed_run_keeps_the_exit_code_of_its_rows(
         self, photo_folder: Path, tiny_model: Path, tmp_path: Path

@@ -209,7 +209,9 @@ class TestModels:
         assert moslens.interop.QualityScore is QualityScore
         code = "import sys; sys.modules['torchmetrics'] = None; import moslens; moslens.interop"
         done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
-        assert done.stderr.splitlines()[-1].endswith("this needs torchmetrics: pip install 'moslens[train]'")
+        assert done.stderr.splitlines()[-1].endswith(
+            "this needs torchmetrics: pip install torchmetrics (the extra moslens[train])"
+        )
 
     @pytest.mark.slow
     def test_graph_and_network_agree_in_score_and_gradient(self, tmp_path: Path) -> None:

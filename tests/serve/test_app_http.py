@@ -36,6 +36,7 @@ from moslens.scoring.result import COLUMNS, Score
 from moslens.scoring.scorer import Scorer
 from moslens.serve import Settings
 from moslens.serve.logs import JsonLines
+from moslens.system.text import name_in
 
 JPEG = encode(photo(), "JPEG")
 MULTIPART = {"Content-Type": f"multipart/form-data; boundary={BOUNDARY}"}
@@ -111,8 +112,11 @@ class TestRows:
     def test_names_come_back_as_sent_whatever_they_are(self, url: str) -> None:
         names = ["фото 猫 🌄.jpg", "=1+1.jpg", "../../etc/passwd", b"not utf-8 \xff.jpg", ""]
         answer = post(f"{url}/v1/score", [(name, JPEG) for name in names])
-        assert [row["path"] for row in answer.json()] == [*names[:3], os.fsdecode(names[3]), ""]
-        assert b"\\udcff" in answer.body
+        rows = answer.json()
+        assert [row["path"] for row in rows] == [*names[:3], "not utf-8 \ufffd.jpg", ""]
+        assert [name_in(row) for row in rows] == [*names[:3], os.fsdecode(names[3]), ""]
+        assert ["path_base64" in row for row in rows] == [False, False, False, True, False]
+        assert b"\\udcff" not in answer.body
 
     def test_a_file_without_a_name_and_other_fields(self, url: str) -> None:
         body = (

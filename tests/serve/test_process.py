@@ -138,7 +138,10 @@ class TestProcess:
         code = f"import sys; sys.modules['{package}'] = None; from moslens.cli.app import main; main(['serve'])"
         done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
         assert done.returncode == 2
-        assert done.stderr == f"moslens: this needs {package}: pip install 'moslens[serve]'\n"
+        assert (
+            done.stderr
+            == f"moslens: this needs {package}: pip install {package.replace('_', '-')} (the extra moslens[serve])\n"
+        )
 
     def test_the_same_score_by_command_line_and_service(
         self, photo_folder: Path, tiny_model: Path, tmp_path: Path

@@ -25,6 +25,7 @@ from moslens.picture.load import decode
 from moslens.system.children import without_current_folder
 from moslens.system.files import whole_file
 from moslens.system.interrupts import Interrupts
+from moslens.system.text import name_fields, readable
 
 PICTURES = "pictures"
 LABELS = "labels.jsonl"
@@ -169,17 +170,17 @@ def degrade_all(jobs: Sequence[DegradeJob], settings: DegradeSettings, workers: 
 def degrade_one(job: DegradeJob, settings: DegradeSettings) -> Degraded:
     """Decode, degrade and write one picture. Raises OutputError where it cannot be written."""
     grid = settings.bdm.grid
-    row: dict[str, Any] = {"path": None, "source": job.source, "seed": job.seed, "grid": grid, "blocks": []}
+    facts = {**name_fields("source", job.source), "seed": job.seed, "grid": grid}
     try:
         pixels = decode(job.source, max_pixels=settings.max_pixels)
         result = settings.bdm(pixels, np.random.default_rng(job.seed))
     except ImageError as error:
-        return _failed(row, error if error.path else type(error)(error.message, job.source))
+        return _failed(facts, error if error.path else type(error)(error.message, job.source))
     except (MemoryError, OSError, ArithmeticError, LookupError, TypeError, ValueError) as error:
-        return _failed(row, InternalError(f"{type(error).__name__}: {error}", job.source))
+        return _failed(facts, InternalError(f"{type(error).__name__}: {error}", job.source))
     with whole_file(settings.folder / PICTURES / job.name, durable=False) as scratch:
         Image.fromarray(result.image).save(scratch, format="PNG", compress_level=_PNG_LEVEL)
-    row |= {"path": f"{PICTURES}/{job.name}", "blocks": block_rows(result)}
+    row = {**name_fields("path", f"{PICTURES}/{job.name}"), **facts, "blocks": block_rows(result)}
     return Degraded(row, draw_labels(result) if job.thumbnail else None)
 
 
@@ -203,8 +204,9 @@ def block_rows(result: Composite) -> list[dict[str, Any]]:
     return rows
 
 
-def _failed(row: dict[str, Any], error: ImageError) -> Degraded:
-    return Degraded(row | {"error": {"code": error.code, "message": str(error)}})
+def _failed(facts: dict[str, Any], error: ImageError) -> Degraded:
+    problem = {"code": error.code, "message": readable(str(error))}
+    return Degraded({"path": None, **facts, "blocks": [], "error": problem})
 
 
 @contextmanager

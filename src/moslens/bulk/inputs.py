@@ -5,6 +5,7 @@ Paths stay the strings they came as: rows repeat them as given, and ``pathlib`` 
 
 # ruff: noqa: PTH112, PTH116, PTH118, PTH119, PTH122, PTH206, PTH207, PTH208
 
+import codecs
 import glob
 import logging
 import os
@@ -12,16 +13,12 @@ from collections.abc import Iterator, Sequence
 from itertools import chain
 from typing import BinaryIO
 
-from moslens.bulk.rows import path_of_csv_name
+from moslens.bulk.choice import Choice
+from moslens.bulk.rows import path_in_parquet
 from moslens.errors import ConfigError, MissingExtra
 
 logger = logging.getLogger(__name__)
 
-PICTURE_SUFFIXES = frozenset(
-    {".jpg", ".jpeg", ".jpe", ".jfif", ".mpo", ".png", ".apng", ".webp", ".avif", ".heic", ".heif"}
-    | {".bmp", ".dib", ".gif", ".tif", ".tiff", ".jp2", ".j2k", ".jpx", ".tga", ".ico"}
-    | {".ppm", ".pgm", ".pbm", ".pnm", ".pcx", ".sgi", ".qoi", ".dds"}
-)
 CHUNK = 1 << 16
 
 # Bytes of a file name without extension. File systems allow 255 in all: the rest is for ".json.partial".
@@ -32,16 +29,25 @@ _LONGEST_NUMBERED_STEM = 242
 def find_pictures(arguments: Sequence[str], listing: BinaryIO) -> Iterator[str]:
     """The pictures that the arguments name, in the order given; ``listing`` is read for the argument ``-``.
 
-    A file is taken whatever its name. A folder is walked: files with a picture's extension (in any case), in the order
-    of their full paths, through symbolic links, each folder once. A glob gives files with such an extension, or all
-    that match where it names an extension; ``**`` enters each folder below once. ``-`` reads names that end in NUL, or
-    in a newline where there is no NUL. A Parquet file is a list as well: its column ``path``. A URL names an object, a
-    folder or a glob in a store that fsspec can open.
+    A file is taken whatever its name. A folder is walked: files with an extension of pictures or of raw files (in any
+    case), in the order of their full paths, through symbolic links, each folder once. A glob gives files with such an
+    extension, or all that match where it names an extension; ``**`` enters each folder below once. Characters of a glob
+    stand for themselves where a file or folder has that name. ``-`` reads a list (:func:`read_listing`). A Parquet file
+    is a list as well: its column ``path``. A URL names an object, a folder or a glob in a store that fsspec can open.
 
+    Walks and globs leave out what :class:`~moslens.bulk.choice.Choice` says; the log tells how much at the end.
     Arguments are checked at once; folders and lists are read when the iterator gets to them. Raises ConfigError for an
     argument that names nothing, MissingExtra for a URL or Parquet file without the packages for it.
     """
-    return chain.from_iterable([_expand(argument, listing) for argument in arguments])
+    choice = Choice()
+    found = [_expand(argument, listing, choice) for argument in arguments]
+
+    def pictures() -> Iterator[str]:
+        yield from chain.from_iterable(found)
+        for line in choice.left_out():
+            logger.warning(line)
+
+    return pictures()
 
 
 def require_pictures(arguments: Sequence[str], listing: BinaryIO) -> Iterator[str]:
@@ -53,27 +59,40 @@ def require_pictures(arguments: Sequence[str], listing: BinaryIO) -> Iterator[st
     return chain([first], pictures)
 
 
-def _expand(argument: str, listing: BinaryIO) -> Iterator[str]:
+def _expand(argument: str, listing: BinaryIO, choice: Choice) -> Iterator[str]:
     if argument == "-":
         return read_listing(listing)
     if os.path.isdir(argument):
-        return walk(argument)
+        return walk(argument, choice)
     if os.path.lexists(argument):
         return read_parquet(argument) if argument.lower().endswith(".parquet") else iter([argument])
     if "://" in argument:
         from moslens.bulk.stores import walk_url
 
-        return read_parquet(argument) if argument.lower().endswith(".parquet") else walk_url(argument, is_picture_name)
+        table = argument.partition("?")[0].lower().endswith(".parquet")
+        return read_parquet(argument) if table else walk_url(argument, choice)
     if glob.has_magic(argument):
-        return _match(argument)
+        return _match(argument, choice)
     raise ConfigError("no such file or folder", argument)
 
 
-def _match(pattern: str) -> Iterator[str]:
+def _match(pattern: str, choice: Choice) -> Iterator[str]:
     suffix = os.path.splitext(pattern)[1]
     any_suffix = suffix != "" and not glob.has_magic(suffix)
-    found = sorted(set(_glob(pattern)))
-    return (path for path in found if not os.path.isdir(path) and (any_suffix or is_picture_name(path)))
+    # Where nothing matches, brackets are part of a name behind a * rather than a set of letters.
+    found = set(_glob(_literal_folders(pattern))) or set(_glob(pattern.replace("[", "[[]")))
+    files = choice.without_clutter([path for path in sorted(found) if not os.path.isdir(path)], pattern)
+    return iter(files if any_suffix else choice.pictures(files))
+
+
+def _literal_folders(pattern: str) -> str:
+    """The pattern with its first folders escaped, as many of them as there are on the disk by that very name."""
+    parts = pattern.split(os.sep)
+    for count in range(len(parts) - 1, 0, -1):
+        folder = os.sep.join(parts[:count])
+        if glob.has_magic(folder) and os.path.isdir(folder):
+            return os.sep.join([glob.escape(folder), *parts[count:]])
+    return pattern
 
 
 def _glob(pattern: str) -> Iterator[str]:
@@ -105,17 +124,13 @@ def _folders(base: str) -> Iterator[str]:
         pending.extend(path + name + os.sep for name in sorted(names, reverse=True) if not name.startswith("."))
 
 
-def is_picture_name(path: str) -> bool:
-    """Whether the extension is one that pictures have."""
-    return os.path.splitext(path)[1].lower() in PICTURE_SUFFIXES
-
-
-def walk(folder: str) -> Iterator[str]:
-    """Every picture in and below the folder, as ``sorted`` would order the full paths.
+def walk(folder: str, choice: Choice | None = None) -> Iterator[str]:
+    """Every picture in and below the folder that ``choice`` takes, as ``sorted`` would order the full paths.
 
     A folder reached twice (a link, a loop) is walked once. A folder that cannot be listed is given as a path itself,
     so that it gets an error row.
     """
+    choice = choice or Choice()
     seen: set[tuple[int, int]] = set()
     # With the separator behind its name a folder sorts where the full paths of its members would.
     pending = [os.path.join(folder, "")]
@@ -128,11 +143,12 @@ def walk(folder: str) -> Iterator[str]:
             if not _first_time(path, seen):
                 continue
             names = [_name_in_walk(entry) for entry in os.scandir(path)]
+            names = choice.pictures(choice.without_clutter(names))
         except OSError as error:
             logger.warning("cannot list %r: %s", path, error.strerror)
             yield path
             continue
-        pending.extend(path + name for name in sorted(filter(None, names), reverse=True))
+        pending.extend(path + name for name in sorted(names, reverse=True))
 
 
 def _first_time(folder: str, seen: set[tuple[int, int]]) -> bool:
@@ -151,21 +167,44 @@ def _name_in_walk(entry: os.DirEntry[str]) -> str:
             return entry.name + os.sep
     except OSError:  # a link to itself is no folder; as a picture it gets an error row
         pass
-    return entry.name if is_picture_name(entry.name) else ""
+    return entry.name
 
 
 def read_listing(stream: BinaryIO) -> Iterator[str]:
-    """Names from a stream, as they come. They end in NUL or newline: NUL where the first chunk with either has one."""
-    rest = b""
-    separator = b""
-    while chunk := stream.read(CHUNK):
+    """Names from a stream, as they come. They end in NUL or newline: NUL where the first chunk with either has one.
+
+    A list that begins with the byte order mark of UTF-16 is read as such. In a list by newlines a CR at the end of a
+    name, and the byte order mark of UTF-8 before the first, are no part of it, unless a file has that very name.
+    """
+    rest = separator = b""
+    first = True
+    for chunk in _as_utf8(stream):
         separator = separator or (b"\0" if b"\0" in chunk else b"\n" if b"\n" in chunk else b"")
         rest += chunk
         if separator:
             *names, rest = rest.split(separator)
-            yield from (os.fsdecode(name) for name in names if name)
-    if rest:
-        yield os.fsdecode(rest)
+            for name in names:
+                if path := name if separator == b"\0" else _line(name, first):
+                    yield os.fsdecode(path)
+                first = False
+    if path := rest if separator == b"\0" else _line(rest, first):
+        yield os.fsdecode(path)
+
+
+def _as_utf8(stream: BinaryIO) -> Iterator[bytes]:
+    chunk = stream.read(CHUNK)
+    if chunk in (codecs.BOM_UTF16_LE[:1], codecs.BOM_UTF16_BE[:1]):
+        chunk += stream.read(CHUNK)
+    utf16 = chunk.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
+    decoder = codecs.getincrementaldecoder("utf-16")("surrogatepass")
+    while chunk:
+        yield decoder.decode(chunk).encode("utf-8", "surrogatepass") if utf16 else chunk
+        chunk = stream.read(CHUNK)
+
+
+def _line(name: bytes, first: bool) -> bytes:
+    plain = name.removeprefix(codecs.BOM_UTF8 if first else b"").removesuffix(b"\r")
+    return name if plain != name and os.path.lexists(name) else plain
 
 
 def distinct_names(sources: Sequence[str]) -> list[str]:
@@ -204,13 +243,6 @@ def read_parquet(path: str) -> Iterator[str]:
         raise ConfigError(f"cannot be read as a Parquet file ({error})", path) from error
     if "path" not in file.schema_arrow.names:
         raise ConfigError("a Parquet list needs a column path", path)
-    batches = file.iter_batches(columns=["path"])
-    return (_listed(str(cell)) for batch in batches for cell in batch.column(0).to_pylist() if cell is not None)
-
-
-def _listed(cell: str) -> str:
-    """The path in a cell of a list: decoded where it is written as in results, else the cell itself."""
-    try:
-        return path_of_csv_name(cell)
-    except ValueError:
-        return cell
+    columns = [name for name in ("path", "path_base64") if name in file.schema_arrow.names]
+    batches = file.iter_batches(columns=columns)
+    return (path_in_parquet(row) for batch in batches for row in batch.to_pylist() if row["path"] is not None)

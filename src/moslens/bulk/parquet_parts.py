@@ -12,7 +12,7 @@ import uuid
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
-from moslens.bulk.rows import Row, path_of_csv_name
+from moslens.bulk.rows import Row, path_in_parquet
 from moslens.bulk.stores import open_store
 from moslens.bulk.writers import parquet, parquet_table
 from moslens.errors import OutputError
@@ -44,12 +44,14 @@ class ParquetParts:
         for name in self._names():
             try:
                 with self._store.open(name) as file:
-                    rows = pq.read_table(file, columns=["path", "model", "status"]).to_pylist()
+                    part = pq.ParquetFile(file)
+                    columns = {"path", "path_base64", "model", "status"} & set(part.schema_arrow.names)
+                    rows = part.read(columns=sorted(columns)).to_pylist()
+                mine = [row for row in rows if row["model"] == model_id]
+                paths.update(map(path_in_parquet, mine))
+                errors += sum(row["status"] != "ok" for row in mine)
             except Exception as error:
                 raise OutputError(f"not a part of results ({error})", name) from error
-            mine = [row for row in rows if row["model"] == model_id]
-            paths.update(path_of_csv_name(row["path"]) for row in mine)
-            errors += sum(row["status"] != "ok" for row in mine)
         return paths, errors
 
     def write(self, name: str, rows: Iterable[Row]) -> None:

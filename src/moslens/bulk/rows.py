@@ -9,7 +9,7 @@ from typing import IO, Any
 
 from moslens.errors import OutputError
 from moslens.scoring.result import COLUMNS
-from moslens.system.text import printable
+from moslens.system.text import name_in, printable
 
 Row = Mapping[str, Any]
 
@@ -46,13 +46,13 @@ def encode(row: Row, format: str) -> bytes:
 
 
 def _jsonl(row: Row) -> bytes:
-    # ASCII only: bytes of a name that are not UTF-8 become \udcXX, and no reader takes U+2028 for the end of a line.
+    # ASCII only: no reader takes U+2028 for the end of a line.
     return json.dumps(row).encode("ascii") + b"\n"
 
 
 def _csv(row: Row) -> bytes:
-    cells = {name: json.dumps(value) if isinstance(value, list | dict) else value for name, value in row.items()}
-    cells["path"] = csv_name(row["path"])
+    cells = {name: json.dumps(row[name]) if isinstance(row[name], list | dict) else row[name] for name in COLUMNS}
+    cells["path"] = csv_name(name_in(row))
     text = io.StringIO(newline="")
     # The csv module quotes "\r" and "\n" in a cell only where the line terminator has them.
     csv.DictWriter(text, COLUMNS, lineterminator="\r\n").writerow(cells)
@@ -60,7 +60,10 @@ def _csv(row: Row) -> bytes:
 
 
 def csv_name(path: str | None) -> str | None:
-    """A path for a CSV or Parquet cell: itself; as JSON where it is not UTF-8 or starts with ``"``."""
+    """A path for a CSV cell: itself; as JSON, in ASCII, where it is not UTF-8 or starts with ``"``.
+
+    All rows of a CSV file have the same columns, so there is no ``path_base64``: ``\\udcXX`` in the JSON is byte XX.
+    """
     if path is None:
         return None
     try:
@@ -75,11 +78,21 @@ def path_of_csv_name(cell: str) -> str:
     return str(json.loads(cell)) if cell.startswith('"') else cell
 
 
+def path_in_parquet(row: Row) -> str:
+    """The path in a row of a Parquet file: ours, of an earlier version (no column ``path_base64``), or any list."""
+    if "path_base64" in row:
+        return str(name_in(row))
+    try:
+        return path_of_csv_name(str(row["path"]))
+    except ValueError:
+        return str(row["path"])
+
+
 def _table(row: Row) -> bytes:
     if row["status"] == "ok":
         interval = f"{row['low']:.1f} - {row['high']:.1f}"
         size = f"{row['width']} x {row['height']}"
-        line = f"{row['score']:6.1f}  {interval:^15}  {size:>11}  {printable(row['path'] or '-')}"
+        line = f"{row['score']:6.1f}  {interval:^15}  {size:>11}  {printable(name_in(row) or '-')}"
     else:
         line = f"{'-':>6}  {row['error']['code']:^15}  {'':11}  {printable(row['error']['message'])}"
     return line.encode("utf-8") + b"\n"
@@ -88,6 +101,7 @@ def _table(row: Row) -> bytes:
 def read_rows(file: IO[bytes], format: str, name: str) -> Iterator[tuple[dict[str, Any], int]]:
     """The rows (path, model, status at least) of a results file, each with the byte offset of its end.
 
+    ``path`` is the name as the system has it, its bytes that are not UTF-8 as surrogates.
     A last line without its newline is left out: the run was killed while it wrote it. Raises OutputError, with
     ``name``, for a whole line that is no row of this format.
     """
@@ -101,7 +115,8 @@ def read_rows(file: IO[bytes], format: str, name: str) -> Iterator[tuple[dict[st
             continue
         try:
             row = _parse_csv(line) if format == "csv" else json.loads(line)
-            row["path"], row["model"], row["status"]
+            row["path"] = name_in(row)
+            row["model"], row["status"]
         except (ValueError, KeyError, TypeError) as error:
             raise OutputError(f"row {number} is not a row of results, so nothing was added", name) from error
         yield row, end

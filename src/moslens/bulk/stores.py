@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from functools import partial
 from typing import Any
 
+from moslens.bulk.choice import Choice
 from moslens.errors import ConfigError, MissingExtra, UnreadableImage
 from moslens.picture.load import Named
 
@@ -61,28 +62,29 @@ def open_store(url: str) -> tuple[Any, str]:
     return store, name
 
 
-def walk_url(url: str, wanted: Any) -> Iterator[str]:
+def walk_url(url: str, choice: Choice) -> Iterator[str]:
     """The pictures at a URL, as ``walk`` and globs give them: an object itself, the members of a folder, a glob.
 
-    Members have the URL as given in front. Raises ConfigError where there is nothing of that name.
+    A ``*`` in front of a query makes a glob; a ``?`` begins a query (``?versionId=``, a signature), and brackets are a
+    set of letters only where no object has that name. Members have the URL as given in front. Raises ConfigError where
+    there is nothing of that name.
     """
     store, root = open_store(url)
+    place = root.partition("?")[0]
     try:
-        if glob.has_magic(root):
-            names = sorted(store.glob(root))
-            return (store.unstrip_protocol(name) for name in names if wanted(name))
-        if store.isfile(root):
+        if "*" not in place and store.isfile(root):
             return iter([url])
-        if not store.isdir(root):
-            raise ConfigError("no such object or folder", url)
-    except ConfigError:
-        raise
+        if "*" not in place and store.isdir(root):
+            return _members(store, root.rstrip("/"), url.rstrip("/"), choice)
+        if glob.has_magic(place):
+            names = choice.pictures(choice.without_clutter(sorted(store.glob(root)), root))
+            return map(store.unstrip_protocol, names)
     except Exception as error:  # every store has exceptions of its own
         raise ConfigError(f"cannot be listed ({_words(error)})", url) from error
-    return _members(store, root.rstrip("/"), url.rstrip("/"), wanted)
+    raise ConfigError("no such object or folder", url)
 
 
-def _members(store: Any, root: str, url: str, wanted: Any) -> Iterator[str]:
+def _members(store: Any, root: str, url: str, choice: Choice) -> Iterator[str]:
     # Folders are listed one by one, so that no more is held than the entries of some. The order is that of full names.
     pending = [root + "/"]
     while pending:
@@ -99,13 +101,9 @@ def _members(store: Any, root: str, url: str, wanted: Any) -> Iterator[str]:
         below = []
         for entry in entries:
             child = entry["name"].rstrip("/")
-            if child == name.rstrip("/"):  # some stores list a folder's own empty object in it
-                continue
-            if entry["type"] == "directory":
-                below.append(child + "/")
-            elif wanted(child):
-                below.append(child)
-        pending.extend(sorted(below, reverse=True))
+            if child != name.rstrip("/"):  # some stores list a folder's own empty object in it
+                below.append(child + "/" if entry["type"] == "directory" else child)
+        pending.extend(sorted(choice.pictures(choice.without_clutter(below, name)), reverse=True))
 
 
 def _words(error: Exception) -> str:

@@ -6,10 +6,9 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import IO, Any, Protocol
 
-from moslens.bulk.rows import HEADERS, Row, RowLine, csv_name, read_rows
+from moslens.bulk.rows import HEADERS, Row, RowLine, read_rows
 from moslens.errors import MissingExtra, OutputError
 from moslens.system.lock import lock
-from moslens.system.text import utf8
 
 
 class Writer(Protocol):
@@ -126,6 +125,7 @@ def parquet_schema() -> Any:
     return pa.schema(
         {
             "path": text,
+            "path_base64": text,
             "status": text,
             **dict.fromkeys(("score", "low", "high"), number),
             **dict.fromkeys(("width", "height"), pa.int64()),
@@ -138,12 +138,8 @@ def parquet_schema() -> Any:
 
 
 def parquet_table(rows: Iterable[Row]) -> Any:
-    """Rows as a pyarrow table. Paths are written as in CSV; bytes of messages that are not UTF-8 become escapes."""
-    cells = []
-    for row in rows:
-        error = row["error"] and {key: utf8(text) for key, text in row["error"].items()}
-        cells.append({**row, "path": csv_name(row["path"]), "error": error})
-    return parquet()[0].Table.from_pylist(cells, parquet_schema())
+    """Rows as a pyarrow table; ``path_base64`` is null in rows without it."""
+    return parquet()[0].Table.from_pylist(list(rows), parquet_schema())
 
 
 class ParquetWriter:

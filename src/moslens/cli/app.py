@@ -105,12 +105,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
             raise
         _leave(str(MissingExtra(EXTRA_OF[package], package)))
     except MoslensError as error:
-        _leave(str(error))
+        _leave(str(error), error.path)
     except OSError as error:  # a full disk, a folder that cannot be written: one line and no traceback
         if error.errno is None:
             raise
         reason = error.strerror or str(error)
-        _leave(reason if error.filename is None else f"{os.fsdecode(error.filename)}: {reason}")
+        path = None if error.filename is None else os.fsdecode(error.filename)
+        _leave(reason if path is None else f"{path}: {reason}", path)
     except KeyboardInterrupt:
         sys.exit(130)
 
@@ -141,10 +142,11 @@ def _log_to_terminal() -> None:
     logging.basicConfig(level=logging.WARNING, handlers=[handler])
 
 
-def _leave(message: str) -> None:
-    from moslens.system.text import printable
+def _leave(message: str, path: str | None = None) -> None:
+    """Exit with a message, of several lines where it lists problems; newlines in ``path`` are no lines of it."""
+    from moslens.system.text import printable_lines
 
-    sys.stderr.write(f"moslens: {printable(message)}\n")
+    sys.stderr.write(f"moslens: {printable_lines(message, path)}\n")
     sys.exit(2)
 
 

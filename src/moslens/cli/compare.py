@@ -11,6 +11,7 @@ import typer
 
 from moslens.cli.options import Better, Direction, MosRange, Reuse, Root, parse_scale, parse_seeds
 from moslens.errors import ConfigError
+from moslens.system.text import printable, readable
 
 
 class ReportFormat(StrEnum):
@@ -78,7 +79,7 @@ def run(
     for warning in comparison.warnings:
         typer.echo(f"note: {warning}", err=True)
     for sentence in (*broken, *comparison.failures):
-        typer.echo(f"moslens: {sentence}", err=True)
+        typer.echo(f"moslens: {printable(sentence)}", err=True)
     if broken or comparison.failures:
         raise typer.Exit(1)
 
@@ -88,6 +89,8 @@ def _finite(value: Any) -> Any:
         return {key: _finite(inner) for key, inner in value.items()}
     if isinstance(value, list | tuple):
         return [_finite(inner) for inner in value]
+    if isinstance(value, str):
+        return readable(value)
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
@@ -116,5 +119,7 @@ def _table(record: dict[str, Any]) -> str:
             + f"sign test p {sign['p']:.3g}",
         ]
     lines += ["moved most:"] if record["moved"] else []
-    lines += [f"{m['change']:+9.3f}  {m['first']:9.3f} -> {m['second']:9.3f}  {m['name']}" for m in record["moved"]]
+    lines += [
+        f"{m['change']:+9.3f}  {m['first']:9.3f} -> {m['second']:9.3f}  {printable(m['name'])}" for m in record["moved"]
+    ]
     return "\n".join(lines)

@@ -11,6 +11,7 @@ from moslens.cli.tables import align
 from moslens.data.records import DatasetCard
 from moslens.data.sets import DatasetCheck, all_cards, check_dataset, find_card, load_dataset
 from moslens.errors import ConfigError, DatasetError
+from moslens.system.text import printable_lines
 
 
 class Action(StrEnum):
@@ -82,7 +83,7 @@ def _check_csv(name: str, root: Path | None, mos_range: tuple[float, float]) -> 
     try:
         dataset = load_dataset(name, root, mos_range=mos_range)
     except DatasetError as error:
-        typer.echo(str(error))
+        typer.echo(printable_lines(str(error), error.path))
         raise typer.Exit(1) from None
     typer.echo(f"{name}: {len(dataset.samples)} pictures, complete")
 
@@ -93,4 +94,4 @@ def _report(check: DatasetCheck) -> str:
     lines += [f"wrong: {problem}" for problem in check.problems]
     lines += [f"missing: {path}" for path in check.missing]
     lines += [f"surplus: {path}" for path in check.surplus]
-    return "\n".join([*lines, "complete" if check.complete else "not complete"])
+    return printable_lines("\n".join([*lines, "complete" if check.complete else "not complete"]))

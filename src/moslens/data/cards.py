@@ -10,6 +10,7 @@ from typing import Any
 
 from moslens.data.records import DatasetCard
 from moslens.errors import DatasetError
+from moslens.system.text import did_you_mean
 
 
 @cache
@@ -36,4 +37,5 @@ def find_card(name: str) -> DatasetCard:
         if wanted in (card.name, *card.aliases):
             return card
     known = ", ".join(card.name for card in all_cards())
-    raise DatasetError(f"no data set is called {name!r}; known: {known}, or the path of a .csv file")
+    hint = did_you_mean(wanted, [name for card in all_cards() for name in (card.name, *card.aliases)])
+    raise DatasetError(f"no data set is called {name!r}; {hint}known: {known}, or the path of a .csv file")

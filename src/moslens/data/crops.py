@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -16,11 +15,12 @@ from torch.utils.data import Dataset as TorchDataset
 
 from moslens.picture.load import load
 from moslens.picture.windows import training_crop
+from moslens.system.cores import available_cores
 
 
 def decode_all(paths: Sequence[Path], working_size: int, threads: int | None = None) -> list[NDArray[np.uint8]]:
     """All pictures at the working size, H x W x 3 uint8, in order (LIVEC: 0.9 GB). Raises the first ImageError."""
-    with ThreadPoolExecutor(threads or os.cpu_count()) as pool:
+    with ThreadPoolExecutor(threads or available_cores()) as pool:
         return list(pool.map(lambda path: load(path, working_size=working_size).pixels, paths))
 
 

@@ -9,11 +9,11 @@ never reorder.
 """
 
 from dataclasses import dataclass
-from difflib import get_close_matches
 
 import numpy as np
 
 from moslens.errors import ConfigError
+from moslens.system.text import did_you_mean
 
 LEVELS = (1, 2, 3, 4, 5)
 
@@ -125,9 +125,8 @@ def get_kind(name: str) -> Kind:
     """The kind called ``name``. Raises ``ConfigError``, which suggests similar names, where there is none."""
     kind = KIND_BY_NAME.get(name)
     if kind is None:
-        near = get_close_matches(name, KIND_BY_NAME, n=3)
-        hint = f"did you mean {', '.join(near)}?" if near else "`moslens distortions` lists them"
-        raise ConfigError(f"no distortion is called {name!r}; {hint}")
+        hint = did_you_mean(name, KIND_BY_NAME)
+        raise ConfigError(f"no distortion is called {name!r}; {hint}`moslens distortions` lists them")
     return kind
 
 

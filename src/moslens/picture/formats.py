@@ -25,6 +25,7 @@ from moslens.errors import (
     TruncatedImage,
     UnreadableImage,
     UnsupportedImage,
+    install_hint,
 )
 from moslens.picture.tiff_directory import refuse_endless_entries
 from moslens.picture.truncation import is_short, where_it_ends
@@ -60,7 +61,8 @@ _BEGINNINGS = tuple(
         (rb"BM.{12}[\x0c\x10\x28\x34\x38\x40\x6c\x7c]\0\0\0", "BMP"),
         (rb"GIF8[79]a", "GIF"),
         (rb"\xff\x4f\xff\x51|\0\0\0\x0cjP  \r\n\x87\n", "JPEG 2000"),
-        (rb"P[1-6fF]\s+[#\d]", "PPM"),
+        (rb"PF\s+[#\d]", "colour PFM"),
+        (rb"P[1-6f]\s+[#\d]", "PPM"),
         (rb"\0\0\x01\0(?!\0\0).{5}\0", "ICO"),
         (rb"\n[\0\x02-\x05]\x01[\x01\x02\x04\x08]", "PCX"),
         (rb"\x01\xda[\0\x01][\x01\x02]", "SGI"),
@@ -85,6 +87,7 @@ _BEGINNINGS = tuple(
 _TGA_END = b"TRUEVISION-XFILE.\0"
 _HEIF_BRANDS = {b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"hevm", b"hevs", b"mif1", b"msf1"}
 
+_SEGMENTS = bytes([*range(0xE0, 0xF0), 0xFE])
 MOST_EXTRA_BYTES = 1 << 29
 _MOST_WORDS = 300
 
@@ -112,6 +115,8 @@ def identify(stream: IO[bytes]) -> str:
     name = next((name for pattern, name in _BEGINNINGS if pattern.match(head)), None)
     if name is None and head[4:8] == b"ftyp":
         name = _by_brand(head)
+    if name == "JPEG" and _is_jpeg_ls(head):
+        name = "JPEG-LS"
     if name is None:
         stream.seek(max(0, stream.seek(0, 2) - len(_TGA_END)))
         if stream.read() != _TGA_END:
@@ -120,6 +125,14 @@ def identify(stream: IO[bytes]) -> str:
     if name not in _PLUGINS:
         raise UnsupportedImage(f"moslens does not open {name} files")
     return name
+
+
+def _is_jpeg_ls(head: bytes) -> bool:
+    """Whether the first frame, behind application segments and comments, is one of JPEG-LS."""
+    at = 2
+    while head[at : at + 1] == b"\xff" and head[at + 1 : at + 2] in _SEGMENTS:
+        at += 2 + int.from_bytes(head[at + 2 : at + 4], "big")
+    return head[at : at + 2] == b"\xff\xf7"
 
 
 def _by_brand(head: bytes) -> str | None:
@@ -140,7 +153,7 @@ def read_header(stream: IO[bytes], name: str) -> ImageFile.ImageFile:
     try:
         opener: Callable[[IO[bytes]], ImageFile.ImageFile] = getattr(import_module(module), plugin)
     except ImportError as error:
-        extra = "needs pillow-heif: pip install 'moslens[formats]'"
+        extra = f"needs pillow-heif: {install_hint('formats', 'pillow-heif')}"
         raise UnsupportedImage(f"{name} {extra if name == 'HEIC' else 'is not in this Pillow'}") from error
     if name == "TIFF":
         refuse_endless_entries(stream)

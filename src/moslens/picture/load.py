@@ -27,7 +27,15 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from moslens.errors import EmptyImage, ImageError, ImageTooLarge, ImageTooSmall, UnreadableImage, UnsupportedImage
+from moslens.errors import (
+    EmptyImage,
+    ImageError,
+    ImageTooLarge,
+    ImageTooSmall,
+    NotAnImage,
+    UnreadableImage,
+    UnsupportedImage,
+)
 from moslens.picture.colour import conversion
 from moslens.picture.formats import (
     Metered,
@@ -40,6 +48,7 @@ from moslens.picture.formats import (
 )
 from moslens.picture.limits import MAX_PIXELS
 from moslens.picture.memory_budget import MemoryBudget
+from moslens.picture.names import is_raw_name
 from moslens.picture.windows import fit, fitted_size
 
 logger = logging.getLogger(__name__)
@@ -183,7 +192,7 @@ def _opened_picture(
                 if isinstance(source, Image.Image):
                     image = source
                 else:
-                    name = identify(stream)
+                    name = _format(stream, path)
                     image = read_header(stream, name)
                 size = image.size
                 _check_size(*size, max_pixels)
@@ -202,6 +211,20 @@ def _opened_picture(
                 raise explain_failure(error, stream, name) from error
     except ImageError as error:
         raise type(error)(error.message, path) from error.__cause__
+
+
+def _format(stream: IO[bytes], path: str | None) -> str:
+    """:func:`identify`, where a raw file is known by its name: most are TIFF files, some have no mark of their own."""
+    raw = path is not None and is_raw_name(path)
+    try:
+        name = identify(stream)
+    except (NotAnImage, UnsupportedImage):
+        if not raw:
+            raise
+        name = "TIFF"
+    if raw and name == "TIFF":
+        raise UnsupportedImage("a raw file: develop it, or score the JPEG that the camera made")
+    return name
 
 
 def _reduce(image: Image.Image, working_size: int) -> None:

@@ -82,7 +82,7 @@ def _jpeg_is_short(data: bytes) -> bool:
             return data.find(b"\xff\xd9", at) < 0
         if marker == 0xD9:
             return False
-        if marker == 1 or 0xD0 <= marker <= 0xD7:
+        if marker == 1 or 0xD0 <= marker <= 0xD8:
             at += 2
         else:
             at += 2 + int.from_bytes(data[at + 2 : at + 4], "big")

@@ -13,6 +13,7 @@ from typing import Any
 
 import moslens
 from moslens.errors import ModelError
+from moslens.system.text import did_you_mean
 
 DEFAULT_MODEL = "shdiqa-lite"
 WEIGHTS = Path(moslens.__file__).with_name("weights")
@@ -147,4 +148,5 @@ def find_model(model: str | os.PathLike[str] | None = None) -> Path:
     if model is not None and Path(wanted).is_dir():
         return Path(wanted)
     names = ", ".join(models) or "none"
-    raise ModelError(f"no model {wanted!r}: neither a folder nor one of the shipped models ({names})")
+    hint = did_you_mean(wanted, models)
+    raise ModelError(f"no model {wanted!r}: {hint}neither a folder nor one of the shipped models ({names})")

@@ -21,6 +21,7 @@ from moslens.scoring.map_blocks import QualityBlock, lowest_block, summarize_kin
 from moslens.scoring.result import Score
 from moslens.scoring.session import Model
 from moslens.scoring.stitch import Stitched, Stitcher, pixel_cuts
+from moslens.system.text import name_fields
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -61,7 +62,7 @@ class QualityMap:
     def to_dict(self) -> dict[str, Any]:
         """The map as ``moslens explain`` writes it, ready for JSON."""
         return {
-            "path": self.path,
+            **name_fields("path", self.path),
             "score": round(self.score, 6),
             "low": round(self.low, 6),
             "high": round(self.high, 6),

@@ -8,6 +8,7 @@ from typing import Any
 
 from moslens import __version__
 from moslens.errors import ImageError
+from moslens.system.text import name_fields, readable
 
 DECIMALS = 6
 
@@ -32,9 +33,12 @@ class Score:
     version: str = __version__
 
     def to_row(self) -> dict[str, Any]:
-        """The output row, ready for JSON; scores to six decimals."""
+        """The output row, ready for JSON; scores to six decimals.
+
+        In a path that is not UTF-8, U+FFFD stands for each byte that cannot be read, and ``path_base64`` has the bytes.
+        """
         return {
-            "path": self.path,
+            **name_fields("path", self.path),
             "status": "ok",
             "score": round(self.score, DECIMALS),
             "low": round(self.low, DECIMALS),
@@ -60,14 +64,14 @@ class Failure:
 
     def to_row(self) -> dict[str, Any]:
         """The output row: the columns of a score's row, with ``error`` filled."""
-        row = dict.fromkeys(COLUMNS)
-        return row | {
-            "path": self.path,
+        return {
+            **name_fields("path", self.path),
+            **dict.fromkeys(COLUMNS[1:]),
             "status": "error",
             "distortions": [],
             "model": self.model,
             "version": self.version,
-            "error": {"code": self.error.code, "message": self.error.message},
+            "error": {"code": self.error.code, "message": readable(self.error.message)},
         }
 
 

@@ -17,6 +17,7 @@ from moslens.scoring.result import Failure, Score
 from moslens.scoring.session import Model
 from moslens.system.cores import available_cores
 from moslens.system.ordered_pool import ordered
+from moslens.system.text import readable
 
 if TYPE_CHECKING:
     import numpy as np
@@ -139,7 +140,7 @@ class Scorer:
         for name in ("width", "height"):
             columns[name] = np.array([getattr(one, name) if one else 0 for one in good], np.int64)
         columns["status"] = ["ok" if one else "error" for one in good]
-        columns["error"] = [one.error.message if isinstance(one, Failure) else "" for one in results]
+        columns["error"] = [readable(one.error.message) if isinstance(one, Failure) else "" for one in results]
         columns["model"] = [one.model for one in results]
         columns["version"] = [one.version for one in results]
         return batch.assign(**columns) if hasattr(batch, "assign") else {**batch, **columns}

@@ -36,6 +36,7 @@ from moslens.serve.static_files import add_page
 from moslens.serve.upload import Reservation, Upload, UploadBuffer, read_uploads
 from moslens.serve.workers import PictureFunction, QueueFull, Workers
 from moslens.system.cores import available_cores
+from moslens.system.text import name_fields
 
 UPLOAD_CODES = (
     "bad_multipart", "no_file", "upload_timeout", "body_too_large", "too_many_files", "not_multipart", "internal",
@@ -252,7 +253,7 @@ def _add_routes(app: FastAPI, service: Service) -> None:
         function = partial(service.score_with_map, overlay=overlay)
         for upload, outcome in await service.process(request, function, one_file=overlay):
             result, found = outcome if isinstance(outcome, tuple) else (outcome, None)
-            rows.append({**service.row(upload, result), "map": found and {**found, "path": upload.name}})
+            rows.append({**service.row(upload, result), "map": found and {**found, **name_fields("path", upload.name)}})
         return AsciiJSONResponse(rows)
 
     @app.post(
@@ -273,7 +274,7 @@ def _add_routes(app: FastAPI, service: Service) -> None:
             status = 413 if isinstance(error, ImageTooLarge) else 500 if isinstance(error, InternalError) else 422
             request.scope["state"]["code"] = error.code
             return AsciiJSONResponse(error_body(error.code, error.message), status)
-        return AsciiJSONResponse({**outcome, "path": upload.name})
+        return AsciiJSONResponse({**outcome, **name_fields("path", upload.name)})
 
     @app.get("/v1/models", summary="The model served", response_model=list[schemas.ServedModel], tags=["service"])
     async def models() -> Response:

@@ -9,6 +9,8 @@ from typing import Any
 from starlette.responses import JSONResponse, Response
 from starlette.types import Receive, Scope, Send
 
+from moslens.system.text import readable
+
 DRAIN_BYTES = 64 * 2**20
 DRAIN_SECONDS = 2.0
 
@@ -32,7 +34,7 @@ REASONS: dict[str, tuple[int, str]] = {
 
 
 class AsciiJSONResponse(JSONResponse):
-    """JSON in ASCII: a file name that is not UTF-8 holds surrogates, which only escapes can carry."""
+    """JSON in ASCII, which reads the same whatever encoding a client takes it for."""
 
     def render(self, content: Any) -> bytes:
         return json.dumps(content, allow_nan=False).encode("ascii")
@@ -58,7 +60,7 @@ class Refusal(Exception):
 
 def error_body(code: str, message: str) -> dict[str, Any]:
     """The JSON of an error."""
-    return {"error": {"code": code, "message": message}}
+    return {"error": {"code": code, "message": readable(message)}}
 
 
 def http_error_response(status: int, message: str, headers: Mapping[str, str] | None = None) -> Response:

@@ -7,6 +7,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from moslens.serve.refusal import REASONS
 
 ID = "quality-lite@0123456789ab"
+RAW_NAME = Field(default=None, description="The bytes of a name that is not UTF-8, only in such a row.")
 
 
 class Distortion(BaseModel):
@@ -57,6 +58,7 @@ class QualityMap(BaseModel):
     """Where one picture is bad and what is wrong there."""
 
     path: str | None
+    path_base64: str | None = RAW_NAME
     score: float
     low: float
     high: float
@@ -100,6 +102,7 @@ class Row(BaseModel):
     """One picture of a request, the same row as ``moslens score`` writes."""
 
     path: str | None = Field(description="The name under which the file was sent.")
+    path_base64: str | None = RAW_NAME
     status: Literal["ok", "error"]
     score: float | None = Field(ge=0, le=100, description="0 to 100, higher is better; null for an error.")
     low: float | None = Field(ge=0, le=100, description="Lower bound at 90 % coverage.")

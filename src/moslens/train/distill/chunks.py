@@ -12,7 +12,6 @@ from __future__ import annotations
 import dataclasses
 import json
 import logging
-import os
 import shutil
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
@@ -29,6 +28,7 @@ from numpy.typing import NDArray
 
 from moslens.errors import CheckpointError, ConfigError
 from moslens.system.children import without_current_folder
+from moslens.system.cores import available_cores
 from moslens.system.files import read_json, whole_file, write_json
 
 log = logging.getLogger(__name__)
@@ -94,7 +94,7 @@ def build_parts(folder: Path, count: int, job: Callable[[range], Arrays], proces
     folder.mkdir(parents=True, exist_ok=True)
     todo = [chunk for chunk in _chunks(count) if not _path(folder, chunk).is_file()]
     work = _Work(folder, job)
-    processes = min(processes or os.cpu_count() or 1, len(todo))
+    processes = min(processes or available_cores(), len(todo))
     if processes <= 1:
         for chunk in todo:
             work(chunk)

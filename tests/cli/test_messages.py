@@ -1,0 +1,102 @@
+"""Messages on standard error: a line for each problem, names that were meant, packages that are missing."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from moslens.cli.app import main
+from moslens.errors import DatasetError, MissingExtra, install_hint
+from moslens.system.text import printable_lines
+
+
+def call(*words: object) -> int:
+    with pytest.raises(SystemExit) as leaving:
+        main([str(word) for word in words])
+    assert isinstance(leaving.value.code, int)
+    return leaving.value.code
+
+
+def test_problems_of_a_data_set_are_a_line_each(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The case error_list_on_one_line."""
+    table, predictions = tmp_path / "backslash.csv", tmp_path / "p_ok.csv"
+    table.write_text("image,mos\n" + "".join(f"set\\img{n:02}.png,{n}\n" for n in range(20)))
+    predictions.write_text("image,prediction\n" + "".join(f"img{n:02}.png,{n}\n" for n in range(20)))
+    assert call("evaluate", predictions, "--dataset", table) == 2
+    shown = capsys.readouterr().err
+    assert sum(line.startswith("  row ") for line in shown.splitlines()) == 20
+    assert "\\n" not in shown
+    assert call("datasets", "check", table) == 1
+    assert sum(line.startswith("  row ") for line in capsys.readouterr().out.splitlines()) == 20
+
+
+def test_each_line_is_escaped_and_a_path_is_no_line() -> None:
+    error = DatasetError("2 problems:\n  \x1b[31mone\n  two", "a\nb.csv")
+    assert printable_lines(str(error), error.path) == "a\\nb.csv: 2 problems:\n  \\x1b[31mone\n  two"
+
+
+@pytest.mark.parametrize(
+    ("words", "hint"),
+    [
+        (["score", "PHOTO", "--model", "shdiqa-lit"], "did you mean shdiqa-lite?"),
+        (["datasets", "show", "koniq10"], "did you mean koniq10k"),
+        (["datasets", "show", "livecc"], "did you mean livec"),
+        (["evaluate", "shdiqa-lite", "--dataset", "kadid10"], "did you mean kadid10k"),
+        (["degrade", "PHOTO", "--output", "OUT", "--kinds", "motionblur"], "did you mean motion_blur"),
+    ],
+)
+def test_names_that_were_meant_are_proposed(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], words: list[str], hint: str
+) -> None:
+    places = {"PHOTO": tmp_path / "a.png", "OUT": tmp_path / "out"}
+    Image.new("RGB", (64, 64)).save(places["PHOTO"])
+    assert call(*(places.get(word, word) for word in words)) == 2
+    assert hint in capsys.readouterr().err
+
+
+def test_a_name_like_no_other_gets_no_proposal(capsys: pytest.CaptureFixture[str]) -> None:
+    assert call("datasets", "show", "qqq") == 2
+    assert "did you mean" not in capsys.readouterr().err
+
+
+def test_the_packages_that_are_missing_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    from importlib import metadata
+
+    wanted = [
+        "numpy>=1",
+        "pyarrow>=15; extra == 'bulk'",
+        'fsspec>=2024.2; extra == "bulk"',
+        "ray[data]>=2.40 ; extra == 'bulk'",
+    ]
+    there = {"numpy", "fsspec"}
+
+    def distribution(name: str) -> None:
+        if name not in there:
+            raise metadata.PackageNotFoundError(name)
+
+    monkeypatch.setattr(metadata, "requires", lambda name: wanted)
+    monkeypatch.setattr(metadata, "distribution", distribution)
+    assert str(MissingExtra("bulk", "pyarrow")) == (
+        "this needs pyarrow: pip install pyarrow 'ray[data]' (the extra moslens[bulk])"
+    )
+    there |= {"pyarrow", "ray"}
+    assert install_hint("bulk", "python_multipart") == "pip install python-multipart (the extra moslens[bulk])"
+
+    def unknown(name: str) -> None:
+        raise metadata.PackageNotFoundError(name)
+
+    monkeypatch.setattr(metadata, "requires", unknown)
+    assert install_hint("bulk", "pyarrow") == "pip install pyarrow (the extra moslens[bulk])"
+
+
+def test_a_missing_package_is_named_on_the_command_line(tmp_path: Path) -> None:
+    code = "import sys; sys.modules['pyarrow'] = None; from moslens.cli.app import main; main(sys.argv[1:])"
+    Image.new("RGB", (64, 64)).save(tmp_path / "a.png")
+    words = ("score", tmp_path / "a.png", "--output", tmp_path / "rows.parquet")
+    done = subprocess.run(
+        [sys.executable, "-c", code, *map(str, words)], capture_output=True, text=True, check=False, timeout=120
+    )
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr == "moslens: this needs pyarrow: pip install pyarrow (the extra moslens[bulk])\n"
