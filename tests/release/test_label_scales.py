@@ -235,14 +235,18 @@ def test_a_run_of_version_1_on_a_csv_goes_on_and_keeps_its_predictions(
         train(unexplained(config), run)
 
 
-def test_only_a_missing_scale_may_differ_when_a_run_goes_on(tmp_path: Path) -> None:
+def test_a_run_goes_on_where_its_scale_was_not_stored_or_a_card_was_corrected(tmp_path: Path) -> None:
     config = tiny_config(tmp_path / "set.csv")
     facts = {"labels": 1, "label_scale": LabelScale(1, 5).to_record()}
     open_run(tmp_path / "old", config, {"labels": 1}, resume=False)
     open_run(tmp_path / "old", config, facts, resume=True)
     open_run(tmp_path / "new", config, facts, resume=False)
+    open_run(tmp_path / "new", config, facts | {"label_scale": LabelScale(0, 5).to_record()}, resume=True)
+    assert Run(tmp_path / "new").label_scale == LabelScale(1, 5)
     with pytest.raises(CheckpointError, match="other data"):
-        open_run(tmp_path / "new", config, facts | {"label_scale": LabelScale(0, 5).to_record()}, resume=True)
+        open_run(tmp_path / "new", config, facts | {"labels": 2}, resume=True)
+    with pytest.raises(CheckpointError, match="another configuration"):
+        open_run(tmp_path / "new", with_labels(config, mos_range=(0.0, 5.0)), facts, resume=True)
 
 
 def test_a_run_that_says_what_its_labels_mean_is_believed(csv_run: tuple[TrainConfig, Path], tmp_path: Path) -> None:

@@ -69,7 +69,7 @@ class LabelScale:
 
     @classmethod
     def from_record(cls, record: dict[str, Any]) -> "LabelScale":
-        """The inverse of :meth:`to_record`. KeyError, TypeError or ValueError where the record is malformed."""
+        """The inverse of :meth:`to_record`. LookupError, TypeError, ValueError or ConfigError for any other record."""
         low, high = record["mos_range"]
         return cls(float(low), float(high), record["direction"])
 

@@ -58,9 +58,10 @@ def _claim_run(run: Path, config: TrainConfig, facts: dict[str, Any], resume: bo
         # Compare configurations, not files: a file may lack settings that were added later, with defaults that keep
         # the old behaviour.
         same = from_dict(old.pop("config", {}), path) == from_dict(config.to_dict())
-        # Version 0.1 did not store the scale of the labels, which its data set or configuration decides.
-        known = {key: value for key, value in facts.items() if key in old or key != "label_scale"}
-        if not same or old != json.loads(json.dumps(known)):
+        # The scale of the labels decides nothing in training. Version 0.1 did not store it; a card may be corrected.
+        old.pop("label_scale", None)
+        decisive = {key: value for key, value in facts.items() if key != "label_scale"}
+        if not same or old != json.loads(json.dumps(decisive)):
             raise CheckpointError("was started with another configuration or other data", run)
         return
     run.mkdir(parents=True, exist_ok=True)
