@@ -122,6 +122,9 @@ def contrastive_distillation(
 ) -> Tensor:
     """L_CKD = -(1/N) sum_i log [ e^{u_i.e_i/tau} / (e^{u_i.e_i/tau} + sum_{j in Neg(i)} e^{u_i.e_j/tau}) ].
 
+    The loss as one call. Training takes it apart, since the queue and the accuracies share its scores: ``contrast`` and
+    ``Contrast.loss``; a test holds both to the same values.
+
     student u and teacher e: B x K x D block embeddings, L2-normalised here; kinds (-1 pristine) and levels (0
     pristine): B x K. ``negatives`` is "in-image" (blocks of the same picture), "in-batch" (all blocks of the batch) or
     "queue" (those and the candidates in ``queue``). ``exclude`` leaves out blocks of the same kind whose level differs

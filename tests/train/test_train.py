@@ -295,3 +295,10 @@ def test_the_committed_configuration_loads() -> None:
     config = load_config(ROOT / "configs" / "lite.toml")
     assert config.stage == "quality"
     assert config.model.weights == "package"
+
+
+def test_a_part_without_a_correlation_is_measured_as_null(tmp_path: Path) -> None:
+    run = Run(tmp_path)
+    run.store_predictions("test", ["a.png"], [50.0], [51.0])
+    assert run.metrics() == {"part": "test", "srcc": None, "plcc_raw": None}
+    assert [row.prediction for row in run.predictions()] == [51.0]

@@ -1,12 +1,18 @@
 """``moslens export RUN --output DIR``."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from moslens.cli.options import Better, parse_scale
 from moslens.errors import ConfigError
+
+
+def _no_int8(value: Any) -> Any:
+    if value:
+        raise ConfigError("int8 models are no longer made (--int8, --dataset, --root): they gained too little speed")
+    return value
 
 
 def run(
@@ -43,13 +49,11 @@ def run(
     direction: Annotated[
         Better | None, typer.Option(help="Which labels of such a run are better.", show_default=False)
     ] = None,
-    int8: Annotated[bool, typer.Option("--int8", hidden=True)] = False,
-    dataset: Annotated[str | None, typer.Option(hidden=True)] = None,
-    root: Annotated[Path | None, typer.Option(hidden=True)] = None,
+    int8: Annotated[bool, typer.Option("--int8", hidden=True, is_eager=True, callback=_no_int8)] = False,
+    dataset: Annotated[str | None, typer.Option(hidden=True, is_eager=True, callback=_no_int8)] = None,
+    root: Annotated[Path | None, typer.Option(hidden=True, is_eager=True, callback=_no_int8)] = None,
 ) -> None:
     """Turn a trained run into a model folder: ONNX, card, calibration, test vector, checked against torch."""
-    if int8 or dataset is not None or root is not None:
-        raise ConfigError("int8 models are no longer made (--int8, --dataset, --root): they gained too little speed")
     if (run / "model.onnx").is_file():
         raise ConfigError("is a model already: export takes a run", run)
     if card is None:

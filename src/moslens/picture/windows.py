@@ -1,6 +1,6 @@
 """What the model sees of a picture: the working size, windows that cover it fully, and training crops.
 
-Arrays are ``height x width x 3`` of uint8. Scoring uses ``fit`` and ``cover``; training uses ``fit`` and
+Arrays are ``height x width x 3`` of uint8. Scoring uses ``fit`` and ``iter_cover``; training uses ``fit`` and
 ``training_crop``. A picture smaller than a window is padded by reflection.
 """
 

@@ -147,7 +147,9 @@ class Run:
         for image, score, value in zip(images, mos, prediction, strict=True):
             writer.writerow([image, score, f"{value:.6f}", part])
         write_text(self.predictions_file, text.getvalue())
-        result = {"part": part, "srcc": metrics.srcc(prediction, mos), "plcc_raw": metrics.plcc(prediction, mos)}
+        figures = {"srcc": metrics.srcc(prediction, mos), "plcc_raw": metrics.plcc(prediction, mos)}
+        # a single picture has no correlation
+        result = {"part": part} | {name: value if math.isfinite(value) else None for name, value in figures.items()}
         write_json(self.metrics_file, result)
 
     def metrics(self) -> dict[str, Any]:

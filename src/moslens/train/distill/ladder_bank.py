@@ -2,7 +2,7 @@
 
     BANK/plan.json       what decides the ladders
     BANK/pictures.npy    n x 6 x 3 x 224 x 224 uint8, from clean to worst, padded with black
-    ``BANK/rungs.npy``       n int8, the number of versions, the clean one counted
+    BANK/rungs.npy       n int8, the number of versions, the clean one counted
 
 Three ladders in four get worse by level: one kind on the whole crop, first clean, then at every level that changes it.
 The signed kinds rise with the size of the change. One in four gets worse by area: a kind at level 3 to 5 on 0, 1, 2, 3
