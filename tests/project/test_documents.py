@@ -14,7 +14,7 @@ FILE = re.compile(r"`([\w.-]+(?:/[\w.-]+)*\.(?:py|toml|txt|js|svg|json|yml|yaml)
 FOLDER = re.compile(r"`((?:src|tests|docs|benchmarks|tools|configs|results|teachers|examples)(?:/[\w.-]+)*)/?`")
 # Files that a run, a build or a reader makes.
 MADE = re.compile(
-    r"^(card|config|metrics|report|REPORT|rows|plan)\.json$|^(my|mine|predictions)\.\w+$|^BANK|index\.html|^(a|b)\.\w+$"
+    r"^(card|config|metrics|report|REPORT|rows|plan)\.json$|^(my|mine|my-card|predictions)\.\w+$|^BANK|index\.html|^(a|b)\.\w+$"
 )
 # Files of other projects.
 FOREIGN = ("IQA/", "scripts/", "codes/", "mos_with_names.txt", "mos_std.txt")
