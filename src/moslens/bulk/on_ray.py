@@ -21,7 +21,7 @@ from moslens.bulk.watched import TIME_LIMIT, WatchedScorer
 from moslens.errors import ConfigError, MissingExtra, OutputError
 from moslens.picture.limits import MAX_PIXELS
 from moslens.scoring.card import Card, find_model, shipped
-from moslens.system.children import without_current_folder
+from moslens.system.children import PathWithoutCurrentFolder, without_current_folder
 from moslens.system.cores import available_cores
 
 PART_ROWS = 500
@@ -135,7 +135,7 @@ def _session(ray: Any, workers: int | None) -> Iterator[int]:
         }  # fmt: skip
         try:
             with without_current_folder():
-                ray.init(log_to_driver=False, logging_level=logging.ERROR, **place)
+                ray.init(log_to_driver=False, logging_level=logging.ERROR, job_config=_job_config(), **place)
         except Exception as error:  # Ray has many: no such cluster, no memory, a start that took too long
             raise ConfigError(f"Ray did not start: {str(error).strip().splitlines()[0]}") from error
     try:
@@ -148,3 +148,12 @@ def _session(ray: Any, workers: int | None) -> Iterator[int]:
     finally:
         if ours:
             ray.shutdown()
+
+
+def _job_config() -> Any:
+    """What Ray tells its workers. Ray itself would put the current folder first on their import path."""
+    from ray.job_config import JobConfig
+
+    config = JobConfig()
+    config._py_driver_sys_path = PathWithoutCurrentFolder()
+    return config

@@ -6,7 +6,7 @@ Python. ``PYTHONSAFEPATH`` and ``-P`` leave it out (https://docs.python.org/3/us
 
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -34,9 +34,19 @@ def without_current_folder() -> Iterator[None]:
             os.environ[_VARIABLE] = before
 
 
+class PathWithoutCurrentFolder(list[str]):
+    """An import path that ``extend`` keeps free of the current folder."""
+
+    def extend(self, entries: Iterable[str]) -> None:
+        super().extend(entry for entry in entries if not _is_current_folder(entry))
+
+
 def import_path() -> list[str]:
     """``sys.path`` without the current folder, for a child. The place of moslens comes last, so that it is found."""
-    here = os.path.realpath(os.curdir)
-    kept = [entry for entry in sys.path if entry and os.path.realpath(entry) != here]
+    kept = [entry for entry in sys.path if not _is_current_folder(entry)]
     place = str(Path(moslens.__path__[0]).parent)
     return kept if place in kept else [*kept, place]
+
+
+def _is_current_folder(entry: str) -> bool:
+    return os.path.realpath(entry or os.curdir) == os.path.realpath(os.curdir)
