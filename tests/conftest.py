@@ -1,5 +1,6 @@
 """Fixtures that many tests share: the data beside the repository, and a tiny real model folder; what is quick."""
 
+import logging
 import os
 import sys
 from pathlib import Path
@@ -35,6 +36,8 @@ def pytest_runtest_setup() -> None:
     # Or a test would draw other numbers alone than behind others.
     if torch := sys.modules.get("torch"):
         torch.manual_seed(0)
+    # A command that an earlier test called in this process may have raised it.
+    logging.getLogger("moslens.train").setLevel(logging.NOTSET)
 
 
 @pytest.hookimpl(tryfirst=True)

@@ -306,5 +306,5 @@ def test_settings_that_cannot_be_met(wrong: dict[str, object]) -> None:
 
 
 def test_all_groups_can_be_met_in_one_picture() -> None:
-    _, result = degrade(grid=4, types=7, p_clean=0.0)
+    _, result = degrade(grid=4, types=9, p_clean=0.0)
     assert {KINDS[recipe[0][0]].group for recipe in result.recipes[1:]} == set(GROUPS)

@@ -20,7 +20,7 @@ import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -32,8 +32,18 @@ SIGNALS = (signal.SIGKILL, signal.SIGKILL, signal.SIGTERM, signal.SIGINT)
 class KilledCommand:
     """A command that is killed and started again; ``progress`` changes when it works."""
 
-    def __init__(self, command: list[str], rng: random.Random, progress: Callable[[], Any]) -> None:
+    def __init__(
+        self,
+        command: list[str],
+        rng: random.Random,
+        progress: Callable[[], Any],
+        *,
+        signals: Sequence[signal.Signals] = SIGNALS,
+        after: Callable[[], None] = lambda: None,
+    ) -> None:
+        """``after`` is called whenever a process has ended, killed or not."""
         self.command, self.rng, self.progress = command, rng, progress
+        self.signals, self.after = signals, after
         self.killed: Counter[str] = Counter()
         self.complaints: list[str] = []
         self.rounds = 0
@@ -61,7 +71,7 @@ class KilledCommand:
             try:
                 process.wait(delay)
             except subprocess.TimeoutExpired:
-                number = self.rng.choice(SIGNALS)
+                number = self.rng.choice(self.signals)
                 process.send_signal(number)
                 self._check(process, (-number, 128 + number, 0, 1))
                 self.killed[number.name] += 1
@@ -84,6 +94,7 @@ class KilledCommand:
             self.complaints.append(f"exit code {process.returncode}: {errors[-500:]}")
         elif "Traceback" in errors:
             self.complaints.append(f"traceback: {errors[-500:]}")
+        self.after()
 
 
 def _default_interrupts() -> None:
@@ -233,7 +244,36 @@ def outcome(target: KilledCommand, **facts: Any) -> dict[str, Any]:
     }
 
 
+BAD = ("lost", "doubled", "torn", "persons_or_broken_changed", "unknown_properties_lost", "complaints")
+"""Facts of an outcome that should be 0 or empty."""
 SERIES = {"score": kill_scoring, "train": kill_training, "evaluate": kill_evaluation, "ablate": kill_ablation}
+
+
+def run_series(
+    names: Iterable[str],
+    run: Callable[[str, Path, random.Random], Mapping[str, dict[str, Any]]],
+    output: Path,
+    seed: int,
+) -> int:
+    """Run series by name, each in a folder of its own; print and record the outcomes that ``run`` gives.
+
+    The exit code: 1 where anything was lost, torn or different.
+    """
+    os.environ["OMP_NUM_THREADS"] = "1"
+    os.environ["PYTHONPATH"] = os.pathsep.join([str(ROOT / "src"), str(ROOT / "tests")])
+    use_test_helpers()
+    sound = True
+    for name in names:
+        folder = Path(tempfile.mkdtemp(prefix=f"kill-{name}-"))
+        try:
+            found = run(name, folder, random.Random(f"{seed} {name}"))
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
+        for title, one in found.items():
+            sound = sound and one["equal"] and not any(one.get(fact) for fact in BAD)
+            print(f"{title}: {json.dumps(one)}", flush=True)
+        update_record(output, "kills", found)
+    return 0 if sound else 1
 
 
 def main() -> int:
@@ -244,22 +284,11 @@ def main() -> int:
     parser.add_argument("--only", choices=SERIES, action="append", help="repeatable; all without it")
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
-    os.environ["OMP_NUM_THREADS"] = "1"
-    os.environ["PYTHONPATH"] = os.pathsep.join([str(ROOT / "src"), str(ROOT / "tests")])
-    use_test_helpers()
-    sound = True
-    for name in options.only or SERIES:
-        folder = Path(tempfile.mkdtemp(prefix=f"kill-{name}-"))
-        try:
-            kills = options.kills if name in ("score", "train") else options.others
-            found = SERIES[name](folder, kills, random.Random(f"{options.seed} {name}"))
-        finally:
-            shutil.rmtree(folder, ignore_errors=True)
-        good = found["equal"] and not (found.get("lost") or found.get("doubled") or found["complaints"])
-        sound = sound and good
-        print(f"{name}: {json.dumps(found)}", flush=True)
-        update_record(options.output, "kills", {name: found})
-    return 0 if sound else 1
+
+    def run(name: str, folder: Path, rng: random.Random) -> Mapping[str, dict[str, Any]]:
+        return {name: SERIES[name](folder, options.kills if name in ("score", "train") else options.others, rng)}
+
+    return run_series(options.only or SERIES, run, options.output, options.seed)
 
 
 if __name__ == "__main__":

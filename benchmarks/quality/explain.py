@@ -30,12 +30,12 @@ from benchmarks.common import (
 )
 from benchmarks.quality.planting import NAMES, Pixels, Planted, plant_foreign, plant_kind, plant_several
 from moslens import Scorer
-from moslens.distortions import KINDS, get_kind
+from moslens.distortions import get_kind
 from moslens.metrics import average_ranks, srcc
 from moslens.picture.load import load
 from moslens.release.block_labels import halves
 from moslens.scoring.map_blocks import QualityBlock
-from moslens.scoring.quality_map import label_blocks, read_windows
+from moslens.scoring.quality_map import label_blocks, read_pieces
 from moslens.train.distill.pool import open_pool
 
 INSIDE = 0.75
@@ -117,7 +117,7 @@ class Reader:
 
     def read(self, pixels: Pixels, planted: list[Planted], *tables: BlockTable) -> None:
         self.count += 1
-        _, found = read_windows(self.scorer.model, pixels, self.labels.temperature)
+        _, found = read_pieces(self.scorer.model, pixels, self.labels.temperature)
         height, width = pixels.shape[:2]
         blocks = label_blocks(found, self.labels, self.scorer.model.card.calibration, width, height)
         cells = found.probabilities.reshape(len(blocks), -1)
@@ -159,10 +159,10 @@ def rng_of(*words: object) -> np.random.Generator:
 
 
 def measure_own(reader: Reader, photos: list[Pixels], repeats: int) -> dict[str, Any]:
-    """Every kind at every level."""
+    """Every kind that the model names, at every level."""
     strong, every, monotone = BlockTable(), BlockTable(), BlockTable()
     by_kind = {}
-    for kind in KINDS:
+    for kind in map(get_kind, reader.labels.kinds):
         alone = BlockTable()
         for level in kind.active_levels:
             for repeat in range(repeats if level in LEVELS else max(1, repeats // 2)):
@@ -185,7 +185,7 @@ def measure_several(reader: Reader, photos: list[Pixels], count: int, pictures: 
     table = BlockTable()
     for number in range(pictures):
         rng = rng_of("several", count, number)
-        picture, planted = plant_several(photos[number % len(photos)], count, LEVELS, rng)
+        picture, planted = plant_several(photos[number % len(photos)], count, reader.labels.kinds, LEVELS, rng)
         if planted:
             reader.read(picture, planted, table)
     figures = table.figures()

@@ -1,6 +1,6 @@
 """Distortions made with operations of Pillow and OpenCV, at five rising levels.
 
-The distortions of users are not those of ``moslens.distortions``: what a model learned from ours has to hold for these.
+Training has distortions by these two libraries too, at other levels: programs that it never uses are in desk_faults.py.
 """
 
 import io

@@ -1,17 +1,14 @@
 """Clean photos with distortions at known places, for benchmarks/quality/explain.py."""
 
-import io
-import shutil
-import subprocess
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 
+from benchmarks.programs import decoded, imagemagick, magick
 from benchmarks.quality.foreign import FOREIGN
-from moslens.distortions import GROUPS, KINDS, Kind, distort, get_kind
+from moslens.distortions import Kind, distort, get_kind
 
 Pixels = NDArray[np.uint8]
 Rectangle = tuple[int, int, int, int]
@@ -60,34 +57,14 @@ _MAGICK: dict[str, tuple[list[list[str]], str]] = {
 }
 
 
-def magick() -> str | None:
-    """The ImageMagick program; None where there is none."""
-    for program in ("magick", "convert"):
-        found = shutil.which(program)
-        if found is not None:
-            said = subprocess.run([found, "-version"], capture_output=True, text=True, check=False).stdout
-            if "ImageMagick" in said:
-                return found
-    return None
-
-
 def foreign_operation(name: str) -> Callable[[Pixels, int, np.random.Generator], Pixels] | None:
     """An operation of another program, or None where that is not installed."""
     if name in FOREIGN:
         return FOREIGN[name]
-    program = magick()
-    if program is None:
+    if magick() is None:
         return None
-    options, suffix = _MAGICK[name]
-
-    def run(pixels: Pixels, level: int, rng: np.random.Generator) -> Pixels:
-        stream = io.BytesIO()
-        Image.fromarray(pixels).save(stream, "PNG", compress_level=1)
-        command = [program, "png:-", *options[level - 1], f"{suffix}:-"]
-        done = subprocess.run(command, input=stream.getvalue(), capture_output=True, check=True)
-        return np.asarray(Image.open(io.BytesIO(done.stdout)).convert("RGB"))
-
-    return run
+    options, format = _MAGICK[name]
+    return lambda pixels, level, rng: decoded(imagemagick(pixels, *options[level - 1], format=format))
 
 
 def tiles(width: int, height: int, count: int) -> list[Rectangle]:
@@ -147,16 +124,17 @@ def plant_foreign(
 
 
 def plant_several(
-    clean: Pixels, count: int, levels: Sequence[int], rng: np.random.Generator
+    clean: Pixels, count: int, names: Sequence[str], levels: Sequence[int], rng: np.random.Generator
 ) -> tuple[Pixels, list[Planted]]:
-    """``count`` (2 or 4) kinds of different groups, each in its own tile of the picture."""
+    """``count`` (2 or 4) of the kinds ``names``, of different groups, each in its own tile of the picture."""
     height, width = clean.shape[:2]
     picture = clean.copy()
     planted: list[Planted] = []
-    groups = [str(group) for group in rng.permutation(GROUPS)]
+    kinds = [get_kind(name) for name in names]
+    groups = [str(group) for group in rng.permutation(list(dict.fromkeys(kind.group for kind in kinds)))]
     for tile in tiles(width, height, count):
         group = groups.pop()
-        members = [kind for kind in KINDS if kind.group == group]
+        members = [kind for kind in kinds if kind.group == group]
         for _ in range(TRIES):
             kind, level = members[int(rng.integers(len(members)))], int(rng.choice(levels))
             box = region(tile, width * height, rng)

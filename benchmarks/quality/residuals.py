@@ -32,7 +32,7 @@ from moslens.picture.windows import WINDOW, cover
 from moslens.train.distill.region_views import block_box
 from moslens.train.networks import load_teacher
 
-PREDICTIONS = ROOT / "results" / "predictions" / "livec-quality-lite"
+PREDICTIONS = ROOT / "results" / "0.1" / "predictions" / "livec-quality-lite"
 WORKING_SIZE = 384
 GRID = 4
 PENALTIES = (10.0, 3.0, 1.0, 0.3, 0.1, 0.03)

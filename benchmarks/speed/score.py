@@ -3,7 +3,7 @@
     python -m benchmarks.speed.score [--model NAME|DIR] [--quick] [--output results/score-benchmark.json]
 
 Absolute times depend on the machine and its load; read the ratios. The references are decoding alone (the
-same ``picture.load`` and windows) and the bare ONNX session alone (as many windows, already in memory, and the outputs
+same ``picture.load`` and windows) and the bare ONNX session alone (as many pieces, already in memory, and the outputs
 that scoring asks for), both with as many threads as scoring has. ``scoring`` is ``Scorer.score_many``; ``command`` is
 ``moslens score`` on the same files, from the second one on. Decoding and inference share the same cores, so scoring
 cannot be faster than both one after the other: ``of_possible`` is its share of 1 / (1 / decoding + 1 / session).
@@ -42,8 +42,9 @@ from benchmarks.pictures import PHOTOS, make_photos
 from benchmarks.process import child
 from moslens import Score, Scorer
 from moslens.picture.load import load
-from moslens.picture.windows import cover, fitted_size
+from moslens.picture.windows import Piece, fitted_size
 from moslens.scoring.card import BLOCK_OUTPUTS
+from moslens.scoring.session import graph_inputs
 
 SIZES = {"0.25": (500, 500), "1": (1152, 864), "12": (4000, 3000)}
 MEMORY = {"1": (1152, 864), "12": (4000, 3000), "24": (6000, 4000), "50": (8192, 6144), "200": (16320, 12240)}
@@ -122,17 +123,20 @@ def count(size: str, quick: bool) -> int:
 
 
 def bare_session(model: str | None) -> str:
-    """Python code that opens the model and nothing else."""
+    """Python code that opens the model as ``m`` and nothing else."""
     return (
         "from moslens.scoring.card import find_model; from moslens.scoring.session import Model; "
-        f"Model(find_model({model!r}))"
+        f"m = Model(find_model({model!r}))"
     )
 
 
 def cold_start(model: str | None, repeats: int) -> dict[str, dict[str, float]]:
     """Processor seconds of the whole command for one photo, of its import, and of the references."""
     score = moslens_command("score", str(PHOTOS[0]), "--format", "jsonl", model=model)
-    session = f"import numpy; {bare_session(model)}.run(numpy.zeros((224, 224, 3), numpy.uint8))"
+    session = (
+        f"import numpy; {bare_session(model)}; "
+        "m.run(next(m.card.view.pieces(numpy.zeros((m.card.working_size,) * 2 + (3,), numpy.uint8))))"
+    )
     commands = {
         "command_cpu_seconds": score,
         "bare_session_cpu_seconds": [sys.executable, "-c", session],
@@ -154,27 +158,29 @@ def throughput(model: str | None, scorer: Scorer, paths: list[Path], quick: bool
     """Pictures per second of scoring, of decoding alone and of the bare session alone, medians of rounds."""
     outputs = ("score", *BLOCK_OUTPUTS) if scorer.has_maps else ("score",)
     command = moslens_command("score", "--format", "jsonl", model=model)
-    working = scorer.model.card.working_size
-    windows = [cover(load(path, working_size=working).pixels) for path in paths]
     card = scorer.model.card
+    working, shortest = card.view.working_size, card.view.shortest
     plain = onnxruntime.InferenceSession(str(card.folder / card.file), providers=["CPUExecutionProvider"])
 
     def in_pool(work: Callable[[int], object]) -> None:
         with ThreadPoolExecutor(scorer.threads) as pool:
             list(pool.map(work, range(len(paths))))
 
-    def decode(i: int) -> object:
-        return cover(load(paths[i], working_size=working).pixels)
+    def decode(i: int) -> list[Piece]:
+        return list(card.view.pieces(load(paths[i], working_size=working, shortest=shortest).pixels))
+
+    pieces = [decode(i) for i in range(len(paths))]
 
     def infer(i: int) -> object:
-        return [scorer.model.run(window, outputs) for window in windows[i]]
+        return [scorer.model.run(piece, outputs) for piece in pieces[i]]
 
     def straight() -> None:
         for path in paths:
             with Image.open(path) as photo:
-                height, width = fitted_size(photo.height, photo.width, working)
+                height, width = fitted_size(photo.height, photo.width, working, shortest)
                 small = photo.convert("RGB").resize((width, height), Image.Resampling.BICUBIC)
-            plain.run(outputs, {"windows": cover(np.asarray(small))})
+            for piece in card.view.pieces(np.asarray(small)):
+                plain.run(outputs, graph_inputs(card.view, piece))
 
     def score() -> None:
         assert all(isinstance(result, Score) for result in scorer.score_many(paths))
@@ -194,7 +200,7 @@ def throughput(model: str | None, scorer: Scorer, paths: list[Path], quick: bool
     possible = 1 / (1 / rate["decoding"] + 1 / rate["session"])
     row = {
         **rate,
-        "windows_a_picture": float(np.mean([len(w) for w in windows])),
+        "pieces_a_picture": float(np.mean([len(each) for each in pieces])),
         "scoring_of_slower_reference": rate["scoring"] / slower,
         "command_of_slower_reference": rate["command"] / slower,
         "of_possible": rate["scoring"] / possible,

@@ -284,6 +284,18 @@ def summary(results: ClientResults, seconds: float) -> dict[str, Any]:
     }
 
 
+def listening_port(server: subprocess.Popen[bytes], log: Path) -> int:
+    """Wait for the line that says where the service listens. Exits with its message where it ends instead."""
+    while True:
+        code = server.poll()
+        text = log.read_text(encoding="utf-8")
+        if found := re.search(r'"url": "[^"]*:(\d+)"', text):
+            return int(found[1])
+        if code is not None:
+            sys.exit(f"the service ended with code {code}: {text.strip()}")
+        time.sleep(0.1)
+
+
 async def run_phases(
     server: subprocess.Popen[bytes], port: int, options: Any, uploads: dict[str, list[UploadCase]], log: Path
 ) -> Any:
@@ -349,9 +361,7 @@ def main() -> None:
             command = moslens_command("serve", "--port", "0", model=options.model)
             server = subprocess.Popen(command, stderr=stream)
         try:
-            while not log.read_bytes().endswith(b"\n"):
-                time.sleep(0.1)
-            port = int(json.loads(log.read_text().splitlines()[0])["url"].rpartition(":")[2])
+            port = listening_port(server, log)
             steady, mixed, overload, ended = asyncio.run(run_phases(server, port, options, uploads, log))
         finally:
             server.kill()

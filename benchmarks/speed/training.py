@@ -24,7 +24,7 @@ import numpy as np
 import torch
 
 from benchmarks.common import ROOT, add_data_option, argument_parser, kept_layers, machine, write_record
-from moslens.data.crops import CropStream, QualityBatches, decode_all
+from moslens.data.labelled_views import LabelledViews, QualityBatches, decode_all
 from moslens.system.cores import available_cores
 from moslens.system.malloc import keep_freed_memory
 from moslens.train.config import TrainConfig, load_config
@@ -141,7 +141,7 @@ def open_streams(config: TrainConfig, scratch: Path) -> tuple[Streams, dict[str,
     with clock.part("labelled picture"):
         pictures = decode_all(paths, size)
     clock.wall["labelled picture"][0] /= len(paths)
-    labelled = QualityBatches(CropStream(pictures, [0.0] * len(pictures), 0), config.optim.batch, 1)
+    labelled = QualityBatches(LabelledViews(pictures, [0.0] * len(pictures), 0), config.optim.batch, 1)
     endless = (batch for epoch in count() for batch in labelled.epoch(epoch))
     streams: Streams = {
         "q": lambda step: next(endless),

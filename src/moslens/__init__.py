@@ -9,44 +9,69 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 _PUBLIC = {
+    "CorruptImage": "moslens.errors",
+    "Detail": "moslens.scoring.result",
+    "EmptyImage": "moslens.errors",
     "Failure": "moslens.scoring.result",
+    "ImageError": "moslens.errors",
     "ImageTooLarge": "moslens.errors",
     "ImageTooSmall": "moslens.errors",
+    "InternalError": "moslens.errors",
     "MoslensError": "moslens.errors",
     "NoMapsError": "moslens.errors",
+    "NotAnImage": "moslens.errors",
     "QualityMap": "moslens.scoring.quality_map",
     "Score": "moslens.scoring.result",
     "Scorer": "moslens.scoring.scorer",
+    "TruncatedImage": "moslens.errors",
     "UnreadableImage": "moslens.errors",
     "UnsupportedImage": "moslens.errors",
+    "score": "moslens.scoring.scorer",
+    "to_pandas": "moslens.scoring.frames",
 }
 
 __all__ = [
+    "CorruptImage",
+    "Detail",
+    "EmptyImage",
     "Failure",
+    "ImageError",
     "ImageTooLarge",
     "ImageTooSmall",
+    "InternalError",
     "MoslensError",
     "NoMapsError",
+    "NotAnImage",
     "QualityMap",
     "Score",
     "Scorer",
+    "TruncatedImage",
     "UnreadableImage",
     "UnsupportedImage",
     "__version__",
+    "score",
+    "to_pandas",
 ]
 
 if TYPE_CHECKING:
     from moslens.errors import (
+        CorruptImage,
+        EmptyImage,
+        ImageError,
         ImageTooLarge,
         ImageTooSmall,
+        InternalError,
         MoslensError,
         NoMapsError,
+        NotAnImage,
+        TruncatedImage,
         UnreadableImage,
         UnsupportedImage,
     )
+    from moslens.scoring.frames import to_pandas
     from moslens.scoring.quality_map import QualityMap
-    from moslens.scoring.result import Failure, Score
-    from moslens.scoring.scorer import Scorer
+    from moslens.scoring.result import Detail, Failure, Score
+    from moslens.scoring.scorer import Scorer, score
 
 
 def __getattr__(name: str) -> Any:

@@ -18,8 +18,9 @@ from typing import Literal, get_args
 
 import numpy as np
 
-from moslens.distortions import KIND_INDEX, KINDS, LEVELS, Kind, get_kind
+from moslens.distortions import KIND_INDEX, KINDS, LEVELS, Kind, draw_implementation, get_kind
 from moslens.distortions.apply import check_image, distort_planes
+from moslens.distortions.implementations import ImplementationSet, require_implementations
 from moslens.distortions.planes import Array, from_planes, to_planes
 from moslens.errors import ConfigError
 from moslens.picture.grid import CELL, Block, Ints, grid_blocks, rows_columns
@@ -94,14 +95,16 @@ class BlockDegradation:
 
     ``grid``: blocks per side, or (rows, columns). ``mode``: ``block``; ``global-chain``, one chain of 1 to 4
     distortions over the whole picture as in ARNIQA; ``global-single``, one distortion over the whole
-    picture; ``none``. ``kinds``: names to draw from. ``types``: number of distinct distortions in one picture,
+    picture; ``none``. ``kinds``: names to draw from; ``implementations``: what to draw their implementation from, see
+    :func:`moslens.distortions.draw_implementation`. ``types``: number of distinct distortions in one picture,
     by default 4 on 4 blocks and otherwise 3 or 4, never more than there are blocks or groups. ``p_clean``:
     probability that a block (in the global modes: the picture) stays pristine. ``levels``: ``half-gaussian``
     favours mild levels as in ARNIQA; ``level`` fixes the level. ``feather``: probability of blended seams.
     ``min_change``: mean absolute change in [0, 1] below which a block counts as undegraded. Its view is then
     drawn again, at most ``max_tries`` times in all; a block that still fails is left pristine and labelled so.
 
-    Raises ``ConfigError`` for settings that cannot be met.
+    Raises ``ConfigError`` for settings that cannot be met, ``MissingExtra`` where they need OpenCV and that is not
+    installed.
     """
 
     grid: int | tuple[int, int] = 3
@@ -114,6 +117,7 @@ class BlockDegradation:
     feather: float = 0.5
     min_change: float = MIN_CHANGE
     max_tries: int = 5
+    implementations: ImplementationSet = "default"
 
     def __post_init__(self) -> None:
         rows_columns(self.grid)
@@ -131,6 +135,7 @@ class BlockDegradation:
             raise ConfigError(f"min_change is at least 0, not {self.min_change}")
         if self.max_tries < 1:
             raise ConfigError(f"max_tries is at least 1, not {self.max_tries}")
+        require_implementations(self.implementations)
         self._by_group()
 
     def __call__(self, image: Array, rng: np.random.Generator) -> Composite:
@@ -188,7 +193,8 @@ class BlockDegradation:
         for _ in range(self.max_tries):
             kind = kinds[int(rng.integers(len(kinds)))]
             level = self._draw_level(kind, rng)
-            view = from_planes(distort_planes(stack, kind, level, rng, regions), image.dtype)
+            implementation = draw_implementation(kind, rng, self.implementations)
+            view = from_planes(distort_planes(stack, kind, level, rng, regions, implementation), image.dtype)
             undegraded = self._undegraded(view, image, own_blocks)
             if not undegraded:
                 break
@@ -203,7 +209,8 @@ class BlockDegradation:
             for group in rng.permutation(len(by_group))[: int(rng.integers(1, longest + 1))]:
                 kind = by_group[group][int(rng.integers(len(by_group[group])))]
                 level = self._draw_level(kind, rng)
-                stack = distort_planes(stack, kind, level, rng)
+                implementation = draw_implementation(kind, rng, self.implementations)
+                stack = distort_planes(stack, kind, level, rng, implementation=implementation)
                 steps.append((KIND_INDEX[kind.name], level))
             view = from_planes(stack, image.dtype)
             if _mean_change(view, image) >= self.min_change:

@@ -18,6 +18,7 @@ MoslensError
 +-- ModelError            a model folder is missing, broken or altered
 |   +-- NoMapsError       the model has no quality maps
 +-- OutputError           results cannot be written as asked
++-- SidecarError          an XMP sidecar cannot be read or changed
 +-- MissingExtra          an optional dependency is not installed
 ```
 """
@@ -143,20 +144,29 @@ class OutputError(MoslensError):
     code = "output"
 
 
+class SidecarError(MoslensError):
+    """An XMP sidecar, or the XMP inside a photo, cannot be read or changed."""
+
+    code = "sidecar"
+
+
 class MissingExtra(MoslensError):
-    """An optional dependency is not installed; the message names the extra and its packages that are missing."""
+    """An optional dependency is not installed; the message names the extra and its packages that are missing.
+
+    It names the package ``alone`` where this needs nothing else of the extra.
+    """
 
     code = "missing_extra"
 
-    def __init__(self, extra: str, package: str) -> None:
-        super().__init__(f"this needs {package}: {install_hint(extra, package)}")
+    def __init__(self, extra: str, package: str, *, alone: bool = False) -> None:
+        super().__init__(f"this needs {package}: {install_hint(extra, package, alone=alone)}")
 
     def __reduce__(self) -> tuple[object, ...]:
         return _rebuild_missing, (self.message,)
 
 
-def install_hint(extra: str, package: str) -> str:
-    """The command that installs what ``extra`` lacks here.
+def install_hint(extra: str, package: str, *, alone: bool = False) -> str:
+    """The command that installs what ``extra`` lacks here, or the package ``alone``.
 
     It names packages and not the extra of moslens: the package of that name on an index may be another's.
     """
@@ -164,7 +174,7 @@ def install_hint(extra: str, package: str) -> str:
 
     needed: list[str] = []
     with suppress(PackageNotFoundError):
-        for requirement in requires("moslens") or ():
+        for requirement in () if alone else requires("moslens") or ():
             name, _, condition = requirement.partition(";")
             if re.search(rf"extra == ['\"]{extra}['\"]", condition):
                 needed.append(re.split(r"[<>=!~ ]", name, maxsplit=1)[0])

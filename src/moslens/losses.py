@@ -185,16 +185,41 @@ def imitation_loss(student: Tensor, teacher: Tensor) -> Tensor:
         return (u - e).square().sum(-1).mean()
 
 
-def ranking_loss(scores: Tensor, places: Tensor, margin: float) -> Tensor:
-    """L_R = mean over pairs a < b of one row of max(0, margin (place_b - place_a) - (yhat_a - yhat_b)).
+def opinion_loss(prediction: Tensor, opinion: Tensor) -> Tensor:
+    """L_P and L_B = mean of SmoothL1(yhat, mean_m y_m) over what has an opinion (docs/method.md 8, R-E).
+
+    prediction: scores of pictures (B) or blocks (B x K); opinion: the mean opinion of frozen quality models on the same
+    pictures or blocks, nan where it does not count. Both in standardised label units. 0 where nothing counts; opinions
+    get no gradient.
+    """
+    counts = ~opinion.isnan()
+    target = opinion.detach().float().where(counts, 0.0)
+    gaps = F.smooth_l1_loss(prediction.float(), target, reduction="none") * counts
+    return gaps.sum() / counts.sum().clamp_min(1)
+
+
+def harmless_loss(changed: Tensor, clean: Tensor, dead_zone: float) -> Tensor:
+    """L_H = mean of SmoothL1(max(0, |yhat(h(x)) - yhat(x)| - dead_zone), 0) (docs/method.md 15).
+
+    changed, clean: the scores of B pictures after a harmless change h and before it, in standardised label units, as is
+    ``dead_zone``. The score of the picture as it was is the target and gets no gradient.
+    """
+    excess = ((changed.float() - clean.detach().float()).abs() - dead_zone).clamp_min(0)
+    return F.smooth_l1_loss(excess, torch.zeros_like(excess))
+
+
+def ranking_loss(scores: Tensor, places: Tensor, margin: float, clean_margin: float = 0.0) -> Tensor:
+    """L_R = mean over pairs a < b of one row of max(0, margin (place_b - place_a) + extra_a - (yhat_a - yhat_b)).
 
     A row holds one crop in R versions, each degraded further than the one before (docs/method.md 13). A version that is
-    known to be worse must score lower, by ``margin`` for each place between the two. scores: B x R in standardised
-    label units; places: B x R ints, rising along a row, 0 for the clean crop. Pairs with equal places do not count.
+    known to be worse must score lower, by ``margin`` for each place between the two, and by ``clean_margin`` more where
+    a is the clean crop: extra_a. scores: B x R in standardised label units; places: B x R ints, rising along a row, 0
+    for the clean crop. Pairs with equal places do not count.
     """
     gaps = places[:, None, :] - places[:, :, None]
+    wanted = margin * gaps + clean_margin * (places == 0)[:, :, None]
     lead = (scores[:, :, None] - scores[:, None, :]).float()
-    short = (margin * gaps - lead).clamp_min(0) * (gaps > 0)
+    short = (wanted - lead).clamp_min(0) * (gaps > 0)
     return short.sum() / (gaps > 0).sum().clamp_min(1)
 
 

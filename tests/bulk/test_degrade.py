@@ -16,7 +16,7 @@ from numpy.testing import assert_array_equal
 from PIL import Image
 
 from helpers.pictures import picture
-from helpers.processes import heed_interrupts
+from helpers.processes import alive, heed_interrupts
 from moslens.blocks import BlockDegradation, grid_blocks
 from moslens.bulk import degrade
 from moslens.bulk.contact_sheet import PER_SHEET, Sheets, contact_sheet, draw_labels
@@ -252,13 +252,6 @@ def slow_run(photos: Path, output: Path) -> subprocess.Popen[str]:
     return process
 
 
-def is_running(pid: int) -> bool:
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
-    except OSError:
-        return False
-
-
 def children(process: subprocess.Popen[str]) -> list[int]:
     """The workers: those of the child processes that would do a job, not Python's own helper."""
     pids = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
@@ -277,7 +270,7 @@ def test_control_c_ends_at_once_and_leaves_no_picture_without_a_row(
     _, printed = process.communicate(timeout=60)
     assert process.returncode == 130
     assert "Traceback" not in printed
-    assert not any(is_running(pid) for pid in workers)
+    assert not any(alive(pid) for pid in workers)
     rows = [json.loads(line) for line in (tmp_path / "out" / "labels.jsonl").read_text().splitlines()]
     assert 1 <= len(rows) < 8
     pictures = sorted(path.name for path in (tmp_path / "out" / "pictures").iterdir())
@@ -291,7 +284,7 @@ def test_workers_do_not_outlive_a_killed_run(photos: Path, tmp_path: Path) -> No
     process.kill()
     process.communicate(timeout=60)
     deadline = time.monotonic() + 60
-    while any(is_running(pid) for pid in workers):
+    while any(alive(pid) for pid in workers):
         assert time.monotonic() < deadline
         time.sleep(0.05)
 

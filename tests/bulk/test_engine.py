@@ -19,18 +19,20 @@ from typing import Any
 import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
+from PIL import Image
 
 from helpers.hostile import make_odd_files
 from helpers.processes import heed_interrupts
 from helpers.tiny_model import make_photo
 from moslens.bulk.engine import RunCounts, score_all
-from moslens.bulk.inputs import distinct_names, find_pictures, read_listing, walk
-from moslens.bulk.rows import RowLine, encode, path_of_csv_name, read_rows
-from moslens.bulk.writers import FileWriter, ParquetWriter, StreamWriter
+from moslens.bulk.inputs import PICTURE_SIGNATURES, distinct_names, find_pictures, read_listing
+from moslens.bulk.rows import FLAT_COLUMNS, RowLine, encode, fault_columns, read_rows
+from moslens.bulk.writers import FileWriter, ParquetWriter, StreamWriter, parquet_table
 from moslens.errors import ConfigError, CorruptImage, MissingExtra, OutputError
-from moslens.scoring.result import COLUMNS, Failure, Score
+from moslens.picture.walk import walk
+from moslens.scoring.result import Detail, Failure, Score
 from moslens.scoring.scorer import Scorer
-from moslens.system.text import name_in
+from moslens.system.text import name_in, path_of_csv_name
 
 NO_LIST = io.BytesIO()
 ODD_NAMES = ["a b.jpg", "ü.jpg", "日本.PNG", "new\nline.jpg", 'quo"te,comma.jpg', '"whole".jpg', "u2028\u2028.jpg"]
@@ -141,15 +143,24 @@ class TestInputs:
             expected = sorted({path for path in glob.glob(given_as, recursive=True) if path.endswith(".jpg")})  # noqa: PTH207
             assert list(find_pictures([given_as], NO_LIST)) == expected
 
+    def test_names_that_are_one_file_on_some_system_are_kept_apart(self) -> None:
+        names = distinct_names(
+            ["\u00e9.jpg", "e\u0301.png", "E\u0301.webp", "a.jpg", "A.JPG", "b/a.png", "stra\u00dfe.jpg"]
+        )
+        assert names == ["\u00e9", "e\u0301-2", "E\u0301-3", "a", "A-2", "a-3", "stra\u00dfe"]
+        assert distinct_names(["stra\u00dfe.jpg", "STRASSE.jpg"])[1] == "STRASSE-2"
+
     def test_long_names_leave_room_for_numbers_and_extensions(self) -> None:
         names = distinct_names([f"{folder}/{'x' * 250}.jpg" for folder in range(12)])
         assert names[0] == "x" * 240
         assert names[1:9] == [f"{'x' * 240}-{number}" for number in range(2, 10)]
         assert names[9:] == [f"{'x' * 239}-{number}" for number in (10, 11, 12)]
 
-    def test_what_names_nothing_is_refused_before_anything_is_read(self, tmp_path: Path) -> None:
+    def test_a_single_argument_that_names_nothing_is_refused_and_one_of_several_is_given(self, tmp_path: Path) -> None:
+        missing = str(tmp_path / "missing")
         with pytest.raises(ConfigError, match="missing"):
-            find_pictures([str(tmp_path), str(tmp_path / "missing")], NO_LIST)
+            find_pictures([missing], NO_LIST)
+        assert list(find_pictures([str(tmp_path), missing], NO_LIST)) == [missing]
 
     def test_a_url_without_fsspec_names_the_extra(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setitem(sys.modules, "fsspec.core", None)
@@ -161,7 +172,7 @@ class TestInputs:
         whole = b"".join(name + b"\0" for name in names)
         first = len(names[0]) + 1
         chunks = [whole[:first], *(whole[i : i + size] for i in range(first, len(whole), size))]
-        assume(not whole.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)))
+        assume(not whole.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE, *PICTURE_SIGNATURES)))
         assert [os.fsencode(name) for name in read_listing(Chunks(chunks))] == names
 
     @given(
@@ -171,7 +182,8 @@ class TestInputs:
     )
     def test_a_newline_list_gives_names_back(self, names: list[bytes], size: int, ended: bool) -> None:
         whole = b"\n".join(names) + b"\n" * ended
-        assume(not whole.startswith((codecs.BOM_UTF8, codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)))
+        marks = (codecs.BOM_UTF8, codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
+        assume(not whole.startswith((*marks, *PICTURE_SIGNATURES)))
         chunks = [whole[i : i + size] for i in range(0, len(whole), size)]
         assert [os.fsencode(name) for name in read_listing(Chunks(chunks))] == names
 
@@ -181,6 +193,13 @@ class TestInputs:
             raise AssertionError("read on although a name was there")
 
         assert next(read_listing(Chunks(chunks()))) == "a.jpg"
+
+    @pytest.mark.parametrize("format", ["JPEG", "PNG", "TIFF"])
+    def test_a_picture_is_no_list(self, format: str) -> None:
+        file = io.BytesIO()
+        Image.new("RGB", (40, 40)).save(file, format)
+        with pytest.raises(ConfigError, match="standard input is a picture"):
+            next(read_listing(io.BytesIO(file.getvalue())))
 
 
 class Chunks(io.RawIOBase):
@@ -207,7 +226,7 @@ class TestFormats:
         row = ok_row(path) if good else error_row(path)
         line = encode(row, "csv")
         (cells,) = csv.reader(io.StringIO(line.decode("utf-8"), newline=""))
-        back = dict(zip(COLUMNS, cells, strict=True))
+        back = dict(zip(FLAT_COLUMNS, cells, strict=True))
         assert path_of_csv_name(back["path"]) == path
         assert json.loads(back["distortions"]) == []
         assert back["worst_block"] == ""
@@ -217,8 +236,34 @@ class TestFormats:
         assert (again["path"], again["status"]) == (path, row["status"])
         assert end == len(encode_header("csv") + line)
 
+    def test_detail_has_its_score_in_a_column_of_its_own(self) -> None:
+        fault = {"kind": "jpeg", "group": "compression", "label": "JPEG artefacts", "severity": 3.0, "share": 0.5}
+        tile = {"x": 0, "y": 8, "width": 384, "height": 384, "score": 40.5}
+        row = Score("a.jpg", 71.25, 62.0, 80.5, 4000, 3000, "m@0", detail=Detail(41.5, (tile,), (fault,))).to_row()
+        (cells,) = csv.reader(io.StringIO(encode(row, "csv").decode("utf-8"), newline=""))
+        back = dict(zip(FLAT_COLUMNS, cells, strict=True))
+        assert back["detail_score"] == "41.5"
+        assert json.loads(back["detail"]) == row["detail"] == {"score": 41.5, "tiles": [tile], "distortions": [fault]}
+        (again,) = parquet_table([row]).to_pylist()
+        assert again["detail"] == row["detail"]
+        assert encode(row, "table").endswith(b"a.jpg  (at 100 %: 41.5, JPEG artefacts)\n")
+
+    def test_notes_are_words_in_the_table(self) -> None:
+        line = encode({**ok_row("a.png"), "notes": ["not_a_photo", "of_tomorrow"]}, "table").decode()
+        assert "(not a photo: the score is outside what this model knows; of tomorrow)" in line
+
     def test_plain_names_stay_plain_in_csv(self) -> None:
-        assert encode(ok_row("photos/a b.jpg"), "csv").startswith(b"photos/a b.jpg,ok,71.25,62.0,80.5,40,30,[],,m@0,")
+        row = encode(ok_row("photos/a b.jpg"), "csv")
+        assert row.startswith(b"photos/a b.jpg,ok,71.25,62.0,80.5,40,30,[],,[],,,m@0,")
+
+    @pytest.mark.parametrize("begin", ["=", "+", "-", "@", "\t=", "\r=", "\n=", "\uff1d", '"='])
+    def test_no_name_is_a_formula_in_csv(self, begin: str) -> None:
+        name = f"{begin}HYPERLINK(1).jpg"
+        line = encode(ok_row(name), "csv").decode("utf-8")
+        (cells,) = csv.reader(io.StringIO(line, newline=""))
+        assert cells[0].startswith('"')
+        assert path_of_csv_name(cells[0]) == name
+        assert path_of_csv_name(name.lstrip('"')) == name.lstrip('"'), "as earlier versions wrote it"
 
     def test_broken_names_are_readable_in_json_and_have_their_bytes_beside_them(self) -> None:
         line = encode(ok_row(os.fsdecode(b"\xff.jpg")), "jsonl")
@@ -268,7 +313,13 @@ class TestResultsFile:
 
     @pytest.mark.parametrize(
         ("format", "text"),
-        [("jsonl", "hours of work\n"), ("jsonl", "[1]\n"), ("jsonl", '{"path": "a"}\n'), ("csv", "a,b\n1,2\n")],
+        [
+            ("jsonl", "hours of work\n"),
+            ("jsonl", "[1]\n"),
+            ("jsonl", '{"path": "a"}\n'),
+            ("csv", "a,b\n1,2\n"),
+            ("csv", f"{','.join(FLAT_COLUMNS)}\n{'x' * 200_000}\n"),
+        ],
     )
     def test_a_file_of_another_kind_is_not_resumed(self, tmp_path: Path, format: str, text: str) -> None:
         path = tmp_path / "rows"
@@ -324,7 +375,7 @@ class TestParquet:
     def test_rows_come_back(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         parquet = pytest.importorskip("pyarrow.parquet", reason="needs the [bulk] extra")
         monkeypatch.setattr(ParquetWriter, "GROUP", 3)
-        kinds = [{"kind": "motion_blur", "group": "blur", "severity": 3.2, "share": 0.25}]
+        kinds = [{"kind": "motion_blur", "group": "blur", "label": "motion blur", "severity": 3.2, "share": 0.25}]
         rows = [make(name) for name in ODD_NAMES for make in (ok_row, error_row)]
         rows[0] |= {"distortions": kinds, "worst_block": {"x": 0, "y": 5, "width": 6, "height": 7, "score": 41.0}}
         path = tmp_path / "rows.parquet"
@@ -334,7 +385,7 @@ class TestParquet:
         assert not path.exists()
         writer.close()
         back = parquet.read_table(path).to_pylist()
-        assert back == [{"path_base64": None, **row} for row in rows]
+        assert back == [{"path_base64": None, **row, **fault_columns(row)} for row in rows]
         with pytest.raises(OutputError, match="is there already"):
             ParquetWriter(str(path))
 
@@ -352,7 +403,7 @@ class StubScorer:
     def __init__(self, rows: list[dict[str, Any]]) -> None:
         self.rows = rows
 
-    def score_many(self, paths: Any, *, workers: int | None, max_pixels: int) -> Iterator[RowLine]:
+    def score_many(self, paths: Any, *, workers: int | None, max_pixels: int, detail: bool) -> Iterator[RowLine]:
         for _, row in zip(paths, self.rows, strict=True):
             yield RowLine.of(row)
 

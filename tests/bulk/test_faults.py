@@ -100,7 +100,7 @@ def test_sigterm_ends_like_ctrl_c_with_its_own_code(tiny_model: Path, photo_fold
     run.terminate()
     errors = run.communicate(timeout=60)[1]
     assert run.returncode == 143
-    assert b"interrupted: 1 rows" in errors
+    assert b"interrupted: 1 row in" in errors
     assert output.read_bytes().endswith(b"\n")
 
 

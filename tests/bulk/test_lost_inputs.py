@@ -1,6 +1,7 @@
 """Pictures that were lost before they were scored: lists of other systems, odd names, queries, raw files, clutter."""
 
 import codecs
+import importlib.util
 import io
 import json
 import logging
@@ -218,13 +219,18 @@ class TestExtensions:
         assert rows[0]["score"] == rows[1]["score"]
 
     @pytest.mark.parametrize("suffix", sorted(RAW_SUFFIXES))
-    def test_raw_files_of_all_makers_are_unsupported_and_never_scored(self, tmp_path: Path, suffix: str) -> None:
+    def test_raw_files_of_all_makers_need_rawpy_and_are_never_scored_without_it(
+        self, tmp_path: Path, suffix: str, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setitem(sys.modules, "rawpy", None)
         tiff = photo(tmp_path / f"preview{suffix}", "TIFF")
         other = tmp_path / f"other{suffix.upper()}"
         other.write_bytes(b"of no known format")
         assert found(tmp_path) == [str(other), str(tiff)]
         for path in (tiff, other):
-            with pytest.raises(UnsupportedImage, match=r"(preview|other)\.\w+: a raw file: "):
+            with pytest.raises(
+                UnsupportedImage, match=r"(preview|other)\.\w+: a camera raw file needs rawpy: pip install rawpy"
+            ):
                 load(path)
 
     def test_a_jpeg_that_is_called_raw_is_scored(self, tmp_path: Path) -> None:
@@ -237,9 +243,10 @@ class TestExtensions:
             (tmp_path / name).write_bytes(b"raw")
         rows, done = score(tmp_path, "--model", tiny_model)
         codes = {os.path.relpath(row["path"], tmp_path): row["error"] and row["error"]["code"] for row in rows}
+        broken = "unsupported" if importlib.util.find_spec("rawpy") is None else "truncated"
         assert codes == {
             "IMG_1.JPG": None, "img_2.jpg": None, "d/IMG_4.heic.jpg": None,
-            "IMG_1.x.CR3": "unsupported", "d/IMG_1.CR3": "unsupported", "d/IMG_4.CR3": "unsupported",
+            "IMG_1.x.CR3": broken, "d/IMG_1.CR3": broken, "d/IMG_4.CR3": broken,
         }  # fmt: skip
         assert done.returncode == 1
         assert done.stderr.count(b"left out 2 raw files with a JPEG or HEIC of the same name beside it") == 1
@@ -249,7 +256,7 @@ class TestExtensions:
         assert (len(rows), done.returncode) == (3, 0)
         assert b"left out 2 raw files" in done.stderr
         rows, done = score(tmp_path / "IMG_1.CR3", f"{tmp_path}/*.CR3", "--model", tiny_model)
-        assert [row["error"]["code"] for row in rows] == ["unsupported"] * 3, "what is named is not left out"
+        assert [row["error"]["code"] for row in rows] == [broken] * 3, "what is named is not left out"
 
     def test_a_glob_without_an_extension_takes_what_a_walk_takes(self, tmp_path: Path) -> None:
         for name in ("a.jpg", "a.nef", "b.nef", "c.hif", "d.txt", "._a.jpg"):
@@ -285,13 +292,13 @@ class TestClutter:
         names = [os.path.relpath(row["path"], mac) for row in rows]
         assert names == [".hidden/kept.jpg", "IMG_1.jpg", "IMG_3.JPG", "img_3.jpg"]
         assert done.returncode == 0
-        assert done.stderr.count(b"left out 2 files and 5 folders of thumbnails, trash or macOS attributes") == 1
+        assert done.stderr.count(b"left out 2 files and 5 folders of thumbnails, maps, trash or macOS attributes") == 1
 
     def test_globs_leave_it_out_as_well(self, mac: Path, caplog: pytest.LogCaptureFixture) -> None:
         with caplog.at_level(logging.WARNING):
             names = [os.path.relpath(path, mac) for path in found(f"{mac}/**/*.jpg")]
         assert names == ["IMG_1.jpg", "img_3.jpg"]
-        assert "left out 2 files of thumbnails, trash or macOS attributes" in caplog.text
+        assert "left out 2 files of thumbnails, maps, trash or macOS attributes" in caplog.text
 
     def test_what_is_named_is_scored(self, mac: Path) -> None:
         for name in ("._IMG_1.jpg", ".thumbnails/IMG_1.jpg", ".trashed-170-IMG_2.jpg"):
@@ -300,6 +307,28 @@ class TestClutter:
         assert found(mac / "@eaDir") == [f"{mac}/@eaDir/IMG_1.jpg/SYNOPHOTO_THUMB_XL.jpg"]
         assert found(f"{mac}/@eaDir/*/*.jpg") == [f"{mac}/@eaDir/IMG_1.jpg/SYNOPHOTO_THUMB_XL.jpg"]
         assert found(f"{mac}/$RECYCLE.BIN/**/*.jpg") == [f"{mac}/$RECYCLE.BIN/S-1/b.jpg"]
+
+    def test_pictures_that_are_not_opened_get_a_row_and_drawings_are_counted(
+        self, tmp_path: Path, tiny_model: Path
+    ) -> None:
+        photo(tmp_path / "a.jpg")
+        (tmp_path / "b.jxl").write_bytes(b"\0\0\0\x0cJXL \r\n\x87\n" + bytes(20))
+        for name in ("c.psd", "d.SVG", "e.txt"):
+            (tmp_path / name).write_bytes(b"8BPS")
+        rows, done = score(tmp_path, "--model", tiny_model)
+        assert [(row["path"], row["status"]) for row in rows] == [
+            (f"{tmp_path}/a.jpg", "ok"),
+            (f"{tmp_path}/b.jxl", "error"),
+        ]
+        assert rows[1]["error"]["code"] == "unsupported"
+        assert b"left out 2 drawings and documents" in done.stderr
+
+    def test_a_name_that_is_gone_costs_one_row(self, tmp_path: Path, tiny_model: Path) -> None:
+        photo(tmp_path / "a.jpg")
+        rows, done = score(tmp_path / "gone.jpg", tmp_path / "a.jpg", "--model", tiny_model)
+        assert [row["status"] for row in rows] == ["error", "ok"]
+        assert rows[0]["error"]["code"] == "unreadable"
+        assert done.returncode == 1
 
     def test_nothing_is_said_where_nothing_is_left_out(self, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
         photo(tmp_path / "a.jpg")
@@ -345,3 +374,23 @@ def test_faults_have_their_own_class(tmp_path: Path, name: str, data: bytes, err
 def test_grey_pfm_is_still_opened(tmp_path: Path) -> None:
     Image.new("F", (40, 40), 100.0).save(tmp_path / "grey.pfm")
     assert load(tmp_path / "grey.pfm").width == 40
+
+
+@pytest.mark.parametrize(
+    ("words", "listing", "names"),
+    [
+        (["--", "-a.jpg", "--model.jpg"], b"", ["-a.jpg", "--model.jpg"]),
+        (["."], b"", ["./--model.jpg", "./-.jpg", "./-a.jpg"]),
+        (["-"], b"-a.jpg\n-.jpg\n", ["-a.jpg", "-.jpg"]),
+    ],
+)
+def test_names_that_begin_with_a_dash(
+    tmp_path: Path, tiny_model: Path, words: list[str], listing: bytes, names: list[str]
+) -> None:
+    for name in ("-a.jpg", "--model.jpg", "-.jpg"):
+        photo(tmp_path / name)
+    command = [sys.executable, "-m", "moslens", "score", "--model", str(tiny_model), "--format", "jsonl", *words]
+    done = subprocess.run(command, input=listing, capture_output=True, check=False, timeout=300, cwd=tmp_path)
+    rows = [json.loads(line) for line in done.stdout.splitlines()]
+    assert [(row["path"], row["status"]) for row in rows] == [(name, "ok") for name in names]
+    assert done.returncode == 0

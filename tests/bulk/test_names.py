@@ -19,11 +19,11 @@ from helpers.map_model import make_map_model
 from helpers.tiny_model import make_photo
 from moslens.bulk.inputs import find_pictures
 from moslens.bulk.parquet_parts import ParquetParts
-from moslens.bulk.rows import RowLine, encode, path_of_csv_name
+from moslens.bulk.rows import RowLine, encode
 from moslens.bulk.writers import FileWriter
 from moslens.errors import CorruptImage
 from moslens.scoring.result import Failure, Score
-from moslens.system.text import name_fields, name_in
+from moslens.system.text import name_fields, name_in, path_of_csv_name
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="other systems refuse such names")
 
@@ -71,17 +71,18 @@ def test_rows_of_other_names_are_as_they_were() -> None:
     assert encode(row, "jsonl") == (
         b'{"path": "a/\\u00fc \\u2028.jpg", "status": "ok", "score": 71.25, "low": 62.0, "high": 80.5, "width": 40, '
         b'"height": 30, "distortions": [{"kind": "motion_blur", "group": "blur", "severity": 3.2, "share": 0.25}], '
-        b'"worst_block": {"x": 0, "y": 0, "width": 4, "height": 3, "score": 41.0}, "model": "m@0", "version": "0.1.0", '
+        b'"worst_block": {"x": 0, "y": 0, "width": 4, "height": 3, "score": 41.0}, "notes": [], "detail": null, '
+        b'"model": "m@0", "version": "0.1.0", '
         b'"error": null}\n'
     )
     row = Failure("b.jpg", CorruptImage("broken", "b.jpg"), "m@0", "0.1.0").to_row()
     assert encode(row, "jsonl") == (
         b'{"path": "b.jpg", "status": "error", "score": null, "low": null, "high": null, "width": null, '
-        b'"height": null, "distortions": [], "worst_block": null, "model": "m@0", "version": "0.1.0", '
-        b'"error": {"code": "corrupt", "message": "b.jpg: broken"}}\n'
+        b'"height": null, "distortions": [], "worst_block": null, "notes": [], "detail": null, "model": "m@0", '
+        b'"version": "0.1.0", "error": {"code": "corrupt", "message": "b.jpg: broken"}}\n'
     )
     assert encode(row, "csv") == (
-        b'b.jpg,error,,,,,,[],,m@0,0.1.0,"{""code"": ""corrupt"", ""message"": ""b.jpg: broken""}"\n'
+        b'b.jpg,error,,,,,,[],,[],,,m@0,0.1.0,"{""code"": ""corrupt"", ""message"": ""b.jpg: broken""}",,,,\n'
     )
 
 
@@ -117,7 +118,7 @@ def test_resume_knows_the_file_by_its_bytes(folder: Path, tiny_model: Path, tmp_
     before = output.read_bytes()
     (folder / os.fsdecode(RAW.replace(b"\xfe", b"\xfd"))).write_bytes((folder / "a.png").read_bytes())
     again = moslens(*words)
-    assert b"1 rows" in again.stderr, "one that reads the same but has other bytes is another file"
+    assert b"1 row in" in again.stderr, "one that reads the same but has other bytes is another file"
     assert b"4 had their row" in again.stderr
     assert output.read_bytes().startswith(before)
 
@@ -128,7 +129,7 @@ def test_rows_of_an_earlier_version_are_known_too(tmp_path: Path) -> None:
     (tmp_path / "rows.jsonl").write_bytes(json.dumps(row).encode("ascii") + b"\n")
     writer = FileWriter(str(tmp_path / "rows.jsonl"), "jsonl", resume=True)
     writer.close()
-    assert writer.done == {(path, "m@0"): "ok"}
+    assert writer.done == {(path, "m@0"): 50.0}
 
 
 def test_csv_is_ascii_where_a_name_is_not_utf8(folder: Path, tiny_model: Path, tmp_path: Path) -> None:

@@ -162,7 +162,7 @@ def test_a_listing_that_grew_gets_the_missing_rows_alone(
     os.link(files[0], listing / files[0].name)
     done = run(command(listing, output, tiny_model, "--resume"), cluster[0])
     assert done.returncode == 0, done.stderr
-    assert "\n1 rows" in "\n" + done.stderr
+    assert "\n1 row " in "\n" + done.stderr
     counts = Counter(row["path"] for row in rows_of(output))
     assert counts == Counter(str(listing / file.name) for file in files)
     assert ParquetParts(str(output)).done(Card.read(tiny_model).id)[1] == 0

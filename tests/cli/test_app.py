@@ -17,10 +17,10 @@ import pytest
 
 import moslens
 from helpers.tiny_model import make_tiny_model
+from moslens.bulk.rows import FLAT_COLUMNS
 from moslens.cli import app, score
 from moslens.cli.tables import align
 from moslens.errors import MissingExtra
-from moslens.scoring.result import COLUMNS
 from moslens.scoring.scorer import Scorer
 from moslens.system.text import name_in
 
@@ -81,8 +81,8 @@ class TestRows:
         shown, code = on_terminal("score", photo_folder, photo_folder / "a.jpg", "--model", tiny_model)
         head, *lines, summary = shown.splitlines()
         assert code == 0
-        assert head.split() == ["score", "90", "%", "interval", "size", "path"]
-        assert [line.split()[-1] for line in lines] == [*names, names[0]]
+        assert head.split() == ["score", "90", "%", "interval", "size", "faults", "path"]
+        assert all(name in line for name, line in zip([*names, names[0]], lines, strict=True))
         score = Scorer(tiny_model).score(names[0])
         assert lines[0].split()[:7] == [
             f"{score.score:.1f}",
@@ -157,7 +157,7 @@ class TestRows:
         assert len({outputs[workers, "csv"] for workers in (1, 2, 5)}) == 1
         by_csv = list(csv.DictReader(io.StringIO(outputs[1, "csv"].decode(), newline="")))
         by_json = [json.loads(line) for line in outputs[1, "jsonl"].splitlines()]
-        assert tuple(by_csv[0]) == COLUMNS
+        assert tuple(by_csv[0]) == FLAT_COLUMNS
         assert [row["path"] for row in by_csv] == [row["path"] for row in by_json] == names
         assert [float(row["score"]) for row in by_csv] == [row["score"] for row in by_json]
 
@@ -237,7 +237,7 @@ class TestWrongUse:
 
         photo = photo_folder / "a.jpg"
         model = ("--model", tiny_model)
-        assert "gone.jpg: no such file" in line("score", photo, "gone.jpg", *model)
+        assert "gone.jpg: no such file" in line("score", "gone.jpg", *model)
         assert "no picture found" in line("score", tmp_path, *model)
         assert "no picture found" in line("score", f"{tmp_path}/*.jpg", *model)
         assert "install gcsfs" in line("score", "gs://bucket/key.jpg", *model)
@@ -245,7 +245,7 @@ class TestWrongUse:
         assert "no model here" in line("score", photo, "--model", tmp_path)
         assert "--resume needs --output" in line("score", photo, *model, "--resume")
         table = (*model, "--output", tmp_path / "x", "--resume", "--format", "table")
-        assert "jsonl or csv" in line("score", photo, *table)
+        assert "jsonl, csv or html" in line("score", photo, *table)
         assert "parquet needs --output" in line("score", photo, *model, "--format", "parquet")
         (tmp_path / "rows.jsonl").write_text("kept\n")
         assert "has content" in line("score", photo, *model, "--output", tmp_path / "rows.jsonl")

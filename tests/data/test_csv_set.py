@@ -1,8 +1,11 @@
 """CSV data sets: what is read, and that every wrong cell is named by row and column."""
 
+import csv
+
 import pytest
 
 from moslens.data.csv_set import read_csv
+from moslens.data.label_files import PictureFinder
 from moslens.data.sets import load_dataset
 from moslens.data.split import make_split, official_split
 from moslens.errors import DatasetError
@@ -138,3 +141,43 @@ def test_row_order_does_not_change_splits_or_hash(folder):
     assert before == two.data_hash()
     (folder / "a.png").write_bytes(b"encoded anew")
     assert one.data_hash() != before
+
+
+def test_names_written_on_other_systems(tmp_path):
+    (tmp_path / "sub").mkdir()
+    for name in ("sub/a.png", "sub/cafe\u0301.png", "\u00fc.png", "b\\c.png", "0012.png", "1e3"):
+        (tmp_path / name).write_bytes(name.encode())
+    rows = ["sub\\a.png", "sub\\caf\u00e9.png", "u\u0308.png", "b\\c.png", "0012.png", "1e3"]
+    path = write(tmp_path, "image,mos\n" + "".join(f"{name},{n}\n" for n, name in enumerate(rows)))
+    found = {sample.mos: sample.path for sample in read_csv(path).samples}
+    assert [found[n].read_bytes().decode() for n in range(6)] == [
+        "sub/a.png", "sub/cafe\u0301.png", "\u00fc.png", "b\\c.png", "0012.png", "1e3",
+    ]  # fmt: skip
+    twice = write(tmp_path, "image,mos\nsub/a.png,1\nsub\\a.png,2\n")
+    with pytest.raises(DatasetError, match=r"row 3, column image: sub/a\.png is already in row 2"):
+        read_csv(twice)
+
+
+@pytest.mark.parametrize("text", ['"7,5"', "7_5", "7;5", "1'000", "7.5.1", "0x7"])
+def test_numbers_of_other_languages_are_refused(folder, text):
+    path = write(folder, f"image,mos\na.png,{text}\n")
+    with pytest.raises(DatasetError, match=r"row 2, column mos: .* is not a number"):
+        read_csv(path)
+
+
+@pytest.mark.parametrize("text", ["image;mos\na.png;7,5\n", "sep=;\nimage;mos\na.png;7,5\n", "image\tmos\na.png\t7\n"])
+def test_other_separators_are_refused(folder, text):
+    with pytest.raises(DatasetError, match="no column image"):
+        read_csv(write(folder, text))
+
+
+def test_columns_that_are_not_read_may_have_long_cells(folder):
+    limit = csv.field_size_limit()
+    path = write(folder, f"image,mos,boxes\na.png,7,{'x' * 300_000}\n")
+    assert [sample.mos for sample in read_csv(path).samples] == [7.0]
+    assert csv.field_size_limit() == limit
+
+
+def test_pictures_of_released_sets_in_either_form_of_unicode(tmp_path):
+    (tmp_path / "e\u0301.BMP").write_bytes(b"x")
+    assert PictureFinder(tmp_path, ".")["\u00c9.bmp"] == tmp_path / "e\u0301.BMP"

@@ -7,10 +7,21 @@ from hypothesis import strategies as st
 from numpy.testing import assert_array_equal
 
 from helpers.pictures import picture
-from moslens.distortions import GROUPS, KIND_BY_NAME, KIND_INDEX, KINDS, LEVELS, distort, get_kind
+from moslens.distortions import (
+    GROUPS,
+    KIND_BY_NAME,
+    KIND_INDEX,
+    KINDS,
+    LEVELS,
+    PAPER_KINDS,
+    distort,
+    get_kind,
+    kind_names,
+)
 from moslens.errors import ConfigError
 
 NAMES = [kind.name for kind in KINDS]
+PAPER = KINDS[:26]
 
 KADID = {
     "gaussian_blur": (0.1, 0.5, 1, 2, 5),
@@ -47,6 +58,30 @@ ARNIQA_INSTEAD = {
     "nonlinear_contrast": (0.4, 0.3, 0.2, 0.1, 0.05),
 }
 
+PHOTOGRAPHIC = [
+    "under_exposure",
+    "over_exposure",
+    "haze",
+    "color_cast",
+    "negative",
+    "banding",
+    "sensor_noise",
+    "luminance_noise",
+    "chroma_noise",
+    "noise_reduction",
+    "camera_shake",
+    "defocus",
+    "recompressed_jpeg",
+    "block_codec",
+    "low_resolution",
+    "thumbnail",
+    "moire",
+    "lost_blocks",
+    "watermark",
+    "rolling_lines",
+    "sharpening_halos",
+]
+
 GROUP_SIZES = {
     "blur": 3,
     "color": 5,
@@ -60,21 +95,24 @@ GROUP_SIZES = {
 
 def test_table_has_the_published_levels() -> None:
     published = KADID | ARNIQA_INSTEAD
-    assert {kind.name: kind.levels for kind in KINDS} == published
+    assert {kind.name: kind.levels for kind in PAPER} == published
 
 
 def test_kinds_from_another_table_say_so() -> None:
-    for kind in KINDS:
+    for kind in PAPER:
         assert ("ARNIQA" in kind.source) == (kind.name not in ("color_quantization", "denoise")), kind
         assert ("KADID" in kind.source) == (kind.name not in ARNIQA_INSTEAD), kind
 
 
 def test_groups_have_the_published_sizes() -> None:
-    assert {group: sum(kind.group == group for kind in KINDS) for group in GROUPS} == GROUP_SIZES
+    assert {group: sum(kind.group == group for kind in PAPER) for group in GROUP_SIZES} == GROUP_SIZES
+    assert (*GROUP_SIZES, "exposure", "resolution") == GROUPS
 
 
 def test_names_index_and_lookup_agree() -> None:
-    assert len(set(NAMES)) == 26
+    assert len(set(NAMES)) == 47
+    assert kind_names("paper") == PAPER_KINDS == tuple(NAMES[:26])
+    assert kind_names("all") == tuple(NAMES)
     for index, kind in enumerate(KINDS):
         assert KIND_INDEX[kind.name] == index
         assert KIND_BY_NAME[kind.name] is kind is get_kind(kind.name)
@@ -84,6 +122,14 @@ def test_class_ids_do_not_move() -> None:
     """Stored banks and trained heads hold these numbers."""
     assert NAMES[:3] == ["gaussian_blur", "lens_blur", "motion_blur"]
     assert (KIND_INDEX["jpeg"], KIND_INDEX["denoise"], KIND_INDEX["nonlinear_contrast"]) == (9, 14, 25)
+    assert NAMES[26:] == PHOTOGRAPHIC
+
+
+def test_every_kind_has_a_plain_label() -> None:
+    for kind in KINDS:
+        assert kind.label, kind.name
+        assert kind.label.isascii()
+        assert "_" not in kind.label
 
 
 def test_unknown_name_suggests_the_nearest() -> None:
@@ -156,7 +202,7 @@ def test_any_size_and_content(*, name: str, level: int, height: int, width: int,
     assert_array_equal(out, distort(image, name, level, np.random.default_rng(seed)))
 
 
-@pytest.mark.parametrize("name", [kind.name for kind in KINDS if kind.group in ("blur", "color")])
+@pytest.mark.parametrize("name", [kind.name for kind in PAPER if kind.group in ("blur", "color")])
 def test_flat_grey_stays_flat_grey(name: str) -> None:
     image = np.full((40, 50, 3), 119, np.uint8)
     for level in LEVELS:

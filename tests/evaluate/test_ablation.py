@@ -1,56 +1,33 @@
-"""The ablation: equal budgets, resumed row by row, the committed format; and the committed plan is the whole table."""
+"""The ablation: resumed row by row, in the committed format. Recipes: on validation parts, paired, failures kept."""
 
 from __future__ import annotations
 
 import json
+import math
+import statistics
+from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 import scipy.stats
+import torch
+from safetensors.torch import load_file
 
-from helpers.paths import ROOT
-from helpers.tiny_distillation import make_pool, make_teacher, write_student_config
-from helpers.tiny_training import make_labelled
+from helpers.tiny_plans import write_parts_plan, write_recipe_plan
 from moslens.cli.app import main
+from moslens.data.sets import load_dataset
+from moslens.data.split import make_split
 from moslens.errors import CheckpointError, ConfigError
 from moslens.evaluate import ablation as module
-from moslens.evaluate.ablation import ablate, read_plan
+from moslens.evaluate.ablation import Budget, ablate, against_main, read_plan
 from moslens.train.config import TrainConfig
 
 
 @pytest.fixture
 def plan_file(tmp_path: Path) -> Path:
-    """Two rows on two splits of a tiny set."""
-    table, pool = make_labelled(tmp_path / "set"), make_pool(tmp_path / "pool")
-    teacher = make_teacher(pool, tmp_path / "teacher")
-    write_student_config(tmp_path / "base.toml", table, pool, teacher, epochs=3)
-    (tmp_path / "plain.toml").write_text('title = "plain"\n[model.changes]\nbaf = "off"\n[distill]\nkd = "none"\n')
-    (tmp_path / "full.toml").write_text('title = "full"\n')
-    path = tmp_path / "plan.toml"
-    path.write_text(
-        """name = "ablation-tiny"
-base = "base.toml"
-splits = [0, 1]
-main = "full"
-rows = ["plain.toml", "full.toml"]
-[changes.optim]
-epochs = 1
-""",
-        encoding="utf-8",
-    )
-    return path
-
-
-def test_rows_share_the_budget_and_differ_in_what_they_say(plan_file: Path) -> None:
-    plan = read_plan(plan_file)
-    plain, full = (row.config(1) for row in plan.rows)
-    assert plain.data == full.data
-    assert plain.data.split == 1
-    assert plain.optim == full.optim
-    assert plain.optim.epochs == 1
-    assert (plain.distill.kd, full.distill.kd) == ("none", "ckd+akd")
-    assert plain.model.changes["baf"] == "off"
-    assert plain.model.changes["dim"] == full.model.changes["dim"] == 24
+    return write_parts_plan(tmp_path)
 
 
 def test_a_killed_ablation_goes_on_row_by_row(
@@ -116,57 +93,144 @@ def test_a_run_of_another_plan_is_refused(plan_file: Path, tmp_path: Path) -> No
     ablate(read_plan(plan_file), tmp_path / "out")
     text = plan_file.read_text().replace("epochs = 1", "epochs = 2")
     plan_file.write_text(text)
-    with pytest.raises(CheckpointError, match="another configuration"):
+    with pytest.raises(CheckpointError, match=r"another configuration: optim\.epochs was 1 and is 2"):
         ablate(read_plan(plan_file), tmp_path / "out", resume=True)
 
 
-@pytest.mark.parametrize(
-    ("file", "text", "message"),
-    [
-        ("plain.toml", 'title = "x"\n[optim]\nepochs = 9\n', r"plain\.toml.*may not change optim"),
-        ("plain.toml", 'title = "x"\nseed = 9\n', "may not change seed"),
-        ("plain.toml", "[distill]\n", r"plain\.toml.*has a title"),
-        ("plain.toml", 'title = "x"\n[distill]\nkind = 1\n', r"unknown setting distill\.kind"),
-        ("plain.toml", "a = = 1", r"plain\.toml.*not valid TOML"),
-        ("plan.toml", 'name = "x"\n', "lacks"),
-        (
-            "plan.toml",
-            'name = "x"\nbase = "base.toml"\nsplits = [0]\nmain = "y"\nrows = ["plain.toml"]\n',
-            "main, 'y'",
-        ),
-        (
-            "plan.toml",
-            'name = "x"\nbase = "none.toml"\nsplits = [0]\nmain = "plain"\nrows = ["plain.toml"]\n',
-            r"none\.toml.*cannot be read",
-        ),
-    ],
-)
-def test_wrong_plans_are_named(plan_file: Path, file: str, text: str, message: str) -> None:
-    (plan_file.parent / file).write_text(text)
-    with pytest.raises(ConfigError, match=message):
-        read_plan(plan_file)
+def run_cli(*arguments: object) -> int:
+    with pytest.raises(SystemExit) as left:
+        main(["ablate", *map(str, arguments)])
+    return int(left.value.code or 0)
 
 
-def test_the_committed_plan_is_the_core_table() -> None:
-    plan = read_plan(ROOT / "configs" / "ablation-lite.toml")
-    rows = {row.name: row.config(0) for row in plan.rows}
-    told = {
-        name: (c.model.changes["baf"], c.model.changes.get("decoder", "panel"), c.bdm.mode, c.distill.kd)
-        for name, c in rows.items()
-    }
-    assert told == {
-        "floor": ("off", "linear", "block", "none"),
-        "deiqt": ("off", "panel", "block", "none"),
-        "global-chain": ("off", "panel", "global-chain", "ckd+akd"),
-        "bdm-mse": ("off", "panel", "block", "mse"),
-        "ckd": ("off", "panel", "block", "ckd"),
-        "akd": ("off", "panel", "block", "akd"),
-        "ckd-akd": ("off", "panel", "block", "ckd+akd"),
-        "shdiqa": ("full", "panel", "block", "ckd+akd"),
-        "no-filter": ("no-filter", "panel", "block", "ckd+akd"),
-        "no-aggregation": ("no-aggregation", "panel", "block", "ckd+akd"),
-        "baf-only": ("full", "panel", "block", "none"),
-    }
-    assert len({json.dumps(vars(c.optim)) for c in rows.values()}) == 1
-    banks = {c.distill.bank: c.bdm.mode for c in rows.values()}
-    assert len(banks) == 2
+def of_row(result: dict[str, Any], name: str) -> dict[str, Any]:
+    return next(row for row in result["rows"] if row["name"] == name)
+
+
+def test_recipes_are_measured_on_validation_parts_and_paired(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    plan = write_recipe_plan(tmp_path, {"long": "[optim]\nepochs = 2\nlr_new = 1e-2\n"})
+    assert run_cli(plan, "--output", tmp_path / "out") == 0
+    told = capsys.readouterr()
+    assert [line.split() for line in told.err.splitlines()[1:3]] == [
+        ["main", "0,1", "13", "3", "12", "1", "3", "12", "0"],
+        ["long", "0,1", "13", "3", "12", "2", "6", "24", "0"],
+    ]
+    result = json.loads((tmp_path / "out" / "recipes.json").read_text())
+    assert (result["kind"], result["part"], result["complete"]) == ("recipe", "validation", True)
+    assert result["protocol"].startswith("validation part of splits 0, 1, last epoch, steps and labelled crops by row")
+    dataset = load_dataset(str(tmp_path / "set" / "labels.csv"))
+    for row in result["rows"]:
+        for seed in (0, 1):
+            split = make_split(dataset, seed, validation=0.2)
+            stored = (tmp_path / "out" / row["name"] / f"split-{seed}" / "predictions.csv").read_text()
+            names = {line.split(",")[0] for line in stored.splitlines()[1:]}
+            assert names == {dataset.samples[i].name for i in split.validation}
+            assert not names & {dataset.samples[i].name for i in split.test}
+    long, own = of_row(result, "long"), of_row(result, "main")
+    assert long["budget"] == asdict(Budget(13, 3, 12, 2, 6, 24))
+    gaps = [a["srcc"] - b["srcc"] for a, b in zip(long["splits"], own["splits"], strict=True)]
+    paired = long["against_main"]
+    assert paired["splits"] == 2
+    assert paired["difference"] == pytest.approx(statistics.fmean(gaps), abs=2e-6)
+    assert paired["error"] == pytest.approx(statistics.stdev(gaps) / 2**0.5, abs=2e-6)
+    assert paired["wins"] == sum(gap > 0 for gap in gaps)
+    assert own["against_main"]["difference"] == 0
+    trial = json.loads((tmp_path / "out" / "long" / "split-1.json").read_text())
+    assert (trial["row"], trial["split"], trial["error"], trial["part"]) == ("long", 1, None, "validation")
+    assert trial["figures"]["srcc"] == long["splits"][1]["srcc"]
+    assert trial["config"]["optim"]["epochs"] == 2
+    assert "mean over splits" in told.out
+    assert told.out.splitlines()[-1].split()[3:5] == ["2", f"{statistics.fmean(s['srcc'] for s in long['splits']):.4f}"]
+
+
+def test_a_row_that_fails_is_recorded_and_the_others_go_on(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    plan = write_recipe_plan(tmp_path, {"bad": "[optim]\nlr_new = 1e30\nlr_body = 1e30\n", "good": ""})
+    assert run_cli(plan, "--output", tmp_path / "out", "--splits", "1") == 1
+    error = f"{tmp_path / 'out' / 'bad' / 'split-1'}: the loss is not finite at step 2"
+    assert f"moslens: bad, split 1: {error}" in capsys.readouterr().err
+    result = json.loads((tmp_path / "out" / "recipes.json").read_text())
+    assert of_row(result, "bad")["failures"] == [{"seed": 1, "error": error}]
+    assert of_row(result, "bad")["splits"] == []
+    assert of_row(result, "bad")["against_main"] is None
+    assert [split["seed"] for split in of_row(result, "good")["splits"]] == [1]
+    assert not result["complete"]
+    trial = json.loads((tmp_path / "out" / "bad" / "split-1.json").read_text())
+    assert (trial["error"], trial["figures"]) == (error, None)
+    assert trial["budget"]["steps"] == 3
+
+
+def test_calls_for_some_rows_and_splits_fill_one_table(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    plan, out, started, real = write_recipe_plan(tmp_path, {"a": "", "b": ""}), tmp_path / "out", [], module.train
+
+    def counted(config: TrainConfig, run: Path, *, resume: bool = False) -> None:
+        started.append(run.relative_to(out).as_posix())
+        real(config, run, resume=resume)
+
+    monkeypatch.setattr(module, "train", counted)
+    assert run_cli(plan, "--output", out, "--rows", "a,main", "--splits", "1") == 0
+    assert started == ["main/split-1", "a/split-1"]
+    assert run_cli(plan, "--output", out, "--rows", "b", "--splits", "0-1", "--resume") == 0
+    assert started[2:] == ["b/split-0", "b/split-1"]
+    result = json.loads((out / "recipes.json").read_text())
+    assert [[split["seed"] for split in row["splits"]] for row in result["rows"]] == [[1], [1], [0, 1]]
+    assert of_row(result, "b")["against_main"]["splits"] == 1
+    assert run_cli(plan, "--output", out, "--rows", "c", "--resume") == 2
+    (out / "b" / "split-0.json").unlink()  # as after a kill between the run and its record
+    assert run_cli(plan, "--output", out, "--rows", "b", "--splits", "0", "--resume") == 0
+    assert (out / "b" / "split-0.json").is_file()
+    assert len(started) == 4
+
+
+def test_rows_share_the_beginning_of_the_main_row(tmp_path: Path) -> None:
+    more = "validation = true\nbranch_at = 0.7\n"
+    plan, out = (
+        write_recipe_plan(tmp_path, {"late": "[optim]\nlr_new = 1e-2\n", "same": ""}, more=more),
+        tmp_path / "out",
+    )
+    assert run_cli(plan, "--output", out, "--rows", "late,same", "--splits", "0") == 0
+    result = json.loads((out / "recipes.json").read_text())
+    assert [len(row["splits"]) for row in result["rows"]] == [1, 1, 1]
+    assert [row["budget"]["shared_steps"] for row in result["rows"]] == [0, 2, 2]
+    weights = [load_file(out / name / "split-0" / "model.safetensors") for name in ("main", "late", "same")]
+    assert all(torch.equal(value, weights[2][name]) for name, value in weights[0].items())
+    assert not all(torch.equal(value, weights[1][name]) for name, value in weights[0].items())
+    logged = (out / "late" / "split-0" / "log.jsonl").read_text().splitlines()
+    assert [json.loads(line)["step"] for line in logged] == [3]
+
+
+def test_runs_at_once_are_those_of_one_by_one(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    changes = {"late": "[optim]\nlr_new = 1e-2\n", "bad": "[optim]\nlr_new = 1e30\nlr_body = 1e30\n"}
+    plan = write_recipe_plan(tmp_path, changes, more="validation = true\nbranch_at = 0.3\n")
+    results = []
+    for jobs in (1, 2):
+        assert run_cli(plan, "--output", tmp_path / str(jobs), "--splits", "0", "--jobs", jobs) == 1
+        results.append(json.loads((tmp_path / str(jobs) / "recipes.json").read_text()))
+    for one, two in zip(*(result["rows"] for result in results), strict=True):
+        assert [split["srcc"] for split in one["splits"]] == [split["srcc"] for split in two["splits"]]
+    errors = [of_row(result, "bad")["failures"][0]["error"] for result in results]
+    assert errors[1] == errors[0].replace(f"{tmp_path / '1'}", f"{tmp_path / '2'}")
+    assert "the loss is not finite" in errors[1]
+    assert json.loads((tmp_path / "2" / "late" / "split-0.json").read_text())["error"] is None
+
+
+def test_differences_to_the_main_row_by_hand() -> None:
+    rng = np.random.default_rng(3)
+    own, others = rng.normal(0.8, 0.02, (2, 10))
+    rows = [[{"seed": k, "srcc": float(v), "n": 20} for k, v in enumerate(one)] for one in (own, others)]
+    found = against_main(rows[0], rows[1], 80)["against_main"]
+    test = scipy.stats.ttest_rel(own, others)
+    low, high = test.confidence_interval(0.95)
+    assert (found["low"], found["high"]) == pytest.approx((low, high), abs=1e-12)
+    assert found["difference"] / found["error"] == pytest.approx(test.statistic, rel=1e-9)
+    assert found["wins"] + found["losses"] == 10
+    assert found["wins"] == int((own > others).sum())
+    wide = (1 + 10 * 20 / 80) ** 0.5
+    half = (found["high"] - found["low"]) / 2
+    assert found["corrected_high"] - found["difference"] == pytest.approx(half * wide, rel=1e-9)
+    assert against_main(rows[0][3:], rows[1][:5], 80)["srcc_against_main"].keys() == {"3", "4"}
+    rows[1][4]["srcc"] = float("nan")
+    assert against_main(rows[0][3:], rows[1][:5], 80)["srcc_against_main"].keys() == {"3"}
+    assert math.isnan(against_main(rows[0][3:], rows[1][:5], 80)["against_main"]["error"])
+    assert against_main([], rows[1], 80)["against_main"] is None

@@ -1,5 +1,6 @@
 """Sources of predictions: tables, models, runs, and the store that outlives a kill."""
 
+import csv
 import json
 import logging
 
@@ -11,6 +12,7 @@ from moslens.data.split import make_split
 from moslens.errors import CheckpointError, DatasetError, ModelError
 from moslens.evaluate.predictors import ModelSource, Part, Prediction, RunSource, Store, TableSource, open_source
 from moslens.scoring.scorer import Scorer
+from moslens.system.text import csv_name
 
 
 @pytest.fixture(scope="module")
@@ -305,3 +307,22 @@ def test_predictions_that_are_not_finite_are_refused(photos):
 
     with pytest.raises(DatasetError, match=r"the prediction for in/03\.png is nan"):
         Store(None, "me").fill(Broken(), photos, PART)
+
+
+def test_tables_written_on_other_systems_and_by_score(tmp_path):
+    names = ["=a.png", "-b.png", "cafe\u0301.png", "sub/d.png"]
+    (tmp_path / "sub").mkdir()
+    for name in names:
+        (tmp_path / name).write_bytes(b"x")
+    (tmp_path / "set.csv").write_text("image,mos\n" + "".join(f"{name},{n}\n" for n, name in enumerate(names)))
+    dataset = load_dataset(str(tmp_path / "set.csv"))
+    for given in (
+        names,
+        [csv_name(name) for name in names],
+        ["=a.png", "-b.png", "C:\\x\\caf\u00e9.png", "sub\\d.png"],
+    ):
+        file = tmp_path / "p.csv"
+        with file.open("w", encoding="utf-8", newline="") as stream:
+            csv.writer(stream).writerows([("path", "score"), *zip(given, range(4), strict=True)])
+        found = dict(TableSource(file).predict(dataset, "all", range(4)))
+        assert {dataset.samples[i].name: p.value for i, p in found.items()} == dict(zip(names, range(4), strict=True))

@@ -19,13 +19,14 @@ from moslens.evaluate import probe as module
 from moslens.evaluate.linear_probe import logistic_probe, ridge_probe
 from moslens.evaluate.probe import ProbeSet, chance, describe_run, make_composites, probe, read_tokens
 from moslens.evaluate.record import FIGURES
-from moslens.model.teacher import CLASSES
 from moslens.system.files import write_json
 from moslens.train import checkpoint
 from moslens.train.config import TrainConfig, from_dict
 from moslens.train.distill.pool import open_pool
 from moslens.train.networks import build_model
 from moslens.train.run_folder import Run
+
+CLASSES = 27
 
 
 def finished(config: TrainConfig, run: Path) -> Path:

@@ -8,7 +8,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from moslens.evaluate.significance import bootstrap_interval, corrected_t_test, paired_bootstrap, sign_test
+from moslens.evaluate.significance import (
+    bootstrap_interval,
+    corrected_t_test,
+    paired_bootstrap,
+    paired_interval,
+    sign_test,
+)
 from moslens.metrics import MetricError, plcc, srcc
 
 
@@ -115,3 +121,30 @@ def test_paired_bootstrap_keeps_its_size_on_overlapping_splits():
             wrong[name] += paired_bootstrap(plcc, one, two, mos, rng, groups=groups, draws=60).p < 0.05
     assert wrong["joint"] <= 8  # 3 expected, 9 or more have a probability of 0.004
     assert wrong["apart"] > wrong["joint"]
+
+
+def test_the_interval_of_a_mean_difference_is_that_of_scipy():
+    rng = np.random.default_rng(8)
+    first, second = rng.normal(size=(2, 10))
+    low, high = stats.ttest_rel(first, second).confidence_interval(0.9)
+    found = paired_interval(first, second, confidence=0.9)
+    assert (found.low, found.high) == pytest.approx((low, high), abs=1e-12)
+    assert found.error == pytest.approx(stats.sem(first - second), rel=1e-12)
+    assert found.difference == pytest.approx((first - second).mean(), abs=1e-15)
+
+
+@pytest.mark.parametrize("shift", np.linspace(-1, 1, 9))
+def test_the_corrected_interval_agrees_with_the_corrected_test(shift):
+    first, second = np.random.default_rng(8).normal(size=(2, 10))
+    found = paired_interval(first + shift, second, ratio=0.25)
+    assert (found.low <= 0 <= found.high) == (corrected_t_test(first + shift, second, 0.25).p >= 0.05)
+    plain = paired_interval(first + shift, second)
+    assert found.high - found.low == pytest.approx((plain.high - plain.low) * math.sqrt(1 + 10 * 0.25))
+
+
+def test_one_split_has_a_difference_and_no_interval():
+    found = paired_interval([0.9], [0.8])
+    assert found.difference == pytest.approx(0.1)
+    assert math.isnan(found.error)
+    assert math.isnan(found.low)
+    assert math.isnan(found.high)

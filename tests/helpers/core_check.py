@@ -35,7 +35,7 @@ def main() -> None:
         folder = Path(place)
         (folder / "odd").mkdir()
         expected = make_odd_files(folder / "odd")
-        results = scorer.score_many(str(folder / "odd" / name) for name in expected)
+        results = scorer.score_many((str(folder / "odd" / name) for name in expected), folders=False)
         codes = {Path(r.path or "").name: r.error.code if isinstance(r, moslens.Failure) else None for r in results}
         differing = {name: code for name, code in codes.items() if code != expected[name]}
         assert len(codes) == len(expected)

@@ -60,7 +60,7 @@ def describe(path: str, value: Any) -> Iterator[str]:
                 yield from parameters(path, member)
             elif own and not name.startswith("_") and callable(member) and not inspect.isclass(member):
                 yield from parameters(f"{path}.{name}", member)
-            elif own and isinstance(member, property):
+            elif own and not name.startswith("_") and isinstance(member, property):
                 yield f"{path}.{name}"
         for name in getattr(value, "__dataclass_fields__", ()):
             yield f"{path}.{name}"

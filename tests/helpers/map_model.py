@@ -39,7 +39,7 @@ def make_map_model(folder: Path, *, threshold: float = 0.5, temperature: float =
         "id": f"colours@{digest[:12]}",
         "sha256": digest,
         "file": "model.onnx",
-        "preprocessing": {"working_size": 512, **PREPROCESSING},
+        "preprocessing": {"working_size": 512, **PREPROCESSING["windows"]},
         "calibration": {"kind": "logistic", "scale": 2.0, "shift": 0.0, "radius": 9.0},
         "explain": {
             "grid": GRID,

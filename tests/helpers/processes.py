@@ -31,6 +31,27 @@ def wait_for(condition: Callable[[], object], seconds: float = 120) -> None:
         time.sleep(0.02)
 
 
+def children_of(parent: int) -> list[int]:
+    """The processes that ``parent`` started and that are alive (Linux)."""
+    found = []
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            state, above = stat.read_text().rpartition(")")[2].split()[:2]
+        except OSError:  # it has just ended
+            continue
+        if int(above) == parent and state != "Z":
+            found.append(int(stat.parent.name))
+    return found
+
+
+def alive(process: int) -> bool:
+    """Whether a process exists and is no zombie (Linux)."""
+    try:
+        return Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False
+
+
 def heed_interrupts() -> None:
     """A background job of a shell, and all its children, would ignore Ctrl-C."""
     signal.signal(signal.SIGINT, signal.SIG_DFL)

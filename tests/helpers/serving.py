@@ -18,11 +18,13 @@ import uvicorn
 from PIL import Image
 
 from moslens.picture.load import load
-from moslens.scoring.result import Score
+from moslens.scoring.labels import fault_label
+from moslens.scoring.result import Detail, Score
 from moslens.scoring.scorer import Scorer
 from moslens.serve import Settings, create_app
 
-DISTORTIONS = ({"kind": "motion_blur", "group": "blur", "severity": 3.2, "share": 1 / 3},)
+DISTORTIONS = ({"kind": "motion_blur", "group": "blur", "label": "motion blur", "severity": 3.2, "share": 1 / 3},)
+DETAIL = Detail(40.0, ({"x": 0, "y": 0, "width": 64, "height": 64, "score": 40.0},), DISTORTIONS)
 KINDS = ((None, None), ("motion_blur", "blur"), ("jpeg", "compression"))
 
 
@@ -53,13 +55,16 @@ class MapDouble:
                         "weight": 1 / (self.rows * self.columns),
                         "kind": kind,
                         "group": group,
+                        "label": None if kind is None else fault_label(kind),
                         "severity": None if kind is None else 2.5 + row,
                         "confidence": 0.75,
                     }
                 )
         names = ("path", "score", "low", "high", "model", "width", "height")
         grid = {"rows": self.rows, "columns": self.columns, "blocks": blocks}
-        return {**{name: getattr(self.score, name) for name in names}, "grid": grid}
+        row = self.to_score().to_row()
+        beside = {name: row[name] for name in ("distortions", "notes", "detail")}
+        return {**{name: getattr(self.score, name) for name in names}, **beside, "grid": grid}
 
     def to_score(self) -> Score:
         return dataclasses.replace(self.score, distortions=DISTORTIONS)
@@ -78,12 +83,12 @@ class MapScorer(Scorer):
     def __init__(self, model: Path, threads: int) -> None:
         super().__init__(model, threads, maps=False)
 
-    def score(self, source: Any, *, max_pixels: int = 200_000_000) -> Score:
+    def score(self, source: Any, *, max_pixels: int = 200_000_000, detail: bool = False) -> Score:
         found = super().score(source, max_pixels=max_pixels)
-        return dataclasses.replace(found, distortions=DISTORTIONS)
+        return dataclasses.replace(found, distortions=DISTORTIONS, detail=DETAIL if detail else None)
 
-    def explain(self, source: Any, *, max_pixels: int = 200_000_000) -> MapDouble:
-        found = super().score(source, max_pixels=max_pixels)
+    def explain(self, source: Any, *, max_pixels: int = 200_000_000, detail: bool = False) -> MapDouble:
+        found = self.score(source, max_pixels=max_pixels, detail=detail)
         return MapDouble(found, load(source, max_pixels=max_pixels).pixels)
 
 

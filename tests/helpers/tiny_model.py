@@ -37,7 +37,7 @@ def make_tiny_model(folder: Path, *, name: str = "tiny", seed: int = 0) -> Path:
         "id": f"{name}@{digest[:12]}",
         "sha256": digest,
         "file": "model.onnx",
-        "preprocessing": {"working_size": 512, **PREPROCESSING},
+        "preprocessing": {"working_size": 512, **PREPROCESSING["windows"]},
         "range": [0, 100],
         "direction": "higher is better",
         "calibration": {

@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 import torch
 import torchmetrics
+from torchvision.utils import save_image
 
 import moslens
 from helpers.map_model import make_map_model
@@ -69,6 +70,27 @@ class TestScores:
         alone = torch.cat([tiny.scores(tensor(photo)) for photo in photos])
         assert torch.equal(together, alone)
 
+    def test_any_order_of_memory_gives_the_same_score_and_gradient(self, tiny: QualityScore) -> None:
+        images = tensor(make_photo(80, 60, seed=1), make_photo(80, 60, seed=2)).contiguous()
+        wide = torch.zeros(2, 3, 60, 160)
+        wide[..., ::2] = images
+        views = [
+            images.to(memory_format=torch.channels_last),
+            images.transpose(2, 3).contiguous().transpose(2, 3),
+            wide[..., ::2],
+        ]
+        for view in views:
+            assert not view.is_contiguous()
+            asked = view.clone(memory_format=torch.preserve_format).requires_grad_(True)
+            assert tiny.scores(asked).tolist() == pytest.approx(tiny.scores(images).tolist(), abs=1e-4)
+            tiny.scores(asked).sum().backward()
+            assert asked.grad is not None
+            assert float(asked.grad.abs().sum()) > 0
+        same = images[:1].expand(3, -1, -1, -1)
+        assert tiny.scores(same).tolist() == pytest.approx([tiny.scores(images).tolist()[0]] * 3, abs=1e-4)
+        with pytest.raises(ValueError, match=r"torch\.bool"):
+            tiny.scores(images > 0.5)
+
     def test_a_model_with_maps(self, tmp_path: Path) -> None:
         folder = make_map_model(tmp_path / "colours")
         photo = make_photo(300, 260, seed=1)
@@ -83,17 +105,68 @@ class TestScores:
             (torch.rand(1, 3, 64, 64) * 255, r"in \[0, 1\]"),
             (torch.full((1, 3, 64, 64), torch.nan), r"in \[0, 1\]"),
             (torch.zeros(1, 3, 64, 64, dtype=torch.int64), "floats"),
+            (torch.rand(0, 3, 64, 64), "no picture: it is 0 x 3 x 64 x 64"),
+            (2 * torch.rand(2, 3, 64, 64) - 1, r"for \[-1, 1\] pass \(x \+ 1\) / 2"),
+            ((255 * torch.rand(1, 3, 64, 64)).half(), "for 0 to 255 pass x / 255"),
         ):
-            with pytest.raises(ValueError, match=words):
+            for call in (tiny.scores, tiny, tiny.update):
+                with pytest.raises(ValueError, match=words):
+                    call(images)
+
+    @pytest.mark.parametrize(("value", "taken"), [(-0.11, False), (-0.09, True), (1.09, True), (1.11, False)])
+    def test_a_single_value_outside_by_more_than_a_tenth(self, tiny: QualityScore, value: float, taken: bool) -> None:
+        images = tensor(make_photo(64, 64, seed=1))
+        images[0, 1, 5, 6] = value
+        if not taken:
+            with pytest.raises(ValueError, match=r"must be in \[0, 1\]"):
                 tiny.scores(images)
+        else:
+            assert torch.equal(tiny.scores(images), tiny.scores(images.clamp(0, 1)))
+
+    @pytest.mark.parametrize("size", [(300, 260), (1300, 700)])
+    def test_a_tensor_scores_as_the_same_picture_saved(
+        self, released: QualityNetwork, tmp_path: Path, size: tuple[int, int]
+    ) -> None:
+        images = tensor(make_photo(*size, seed=8)) * 0.7 + 0.1  # no whole numbers of 8 bits
+        path = tmp_path / "a.png"
+        save_image(images[0], path)
+        assert float(released(images)) == pytest.approx(Scorer().score(path).score, abs=0.1)
+
+
+class TestPrecision:
+    def test_autocast_changes_nothing(self, tiny: QualityScore) -> None:
+        images = tensor(make_photo(300, 260, seed=1))
+        expected = tiny.scores(images)
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            found = tiny.scores(images)
+        assert found.dtype == torch.float32
+        assert torch.equal(found, expected)
+
+    @pytest.mark.parametrize("kind", [torch.float16, torch.bfloat16, torch.float64])
+    def test_another_type_of_the_module_changes_nothing(self, tiny_model: Path, kind: torch.dtype) -> None:
+        metric, iqa = QualityScore(tiny_model), create_metric(tiny_model)
+        images = tensor(make_photo(240, 230, seed=1))
+        expected = metric.scores(images)
+        torch.nn.ModuleList([metric, iqa]).to(kind)
+        metric.half()
+        iqa.half()
+        assert metric.total.dtype == torch.float32
+        assert torch.equal(metric.scores(images), expected)
+        assert torch.equal(iqa(images), expected)
+        halved = images.to(kind)
+        assert torch.equal(metric.scores(halved), metric.scores(halved.float()))
+
+    def test_the_module_still_moves(self, tiny_model: Path) -> None:
+        metric = QualityScore(tiny_model).to("meta")
+        assert {tensor.device.type for tensor in metric.quality.buffers()} == {"meta"}
 
 
 class TestGradients:
     def test_the_gradient_is_that_of_differences(self, tiny: QualityScore) -> None:
         images = tensor(make_photo(260, 240, seed=4)).clamp(0.1, 0.9).requires_grad_(True)
         tiny.scores(images).sum().backward()
-        direction = torch.sign(images.grad)
-        step = 2e-3
+        direction = torch.sign(images.grad) * (torch.rand(images.shape) < 0.2)
+        step = 1 / 255  # pixels are rounded to 8 bits
         with torch.no_grad():
             difference = float(tiny.scores(images + step * direction) - tiny.scores(images - step * direction))
         assert difference / (2 * step) == pytest.approx(float((images.grad * direction).sum()), rel=0.05)
@@ -216,12 +289,12 @@ class TestModels:
     @pytest.mark.slow
     def test_graph_and_network_agree_in_score_and_gradient(self, tmp_path: Path) -> None:
         from moslens.model import build
-        from moslens.model.shdiqa import WindowScorer
+        from moslens.model.shdiqa import PictureScorer
         from moslens.release.export import write_onnx
 
         torch.manual_seed(0)
         network = build("lite", backbone="test_efficientnet", dim=24, heads=2, baf="full")
-        scorer = WindowScorer(network, 50.0, 20.0).eval()
+        scorer = PictureScorer(network, 50.0, 20.0).eval()
         write_onnx(scorer, tmp_path / "model.onnx")
         graph = OnnxModule((tmp_path / "model.onnx").read_bytes(), "score")
         windows = 255 * torch.rand(3, 224, 224, 3)
@@ -247,14 +320,14 @@ class TestModels:
         table = make_labelled(tmp_path / "data")
         run = tmp_path / "run"
         train(tiny_config(table), run)
-        scorer, config = load_run(run)
+        scorer, _ = load_run(run)
         photo = table.parent / "00.png"
         rows = [f"{i}.png,{30 + i % 40},{32 + i % 40 + (i % 7)},test" for i in range(80)]
         few = (run / "predictions.csv").read_text()
         assert len(few.splitlines()) == 5
         assert QualityNetwork(run).calibration is None
         (run / "predictions.csv").write_text("\n".join(["image,mos,prediction,part", *rows]) + "\n")
-        raw = float(next(iter(predict(scorer, [photo], config.data.working_size))))
+        raw = float(next(iter(predict(scorer, [photo]))))
         held = score_scale.fit_calibration(score_scale.read_held_out([Run(run)]))
         network = QualityNetwork(run)
         assert float(network.score_file(photo)) == pytest.approx(held.score(raw), abs=1e-3)

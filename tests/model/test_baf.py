@@ -15,9 +15,9 @@ from hypothesis import strategies as st
 from moslens.blocks import grid_blocks
 from moslens.errors import ConfigError
 from moslens.model import build
-from moslens.model.baf import BAF, MODES, block_masks, block_members, block_rectangles, mean_pool, sine_positions
+from moslens.model.baf import BAF, MODES, TokenGrid, block_rectangles, mean_pool, sine_positions
 from moslens.model.decoder import PanelDecoder
-from moslens.model.shdiqa import SHDIQA, WindowScorer
+from moslens.model.shdiqa import SHDIQA, PictureScorer
 from moslens.release.export import write_onnx
 
 TINY = {"backbone": "test_efficientnet", "dim": 24, "heads": 2}
@@ -62,7 +62,7 @@ def test_token_blocks_are_the_pixel_blocks_of_bdm(rows: int, columns: int) -> No
     pixels = [(b.y, b.x, b.y + b.height, b.x + b.width) for b in grid_blocks(224, 224, (rows, columns))]
     tokens = block_rectangles(14, 14, (rows, columns))
     assert [tuple(16 * cut for cut in rectangle) for rectangle in tokens] == pixels
-    masks = block_masks(14, 14, (rows, columns))
+    masks = TokenGrid(14, 14).masks((rows, columns))[0]
     assert torch.equal(masks.sum(0), torch.ones(196, dtype=torch.int64))
 
 
@@ -70,14 +70,14 @@ def test_token_blocks_are_the_pixel_blocks_of_bdm(rows: int, columns: int) -> No
 def test_a_block_sees_its_own_tokens_and_no_others(grid: int) -> None:
     torch.manual_seed(0)
     baf, layer = BAF(24), PanelDecoder(24, 2).layer
-    masks = block_masks(14, 14, grid)
+    masks = TokenGrid(14, 14).masks(grid)[0]
     tokens = torch.randn(2, 196, 24, requires_grad=True)
-    queries = baf.queries(14, 14, grid)
-    read = baf.read(layer, tokens, queries, block_members(14, 14, grid))
-    # the same as one attention over all tokens under the mask of method.md 9.5
-    others = ~torch.eye(len(masks), dtype=torch.bool)
-    masked = layer(queries.expand(2, -1, -1), tokens, tgt_mask=others, memory_mask=~masks)
-    assert torch.allclose(read, masked, atol=1e-5)
+    queries = baf.queries(TokenGrid(14, 14).centres(grid))
+    read = baf.read(layer, tokens, queries, masks[None])
+    # the same as each query alone with the tokens of its block
+    for k, mask in enumerate(masks):
+        alone = layer(queries[:, k : k + 1].expand(2, -1, -1), tokens[:, mask])
+        assert torch.allclose(read[:, k : k + 1], alone, atol=1e-5)
     for k, mask in enumerate(masks):
         (gradient,) = torch.autograd.grad(read[:, k].square().sum(), tokens, retain_graph=True)
         norms = gradient.norm(dim=-1)
@@ -152,15 +152,15 @@ def test_every_parameter_learns() -> None:
 
 def test_positions_differ_and_are_small() -> None:
     for grid in (2, 3, 4):
-        positions = sine_positions(14, 14, grid, 24)
+        positions = sine_positions(TokenGrid(14, 14).centres(grid)[0], 24)
         assert torch.pdist(positions).min() > 0.01
         assert float(positions.square().mean().sqrt()) == pytest.approx(0.02, rel=1e-5)
     with pytest.raises(ConfigError, match="multiple of 4"):
-        sine_positions(14, 14, 2, 30)
+        sine_positions(TokenGrid(14, 14).centres(2), 30)
 
 
 def test_mean_pooling_is_the_mean() -> None:
-    tokens, masks = torch.randn(2, 196, 6), block_masks(14, 14, 3)
+    tokens, masks = torch.randn(2, 196, 6), TokenGrid(14, 14).masks(3)[0]
     expected = torch.stack([tokens[:, mask].mean(1) for mask in masks], dim=1)
     assert torch.allclose(mean_pool(tokens, masks), expected, atol=1e-6)
     model = build("lite", **TINY, baf="full", variant="C").eval()
@@ -208,7 +208,7 @@ def test_linear_decoder_is_the_backbone_alone() -> None:
 @pytest.mark.parametrize("mode", ["full", "no-aggregation"])
 def test_onnx_gives_the_scores_of_torch(mode: str, tmp_path: Path) -> None:
     torch.manual_seed(4)
-    scorer = WindowScorer(build("lite", **TINY, baf=mode), mean=50.0, std=20.0).eval()
+    scorer = PictureScorer(build("lite", **TINY, baf=mode), mean=50.0, std=20.0).eval()
     write_onnx(scorer, tmp_path / "model.onnx")
     session = ort.InferenceSession(tmp_path / "model.onnx", providers=["CPUExecutionProvider"])
     for count in (1, 3):

@@ -16,7 +16,7 @@ from moslens.errors import CheckpointError, ConfigError
 from moslens.model import ModelConfig, build
 from moslens.model.backbone import build_backbone, package_weights, read_state
 from moslens.model.decoder import PANEL, PanelDecoder
-from moslens.model.shdiqa import WindowScorer
+from moslens.model.shdiqa import PictureScorer
 
 
 def parameters(module: torch.nn.Module) -> int:
@@ -164,7 +164,7 @@ def test_window_scorer_puts_the_label_scale_back() -> None:
     windows = torch.randint(0, 256, (2, 224, 224, 3), dtype=torch.uint8)
     with torch.inference_mode():
         standard = model(windows.permute(0, 3, 1, 2) / 255.0)
-        scaled = WindowScorer(model, mean=58.0, std=20.0)(windows)
+        scaled = PictureScorer(model, mean=58.0, std=20.0)(windows)
     assert torch.allclose(scaled, standard * 20 + 58, atol=1e-4)
 
 

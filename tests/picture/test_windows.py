@@ -1,13 +1,24 @@
 """The working size, complete coverage by windows, reflection padding and training crops."""
 
 import numpy as np
-import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
 from helpers.hostile import photo
-from moslens.picture.windows import SHORTEST, cover, fit, fitted_size, iter_cover, pad, training_crop, window_origins
+from moslens.picture.windows import (
+    SHORTEST,
+    SHORTEST_PASS,
+    WINDOW,
+    WINDOWS,
+    View,
+    cover,
+    fit,
+    fitted_size,
+    pad,
+    training_crop,
+    window_origins,
+)
 
 sides = st.integers(1, 700)
 
@@ -39,23 +50,51 @@ def test_every_pixel_is_in_a_window(height: int, width: int, size: int) -> None:
 
 
 @settings(deadline=None)
-@given(height=st.integers(1, 300), width=st.integers(1, 300), size=st.integers(8, 150))
-def test_windows_hold_the_picture_at_their_origins(height: int, width: int, size: int) -> None:
+@given(height=st.integers(1, 700), width=st.integers(1, 700))
+def test_windows_hold_the_picture_at_their_origins(height: int, width: int) -> None:
     pixels = np.random.default_rng(height).integers(0, 256, (height, width, 3), dtype=np.uint8)
-    padded = pad(pixels, size)
-    windows = cover(pixels, size)
-    origins = window_origins(height, width, size)
-    assert windows.shape == (len(origins), size, size, 3)
-    for window, (y, x) in zip(windows, origins, strict=True):
-        assert np.array_equal(window, padded[y : y + size, x : x + size])
+    padded = pad(pixels)
+    origins = window_origins(height, width)
+    before = [max(0, WINDOW - side) // 2 for side in (height, width)]
+    pieces = list(WINDOWS.pieces(pixels))
+    assert np.array_equal(cover(pixels), [piece.pixels for piece in pieces])
+    for piece, (y, x) in zip(pieces, origins, strict=True):
+        assert (piece.y, piece.x) == (y - before[0], x - before[1])
+        assert (piece.height, piece.width) == (WINDOW, WINDOW)
+        assert np.array_equal(piece.pixels, padded[y : y + WINDOW, x : x + WINDOW])
 
 
-@pytest.mark.parametrize(("shape", "batch"), [((500, 700), 1), ((500, 700), 5), ((40, 5000), 7), ((224, 224), 3)])
-def test_batches_of_windows_are_those_of_cover(shape: tuple[int, int], batch: int) -> None:
-    pixels = photo(*shape)
-    batches = list(iter_cover(pixels, batch=batch))
-    assert all(len(windows) == batch for windows in batches[:-1])
-    assert np.array_equal(np.concatenate(batches), cover(pixels))
+@settings(deadline=None)
+@given(height=st.integers(1, 5000), width=st.integers(1, 5000))
+def test_a_whole_picture_is_seen_in_one_piece_or_in_a_few_if_it_is_very_long(height: int, width: int) -> None:
+    view = View(whole=True, working_size=384)
+    height, width = fitted_size(height, width, view.working_size, view.shortest)
+    rows, columns = np.indices((height, width), np.int32)
+    address = (rows * width + columns)[..., None]
+    pieces = list(view.pieces(address))  # type: ignore[arg-type]
+    assert len(pieces) == -(-max(height, width) // 384)
+    assert (len(pieces) == 1) == (max(height, width) <= 384)
+    seen = np.zeros(height * width, bool)
+    for piece in pieces:
+        assert all(side % 32 == 0 and side <= 384 for side in piece.pixels.shape[:2])
+        assert all(128 <= side <= 384 for side in (piece.height, piece.width))
+        assert all(
+            0 <= full - part < 32
+            for full, part in zip(piece.pixels.shape[:2], (piece.height, piece.width), strict=True)
+        )
+        seen[piece.pixels.ravel()] = True
+        y, x = max(0, piece.y), max(0, piece.x)
+        assert piece.pixels[y - piece.y, x - piece.x, 0] == y * width + x
+        # what is behind the picture mirrors it
+        if piece.pixels.shape[0] > piece.height:
+            assert np.array_equal(piece.pixels[piece.height], piece.pixels[piece.height - 2])
+    assert seen.all()
+
+
+def test_the_shorter_side_of_a_whole_picture_stays_above_its_bound() -> None:
+    assert fitted_size(1000, 6000, 384, SHORTEST_PASS) == (128, 768)
+    assert fitted_size(2000, 3000, 384, SHORTEST_PASS) == (256, 384)
+    assert fitted_size(90, 6000, 384, SHORTEST_PASS) == (90, 6000)
 
 
 def reflected(position: int, length: int) -> int:

@@ -25,7 +25,10 @@ NAMES = [
     "experiments.md",
     "explain.md",
     "model-card.md",
+    "pick.md",
+    "reading.md",
     "reliability.md",
+    "reliability-trials.md",
 ]
 
 
@@ -51,13 +54,14 @@ def test_a_row_of_ours_is_the_median_in_its_file(tables, tmp_path, monkeypatch):
     assert cells[3] == "results/livec-quality-lite.json, median of 10 splits"
 
 
-def test_readme_shows_every_split_of_its_file(tables, tmp_path, monkeypatch):
+def test_readme_shows_medians_and_evaluation_every_split(tables, tmp_path, monkeypatch):
     splits = [{"seed": n, "srcc": 0.8 + n / 100, "plcc": 0.9 - n / 100} for n in range(3)]
     result = {"splits": splits, "median": {"srcc": 0.81, "plcc": 0.89}}
     monkeypatch.setattr(tables, "RESULTS", tmp_path)
-    assert tables.livec() == ""
+    assert tables.livec() == tables.livec_splits() == ""
     (tmp_path / "livec-quality-lite.json").write_text(json.dumps(result))
-    lines = tables.livec().splitlines()
+    assert tables.livec().splitlines()[2:] == ["| moslens quality-only, lite | 0.810 | 0.890 | 3 |"]
+    lines = tables.livec_splits().splitlines()
     assert lines[0] == "| LIVEC | median | 0 | 1 | 2 |"
     assert lines[2] == "| moslens quality-only, lite, SRCC | **0.810** | 0.800 | 0.810 | 0.820 |"
     assert lines[3] == "| moslens quality-only, lite, PLCC | **0.890** | 0.900 | 0.890 | 0.880 |"
@@ -93,6 +97,67 @@ def test_severity_rows_say_what_fails(tables, tmp_path, monkeypatch):
     text = tables.severity()
     assert "| lens_blur | blur | 70.0 | 60.0 | 61.0 | 50.0 | 40.0 | 30.0 | **no** | 50% |" in text
     assert "black 12.0; the lowest tenth of LIVEC's opinion scores ends at 25.0. Model m@1, 2 clean photos." in text
+
+
+def test_the_desk_test_says_what_is_missed_and_where(tables, tmp_path, monkeypatch):
+    monkeypatch.setattr(tables.cost_tables, "RESULTS", tmp_path)
+    assert tables.desk_table.desk() == ""
+
+    def claim(found, wanted, met, **more):
+        return {"found": found, "wanted": wanted, "at_most": False, "met": met} | more
+
+    fault = {
+        "program": "ffmpeg", "groups": ["blur", "noise"], "levels": {"5": {"mean_score": 12.34}},
+        "below_clean": 1.0, "lower_by_points": 0.905, "falls": None, "first_right": 0.25,
+    }  # fmt: skip
+    share = {"named_right": 0.5, "lower_by_points": 1.0}
+    record = {
+        "model": "m@1",
+        "claims": dict.fromkeys(tables.desk_table.CLAIMS, claim(0.5, 0.9, False, worst="warm_cast", worst_found=0.1))
+        | {
+            "dead": claim(21.04, 20, False, worst="noise") | {"at_most": True},
+            "falls": claim(0.5, 1.0, False, worst=["warm_cast", "jpeg"]),
+            "clean_named": claim(0.05, 0.1, True) | {"at_most": True},
+        },
+        "clean": {"mean_score": 74.31, "photos": 12},
+        "faults": {"motion_blur": fault, "jpeg": fault | {"falls": False}},
+        "harmless": {"white_frame": {"within": 0.75, "median_move": -3.21, "largest_move": 12.0}},
+        "detail": {
+            "photos": {"2 K": 4, "12 megapixels": 2},
+            "faults": {"shake": share},
+            "by_size": {"2 K": {"shake": share}, "12 megapixels": {"shake": share}},
+        },
+        "left_out": {"avif": "imagemagick: ended with code 1"},
+        "config": {
+            "programs": {"imagemagick": "Version: ImageMagick 6.9.11-60 Q16", "ffmpeg": "ffmpeg version 5.1.9 C"}
+        },
+        "versions": {"scikit-image": "0.26.0"},
+    }
+    (tmp_path / "desk.json").write_text(json.dumps(record))
+    lines = tables.desk_table.desk().splitlines()
+    assert lines[2] == "| below its clean twin, levels 2 to 5 | at least 90% | 50% | warm cast 10% | **no** |"
+    assert (
+        "| monotone faults whose mean falls at every level | at least 100% | 50% | warm cast, jpeg | **no** |" in lines
+    )
+    assert "| highest score of a dead frame | at most 20.0 | 21.0 | noise | **no** |" in lines
+    assert "| clean photos with a name | at most 10% | 5% | – | yes |" in lines
+    head, blur, jpeg = (line for line in lines if line.startswith(("| fault | by", "| motion blur", "| jpeg")))
+    assert "falls from 74.3" in head
+    assert blur == "| motion blur | ffmpeg | blur, noise | – | – | – | – | 12.3 | 100% | 90% | not ordered | 25% |"
+    assert "| **no** |" in jpeg
+    assert "| white frame | 75% | -3.2 | +12.0 |" in lines
+    assert "| shake | 50% | 100% | 50% | 100% |" in lines
+    assert lines[-1] == (
+        "Model m@1; 12 photos, at 100 % 4 of 2 K and 2 of 12 megapixels; imagemagick 6.9.11-60, ffmpeg 5.1.9,"
+        " scikit-image 0.26.0. Left out, because a program cannot make it: avif. `results/desk.json`."
+    )
+    (tmp_path / "notes.json").write_text(
+        json.dumps({"not_a_photo": {"test graphics": {"share": 0.876}, "test photos": {"share": 0.011}}})
+    )
+    (tmp_path / "detail-cost.json").write_text(json.dumps({"sizes": {"12 megapixels": {"extra_over_bound": 0.85}}}))
+    lines = tables.desk_table.desk().splitlines()
+    assert any("| 88%, 1.1% | – | **no** |" in line for line in lines)
+    assert any("| at most 115% | 85% | – | yes |" in line for line in lines)
 
 
 def test_the_probe_shows_every_model_and_what_guessing_reaches(tables, tmp_path, monkeypatch):
@@ -201,6 +266,29 @@ def test_benchmarks_are_shown_as_their_files_say(tables, tmp_path, monkeypatch):
         (tmp_path / f"{name}.json").write_text(json.dumps(records[name] | machine))
         assert set(shown[name]) <= set(make().splitlines())
         assert "2 cores of some processor" in make()
+
+
+def test_what_pick_finds_is_told_with_and_without_times(tables, tmp_path, monkeypatch):
+    cost = tables.cost_tables
+    monkeypatch.setattr(cost, "RESULTS", tmp_path)
+    assert cost.pick() == ""
+    found = {
+        "pictures": 740,
+        "planted_pairs": 600,
+        "found_pairs": 570,
+        "recall": 0.95,
+        "false_pairs": 3,
+        "precision": 0.995,
+    }
+    record = {
+        "machine": {"cores": 2, "processor": "some processor"}, "photos": 200, "without_time": found,
+        "with_time": found | {"recall": 0.99}, "grouping": {"pictures": 10_000, "processor_seconds": 4.21},
+    }  # fmt: skip
+    (tmp_path / "pick.json").write_text(json.dumps(record))
+    text = cost.pick()
+    assert "| likeness alone | 740 | 600 | 570 | 0.950 | 3 | 0.995 |" in text
+    assert "| with times and cameras | 740 | 600 | 570 | 0.990 | 3 | 0.995 |" in text
+    assert "10,000 pictures take 4.2 s of one core" in text
 
 
 def test_the_paired_table_has_every_split_and_the_tests(tables, tmp_path, monkeypatch):

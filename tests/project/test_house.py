@@ -104,6 +104,13 @@ def test_versions_agree() -> None:
     assert f"\nversion: {moslens.__version__}\n" in (ROOT / "CITATION.cff").read_text("utf-8")
 
 
+def test_the_first_page_is_short_and_the_site_links_to_the_repository() -> None:
+    assert len((ROOT / "README.md").read_text("utf-8").splitlines()) <= 120
+    site = re.search(r"^repo_url: (\S+)$", (ROOT / "mkdocs.yml").read_text("utf-8"), re.MULTILINE)
+    assert site is not None
+    assert site[1] == PROJECT["urls"]["Repository"]
+
+
 def test_the_changelog_has_its_form_and_this_version() -> None:
     text = (ROOT / "CHANGELOG.md").read_text("utf-8")
     versions = re.findall(r"^## (.*)$", text, re.MULTILINE)

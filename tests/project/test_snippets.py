@@ -22,6 +22,8 @@ from moslens.cli.app import COMMANDS, build_app
 from moslens.scoring.card import Card, find_model
 
 DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
+# Their shell blocks run as they are, one after the other, in test_tutorials.py.
+TUTORIALS = "docs/tutorials/"
 EXECUTED = {"score", "explain", "degrade", "distortions", "models", "doctor"}
 # What a snippet takes for granted.
 PRELUDE = {"(images)": "import torch\nimages = torch.rand(2, 3, 224, 224)\n"}
@@ -48,7 +50,11 @@ def snippets() -> list[Snippet]:
 
 
 def of(*languages: str) -> list[object]:
-    return [pytest.param(one, id=one.place) for one in snippets() if one.language in languages]
+    return [
+        pytest.param(one, id=one.place)
+        for one in snippets()
+        if one.language in languages and not one.place.startswith(TUTORIALS)
+    ]
 
 
 def commands_of(text: str) -> list[str]:
@@ -114,10 +120,13 @@ def test_commands_run(snippet: Snippet, place: Path) -> None:
             assert words[0] in (
                 "pytest",
                 "python",
+                "python3",
+                ".",
                 "curl",
                 "uv",
                 "mkdocs",
                 "git",
+                "hf",
                 "sha256sum",
                 "docker",
                 "cd",
@@ -135,6 +144,10 @@ def execute(words: list[str]) -> None:
         assert "cannot say where or what" in done.stderr
     elif "--model" in words:
         assert "no model" in done.stderr, "a model that only the reader has"
+    elif "--min-score" in words:
+        below = re.search(r"(\d+) pictures? below", done.stderr)
+        assert below is not None, done.stderr
+        assert done.returncode == (below[1] != "0")
     else:
         assert done.returncode == 0, done.stderr
 
@@ -145,10 +158,14 @@ def test_sessions_show_what_comes_out(snippet: Snippet, place: Path) -> None:
     if command.startswith("$ curl ") and "127.0.0.1:8000/v1/" in command:
         return  # tests/test_serve*.py ask the server itself
     assert command.startswith("$ moslens ")
-    done = subprocess.run(
-        [sys.executable, "-m", *shlex.split(command[2:])], capture_output=True, text=True, check=False, timeout=120
-    )
+    words = shlex.split(command[2:])
+    if "--format" not in words:
+        words += ["--format", "table"]  # what a terminal gets
+    done = subprocess.run([sys.executable, "-m", *words], capture_output=True, text=True, check=False, timeout=120)
     assert done.returncode == 0, done.stderr
+    if words[-1] == "table":
+        same_table(done.stdout, shown)
+        return
     real, expected = (
         [json.loads(line) for line in text.splitlines() if line.startswith("{")] for text in (done.stdout, shown)
     )
@@ -157,6 +174,14 @@ def test_sessions_show_what_comes_out(snippet: Snippet, place: Path) -> None:
         assert list(ours) == list(theirs)
         assert ours["model"] == theirs["model"], "shown with another model"
         assert ours["score"] == pytest.approx(theirs["score"], abs=1e-3)
+
+
+def same_table(ours: str, theirs: str) -> None:
+    """Two tables have the same words, and numbers that differ by no more than their rounding."""
+    first, second = ours.split(), theirs.split()
+    assert len(first) == len(second) > 0
+    for a, b in zip(first, second, strict=True):
+        assert a == b or float(a) == pytest.approx(float(b), abs=0.11), f"{a} and {b}"
 
 
 def test_every_block_says_its_language() -> None:

@@ -8,10 +8,12 @@ import torch
 
 from helpers.pictures import picture
 from helpers.tiny_distillation import make_pool
-from moslens.distortions import KINDS
+from moslens.distortions import KIND_INDEX, KINDS, kind_names
 from moslens.model import build
+from moslens.model.block_heads import faults_loss, naming_loss
 from moslens.picture.grid import grid_blocks
 from moslens.release.block_head import block_material, fit_head
+from moslens.release.fault_combinations import combine_faults, draw_faults
 from moslens.release.planted_crops import COVERED, plant
 from moslens.train.distill.pool import Pool
 
@@ -56,11 +58,15 @@ def test_material_is_a_function_of_its_seed(tmp_path: Path) -> None:
     first, again, other = (block_material(model, pool, names, 384, 9, seed=seed) for seed in (1, 1, 2))
     assert all(torch.equal(a, b) for a, b in zip(first, again, strict=True))
     assert not torch.equal(first[1][:50], other[1][:50])
-    features, kinds, levels = first
-    assert features.shape == (len(kinds), 4 * 24)
-    assert len(levels) == len(kinds) <= 9 * 16
-    assert kinds.min() >= -1
+    features, faults = first
+    assert features.shape == (len(faults), 4 * 24)
+    assert faults.shape[1] == 26
+    assert len(faults) <= 9 * 16
+    assert set(faults.unique().tolist()) <= {0, 1, 2, 3, 4, 5}
     assert not features.requires_grad
+    several = block_material(model, pool, names, 384, 9, kind_names("all"), "portable", 3, seed=1)[1]
+    assert several.shape[1] == len(KINDS)
+    assert (several > 0).sum(1).max() > 1 == (faults > 0).sum(1).max()
 
 
 def test_a_head_learns_kinds_and_levels_and_is_the_same_for_the_same_features() -> None:
@@ -70,12 +76,113 @@ def test_a_head_learns_kinds_and_levels_and_is_the_same_for_the_same_features() 
     tokens = 0.3 * torch.randn(1500, 32, generator=generator)
     tokens[torch.arange(1500), kinds + 1] += 4
     tokens[:, 30] += levels
-    head = fit_head(tokens[:1200], kinds[:1200], levels[:1200], epochs=150)
+    faults = torch.zeros(1500, 27, dtype=torch.int64)
+    faults[torch.arange(1500), kinds] = levels  # -1, clean, is the last column, which is dropped
+    faults = faults[:, :26]
+    head = fit_head(tokens[:1200], faults[:1200], epochs=150)
     answers, strengths = head(tokens[1200:])
     truth = kinds[1200:]
     named = torch.where(truth < 0, 26, truth)
     assert (answers.argmax(1) == named).float().mean() > 0.95
     degraded = truth >= 0
     assert (strengths - levels[1200:])[degraded].abs().mean() < 0.6
-    again = fit_head(tokens[:1200], kinds[:1200], levels[:1200], epochs=150)
+    again = fit_head(tokens[:1200], faults[:1200], epochs=150)
     assert torch.equal(head.kind.weight, again.kind.weight)
+
+
+# --- several faults at once ------------------------------------------------------------------------------------------
+
+
+def test_one_fault_a_block_is_the_loss_of_the_paper() -> None:
+    generator = torch.Generator().manual_seed(3)
+    kinds = torch.tensor([2, -1, 0, 1])
+    levels = torch.tensor([4, 0, 1, 5])
+    faults = torch.zeros(4, 4, dtype=torch.int64)
+    faults[torch.arange(4), kinds] = levels
+    predicted = torch.randn(4, 4, generator=generator), 5 * torch.rand(4, generator=generator)
+    assert faults_loss(predicted, faults[:, :3]).item() == pytest.approx(
+        naming_loss(predicted, kinds, levels).item(), rel=1e-6
+    )
+
+
+def test_any_fault_that_is_there_is_a_right_answer() -> None:
+    faults = torch.tensor([[5, 0, 1], [5, 0, 1]])
+    # the first block is called kind 0, the second kind 2; both are there, at levels 5 and 1
+    logits = torch.tensor([[9.0, -9, -9, -9], [-9.0, -9, 9, -9]], requires_grad=True)
+    right = faults_loss((logits, torch.tensor([5.0, 1.0])), faults)
+    assert right.item() == pytest.approx(0, abs=1e-4)
+    assert faults_loss((logits, torch.tensor([1.0, 5.0])), faults).item() > 3
+    wrong = faults_loss((torch.tensor([[-9.0, 9, -9, -9], [-9.0, -9, -9, 9]]), torch.tensor([3.0, 3.0])), faults)
+    assert wrong.item() > 15
+    faults_loss((logits, torch.tensor([5.0, 1.0], requires_grad=True)), torch.zeros(2, 3)).backward()
+    assert logits.grad is not None
+    assert logits.grad.isfinite().all()
+
+
+def test_faults_of_one_picture_differ_in_group_and_none_undoes_another() -> None:
+    counts = set()
+    for seed in range(60):
+        drawn = draw_faults((240, 320), 1 + seed % 3, np.random.default_rng(seed), kind_names("all"), "portable")
+        groups = [fault.kind.group for fault in drawn]
+        counts.add(len(drawn))
+        assert len(set(groups)) == len(groups)
+        assert not {"brightness", "exposure"} <= set(groups)
+        assert all(fault.level in fault.kind.active_levels for fault in drawn)
+        assert groups == sorted(groups, key=lambda group: group == "compression"), "the file comes last"
+    assert counts == {1, 2, 3}
+    assert len(draw_faults((64, 64), 3, np.random.default_rng(0), ("jpeg", "jpeg2000"), "default")) == 1
+
+
+def test_a_combination_changes_what_its_faults_say() -> None:
+    crop = picture(240, 300, seed=1)
+    before = crop.copy()
+    several = 0
+    for seed in range(12):
+        made = combine_faults(crop, 3, np.random.default_rng(seed), kind_names("all"), "portable")
+        again = combine_faults(crop, 3, np.random.default_rng(seed), kind_names("all"), "portable")
+        assert (made.picture == again.picture).all()
+        inside = np.zeros(crop.shape[:2], bool)
+        for fault in made.faults:
+            inside[fault.area] = True
+        assert (made.picture[~inside] == crop[~inside]).all()
+        if len(made.faults) == 1:
+            assert made.changes[0] == pytest.approx(np.abs(made.picture.astype(int) - crop).mean(axis=2) / 255)
+        if len(made.faults) == 2:
+            several += 1
+            # what a fault changes is what would not be there without it
+            first, second = made.faults
+            assert (second.on(first.on(crop)) == made.picture).all()
+            assert made.changes[0] == pytest.approx(
+                np.abs(made.picture.astype(int) - second.on(crop)).mean(axis=2) / 255
+            )
+            assert made.changes[1] == pytest.approx(
+                np.abs(made.picture.astype(int) - first.on(crop)).mean(axis=2) / 255
+            )
+    assert several >= 2
+    assert (crop == before).all()
+
+
+def test_a_block_has_every_fault_that_covers_it_and_is_seen() -> None:
+    names = ("darken", "jpeg", "white_noise", "gaussian_blur")
+    seen = set()
+    for number in (2, 3, 6, 7, 10, 11, 14, 15):
+        sample = plant(picture(224, 224, seed=number), 4, number, np.random.default_rng(number), names, combined=3)
+        assert sample.faults.shape == (16, len(KINDS))
+        known = sample.faults[sample.labelled]
+        assert not np.delete(known, [KIND_INDEX[name] for name in names], axis=1).any()
+        seen |= set((known > 0).sum(axis=1).tolist())
+        strongest = sample.kinds[sample.labelled]
+        assert (sample.levels[sample.labelled] == known.max(axis=1)).all()
+        assert ((strongest == -1) == ~known.any(axis=1)).all()
+    assert {1, 2} <= seen
+    assert max(seen) <= 3
+
+
+def test_without_combinations_crops_are_those_of_before() -> None:
+    for number in range(8):
+        crop = picture(224, 224, seed=number)
+        alone = plant(crop, 4, number, np.random.default_rng(number))
+        assert (alone.faults > 0).sum(axis=1).max() <= 1
+        if number % 4 < 2:
+            combined = plant(crop, 4, number, np.random.default_rng(number), combined=3)
+            assert (combined.picture == alone.picture).all()

@@ -9,20 +9,20 @@ from pathlib import Path
 import numpy as np
 import onnxruntime as ort
 import pytest
+import torch
 from PIL import Image
 
 from helpers.tiny_student import make_folds
 from helpers.tiny_training import make_labelled, tiny_config
 from moslens import Scorer
 from moslens.errors import CheckpointError, ConfigError, ModelError
-from moslens.picture.load import load
-from moslens.picture.windows import cover
-from moslens.release.export import CardText, export, parity, read_card_text
+from moslens.release.card_template import write_card_template
+from moslens.release.export import CardText, export, parity, read_card_text, write_onnx
 from moslens.scoring.card import Calibration
 from moslens.scoring.session import Model
 from moslens.train import train
 from moslens.train.networks import load_run
-from moslens.train.predict import predict_windows
+from moslens.train.predict import predict
 
 TEXT = CardText("tiny", "Apache-2.0", "twenty made pictures", ("good for nothing",))
 
@@ -71,6 +71,23 @@ def test_the_graph_tells_nothing_of_the_machine_it_was_made_on(model_folder: Pat
     assert b"stack_trace" not in data
 
 
+def test_the_graph_says_what_the_card_says_and_two_exports_are_the_same_bytes(
+    run: Path, model_folder: Path, tmp_path: Path
+) -> None:
+    card = json.loads((model_folder / "card.json").read_text())
+    found = Model(model_folder).metadata
+    assert found["name"] == "tiny"
+    assert json.loads(found["range"]) == [0, 100]
+    assert found["direction"] == "higher is better"
+    assert json.loads(found["preprocessing"]) == card["preprocessing"]
+    assert found["licence"] == "Apache-2.0"
+    assert json.loads(found["calibration"])["scale"] == card["calibration"]["scale"]
+    assert card["id"] not in "".join(found.values())
+    scorer, _ = load_run(run)
+    write_onnx(scorer, tmp_path / "again.onnx", metadata=found)
+    assert (tmp_path / "again.onnx").read_bytes() == (model_folder / "model.onnx").read_bytes()
+
+
 def test_onnx_equals_torch_on_any_batch(run: Path, model_folder: Path) -> None:
     scorer, _ = load_run(run)
     session = ort.InferenceSession(model_folder / "model.onnx", providers=["CPUExecutionProvider"])
@@ -79,15 +96,16 @@ def test_onnx_equals_torch_on_any_batch(run: Path, model_folder: Path) -> None:
         windows = rng.integers(0, 256, (batch, 224, 224, 3), dtype=np.uint8)
         theirs = session.run(["score"], {"windows": windows})[0]
         assert theirs.shape == (batch,)
-        assert theirs == pytest.approx(predict_windows(scorer, windows), abs=1e-3)
+        with torch.inference_mode():
+            ours = scorer(torch.from_numpy(windows)).numpy()
+        assert theirs == pytest.approx(ours, abs=1e-3)
 
 
 def test_the_exported_folder_scores_as_the_run_predicts(run: Path, model_folder: Path, tmp_path: Path) -> None:
     picture = tmp_path / "photo.png"
     Image.fromarray(np.random.default_rng(5).integers(0, 256, (300, 700, 3), dtype=np.uint8)).save(picture)
-    scorer, config = load_run(run)
-    windows = cover(load(picture, working_size=config.data.working_size).pixels)
-    raw = float(predict_windows(scorer, windows).mean())
+    scorer, _ = load_run(run)
+    (raw,) = predict(scorer, [picture])
     assert Scorer(model_folder).score(picture).score == pytest.approx(
         Model(model_folder).card.calibration.score(raw), abs=1e-3
     )
@@ -127,6 +145,29 @@ def test_card_text_is_read_or_refused(tmp_path: Path) -> None:
         read_card_text(file)
     with pytest.raises(ConfigError, match=r"no\.toml"):
         read_card_text(tmp_path / "no.toml")
+
+
+def test_a_template_says_what_the_run_knows_and_is_a_card(run: Path, tmp_path: Path) -> None:
+    file = tmp_path / "card.toml"
+    write_card_template(run, file)
+    text = read_card_text(file)
+    assert (text.name, text.licence) == (run.name, "not stated")
+    assert (
+        text.trained_on
+        == "labels.csv: 16 pictures with opinion scores from 0 to 100 (higher is better); started at random weights"
+    )
+    assert text.limits == ("Learned from 16 pictures of labels.csv: other pictures are outside what it knows.",)
+
+
+def test_a_template_never_replaces_a_file_and_needs_a_run(run: Path, tmp_path: Path) -> None:
+    file = tmp_path / "card.toml"
+    file.write_text("mine")
+    with pytest.raises(ConfigError, match="never replaces"):
+        write_card_template(run, file)
+    assert file.read_text() == "mine"
+    with pytest.raises(CheckpointError, match=r"config\.json"):
+        write_card_template(tmp_path / "nothing", tmp_path / "other.toml")
+    assert not (tmp_path / "other.toml").exists()
 
 
 def test_altered_weights_are_refused(model_folder: Path, tmp_path: Path) -> None:

@@ -1,7 +1,7 @@
 """A student with blocks is exported with its maps: outputs, parity, calibration, and the head that names kinds."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -13,20 +13,25 @@ from PIL import Image
 from helpers.pictures import picture
 from helpers.tiny_student import HELD_OUT, TEXT, export_tiny_student, train_tiny_student
 from moslens.errors import ConfigError, DatasetError
-from moslens.model.baf import block_masks, block_members
-from moslens.model.block_heads import OUTPUTS, DistilledHead, FittedHead, SupervisedHead, WindowDescriber, read_head
+from moslens.model.baf import TokenGrid
+from moslens.model.block_heads import OUTPUTS, DistilledHead, FittedHead, PictureDescriber, SupervisedHead, read_head
 from moslens.model.decoder import PanelDecoder
-from moslens.model.shdiqa import WindowScorer
+from moslens.model.shdiqa import PictureScorer
+from moslens.picture.windows import WINDOWS
 from moslens.release import block_head, block_labels
 from moslens.release.block_labels import (
     NOTHING,
     PENALTIES,
+    NamedFaults,
     auc,
+    fit_certainty,
     fit_penalty,
     fit_temperature,
     fit_threshold,
     halves,
+    named_peaks,
     nll,
+    precision_record,
 )
 from moslens.release.export import block_parity, export
 from moslens.scoring.session import Model
@@ -58,7 +63,8 @@ def test_an_exported_student_gives_the_outputs_for_blocks(folder: Path) -> None:
     }  # fmt: skip
     assert values["block_weight"].sum(1) == pytest.approx(1, abs=1e-5)
     model = Model(folder)
-    for window, expected in zip(windows, values["score"], strict=True):
+    for pixels, expected in zip(windows, values["score"], strict=True):
+        (window,) = WINDOWS.pieces(pixels)
         # alone or beside the blocks, in a batch or by itself: one score
         assert model.run(window)[0] == pytest.approx(expected, abs=1e-4)
         assert model.run(window, OUTPUTS)[0] == pytest.approx(expected, abs=1e-4)
@@ -83,11 +89,11 @@ def test_the_card_says_how_blocks_are_read(folder: Path, run: Path) -> None:
     assert card["parity"]["worst_block"] <= 1e-3
 
 
-def torch_describer(run: Path) -> WindowDescriber:
+def torch_describer(run: Path) -> PictureDescriber:
     scorer, _ = load_run(run)
     head = read_head(load_tensors(run / "embedding.safetensors"), scorer.model.dim)
     assert isinstance(head, DistilledHead)
-    return WindowDescriber(scorer, head).eval()
+    return PictureDescriber(scorer, head).eval()
 
 
 def test_torch_and_onnx_agree_in_every_output(folder: Path, run: Path) -> None:
@@ -114,16 +120,16 @@ def test_parity_notices_another_head(folder: Path, run: Path, tmp_path: Path) ->
 
 def test_the_quality_of_a_block_reads_that_block_alone() -> None:
     decoder = PanelDecoder(24, 2).eval()
-    masks = block_masks(14, 14, 4)
+    masks = TokenGrid(14, 14).masks(4)
     whole, tokens = torch.randn(2, 24), torch.randn(2, 196, 24, requires_grad=True)
-    quality = decoder.inside(whole, tokens, block_members(14, 14, 4))
+    quality = decoder.inside(whole, tokens, masks)
     assert quality.shape == (2, 16)
     (gradient,) = torch.autograd.grad(quality[0, 5], tokens)
     touched = gradient.abs().sum(-1) > 0
-    assert torch.equal(touched[0], masks[5])
+    assert torch.equal(touched[0], masks[0, 5])
     assert not touched[1].any()
     # one region that is everything is the picture's own score
-    assert decoder.inside(whole, tokens, block_members(14, 14, 1))[:, 0].detach() == pytest.approx(
+    assert decoder.inside(whole, tokens, TokenGrid(14, 14).masks(1))[:, 0].detach() == pytest.approx(
         decoder(whole, tokens).detach(), abs=1e-5
     )
 
@@ -172,7 +178,8 @@ def test_without_names_or_without_maps_only_scores_are_exported(
     class Enough(Exception):
         pass
 
-    def stop(scorer: torch.nn.Module, path: Path, outputs: Sequence[str] = ("score",)) -> None:
+    def stop(scorer: torch.nn.Module, path: Path, outputs: Sequence[str], metadata: Mapping[str, str]) -> None:
+        assert metadata["direction"] == "higher is better"
         written.append((type(scorer), tuple(outputs), type(scorer.head) if hasattr(scorer, "head") else None))
         raise Enough
 
@@ -182,9 +189,9 @@ def test_without_names_or_without_maps_only_scores_are_exported(
         with pytest.raises(Enough):
             export(run, tmp_path / "plain", TEXT, folds=run.parent / "folds", head=head)
     assert written == [
-        (WindowScorer, ("score",), None),
-        (WindowDescriber, OUTPUTS, DistilledHead),
-        (WindowDescriber, OUTPUTS, FittedHead),
+        (PictureScorer, ("score",), None),
+        (PictureDescriber, OUTPUTS, DistilledHead),
+        (PictureDescriber, OUTPUTS, FittedHead),
     ]
     with pytest.raises(ConfigError, match="fitted, trained, none"):
         export(run, tmp_path / "plain", TEXT, folds=run.parent / "folds", head="best")
@@ -197,14 +204,78 @@ def test_without_its_pool_a_student_cannot_be_calibrated(run: Path, folder: Path
         block_labels.calibrate_blocks(model, Pool(tmp_path, ("a.png",), ()))
 
 
+def test_a_head_for_combinations_is_fitted_and_calibrated(
+    run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(block_labels, "PICTURES", 9)
+    monkeypatch.setattr(block_head, "PICTURES", 12)
+    changes = ("naming.faults=3", "naming.precision=0.8")
+    model = export_tiny_student(run, tmp_path / "model", head="fitted", naming=changes)
+    card = json.loads((model / "card.json").read_text())
+    assert card["training"]["naming"] == {"faults": 3, "precision": 0.8}
+    # nine pictures prove nothing
+    assert card["explain"]["certainty"] == NOTHING
+    assert card["explain"]["precision"]["wanted"] == 0.8
+    assert Model(model).card.explain.certainty == NOTHING
+    with pytest.raises(ConfigError, match="naming alone"):
+        export(run, tmp_path / "other", TEXT, folds=run.parent / "folds", naming=("bdm.kinds=all",))
+    with pytest.raises(ConfigError, match=r"naming\.precision is a share below 1"):
+        export(run, tmp_path / "other", TEXT, folds=run.parent / "folds", naming=("naming.precision=80",))
+
+
 def test_temperature_undoes_overconfidence() -> None:
     rng = np.random.default_rng(0)
     honest = rng.normal(0, 1.5, (4000, 6))
     shares = np.exp(honest) / np.exp(honest).sum(1, keepdims=True)
     answers = np.array([rng.choice(6, p=row) for row in shares])
+    truth = np.eye(6, dtype=bool)[answers]
     for factor in (0.4, 1.0, 4.0):
-        assert fit_temperature(factor * honest, answers) == pytest.approx(factor, rel=0.1)
-    assert nll(honest, answers) < nll(4 * honest, answers)
+        assert fit_temperature(factor * honest, truth) == pytest.approx(factor, rel=0.1)
+    assert nll(honest, truth) < nll(4 * honest, truth)
+    # one of two true classes is enough
+    assert nll(np.array([[0.0, 0.0, -99.0]]), np.array([[True, True, False]])) == pytest.approx(0, abs=1e-9)
+
+
+def test_names_are_as_precise_as_wanted_on_new_pictures() -> None:
+    rng = np.random.default_rng(4)
+
+    def names(count: int) -> tuple[np.ndarray, np.ndarray]:
+        certainty = rng.uniform(0.1, 1, count)
+        return certainty, rng.random(count) < certainty  # as sure as they are right
+
+    reached, kept = [], []
+    for _ in range(60):
+        threshold = fit_certainty(*names(500), 0.8)
+        certainty, right = names(3000)
+        reached.append(right[certainty >= threshold].mean())
+        kept.append((certainty >= threshold).mean())
+    assert np.mean(np.array(reached) >= 0.8) > 0.85
+    assert np.mean(kept) > 0.3, "names of probability .6 up are right in four of five"
+
+
+def test_a_certainty_by_hand() -> None:
+    sure = np.linspace(1, 0.5, 40)
+    right = np.array([True] * 30 + [False] * 10)
+    found = fit_certainty(sure, right, 0.8)
+    assert sure[29] >= found > sure[-1]
+    kept = right[sure >= found]
+    assert kept.mean() > 0.8
+    record = precision_record(NamedFaults(sure, right), 0.8)
+    assert record["certainty"] == found
+    assert record["precision"] == {"wanted": 0.8, "reached": kept.mean(), "names": len(kept), "of": 40}
+    # names of one certainty stand or fall together, and too few names prove nothing
+    tied = np.full(40, 0.7)
+    assert fit_certainty(tied, right, 0.8) == NOTHING
+    assert fit_certainty(tied, np.ones(40, bool), 0.8) == 0.7
+    assert fit_certainty(tied[:3], np.ones(3, bool), 0.8) == NOTHING
+    assert precision_record(NamedFaults(np.empty(0), np.empty(0, bool)), 0.8)["precision"]["reached"] is None
+
+
+def test_a_map_names_a_kind_as_surely_as_its_surest_cell() -> None:
+    probabilities = np.array([[[0.6, 0.1, 0.3], [0.5, 0.4, 0.1]], [[0.1, 0.3, 0.6], [0.2, 0.5, 0.3]]])
+    assert named_peaks(probabilities, 0.65) == {0: 0.6, 1: 0.5}
+    assert named_peaks(probabilities, 0.8) == {0: 0.5}
+    assert named_peaks(probabilities, 0.95) == {}
 
 
 def test_a_threshold_lets_few_new_clean_photos_through() -> None:

@@ -1,5 +1,6 @@
 """The quality map: geometry, labels, the JSON of the contract, and that it never changes the score."""
 
+import dataclasses
 import json
 import pickle
 from pathlib import Path
@@ -14,10 +15,11 @@ from helpers.map_model import BLUE, GREEN, RED, make_map_model, plain
 from moslens import NoMapsError, Scorer
 from moslens.errors import InternalError, ModelError, OutputError, UnreadableImage
 from moslens.picture.load import Picture
-from moslens.picture.windows import fitted_size, window_origins
+from moslens.picture.windows import WINDOWS, View, fitted_size
+from moslens.scoring.card import BlockLabels, Calibration
 from moslens.scoring.draw_map import colour
-from moslens.scoring.quality_map import QualityMap
-from moslens.scoring.stitch import Stitcher, cell_count, pixel_cuts
+from moslens.scoring.quality_map import QualityMap, label_blocks
+from moslens.scoring.stitch import Stitched, Stitcher, pixel_cuts
 
 SIDES = st.integers(32, 2500)
 
@@ -27,22 +29,25 @@ def scorer(tmp_path_factory: pytest.TempPathFactory) -> Scorer:
     return Scorer(make_map_model(tmp_path_factory.mktemp("maps") / "colours"))
 
 
-def stitched_constant(height: int, width: int) -> Stitcher:
-    """A picture whose every window says score 2, weight 1/16, level 3 and logits that depend on the kind alone."""
-    stitcher = Stitcher(height, width, 4)
+def stitched_constant(height: int, width: int, view: View) -> Stitcher:
+    """A picture whose every piece says score 2, weight 1/16, level 3 and logits that depend on the kind alone."""
+    stitcher = Stitcher(height, width, view, 4)
     logits = np.tile(np.linspace(0, 2, 27, dtype=np.float32), (16, 1))
-    for origin in window_origins(height, width):
-        two, weight, three = (np.full((1, 16), value, np.float32) for value in (2, 1 / 16, 3))
-        stitcher.add([origin], two, weight, logits[None], three)
+    for piece in view.pieces(np.zeros((height, width, 3), np.uint8)):
+        two, weight, three = (np.full(16, value, np.float32) for value in (2, 1 / 16, 3))
+        stitcher.add(piece, two, weight, logits, three)
     return stitcher
 
 
 @settings(max_examples=200, deadline=None)
-@given(SIDES, SIDES)
-def test_blocks_tile_any_picture_and_averages_of_a_constant_are_the_constant(height: int, width: int) -> None:
-    small_height, small_width = fitted_size(height, width, 512)
-    found = stitched_constant(small_height, small_width).result()
-    assert found.score.shape == (cell_count(small_height, 4), cell_count(small_width, 4))
+@given(SIDES, SIDES, st.booleans())
+def test_blocks_tile_any_picture_and_averages_of_a_constant_are_the_constant(
+    height: int, width: int, whole: bool
+) -> None:
+    view = View(whole, 384)
+    small = fitted_size(height, width, view.working_size, view.shortest)
+    found = stitched_constant(*small, view).result()
+    assert found.score.shape == (view.cells(small[0], 4), view.cells(small[1], 4))
     for side, count in ((height, found.score.shape[0]), (width, found.score.shape[1])):
         cuts = pixel_cuts(side, count)
         assert len(cuts) == count + 1
@@ -60,10 +65,12 @@ def test_blocks_tile_any_picture_and_averages_of_a_constant_are_the_constant(hei
 
 
 def test_overlapping_windows_are_averaged_by_shared_area() -> None:
-    stitcher = Stitcher(224, 300, 4)
+    stitcher = Stitcher(224, 300, WINDOWS, 4)
+    left, right = WINDOWS.pieces(np.zeros((224, 300, 3), np.uint8))
     score = np.repeat(np.array([[10], [20]], np.float32), 16, axis=1)
     logits, level = np.zeros((2, 16, 27), np.float32), np.ones((2, 16), np.float32)
-    stitcher.add([(0, 0), (0, 76)], score, np.full((2, 16), 1 / 16, np.float32), logits, level)
+    for piece, *values in zip((left, right), score, np.full((2, 16), 1 / 16, np.float32), logits, level, strict=True):
+        stitcher.add(piece, *values)
     row = stitcher.result().score[0]
     assert row[0] == pytest.approx(10)
     # cells are 60 px wide; of the second one the first window shares 60 px and the other 44
@@ -143,14 +150,15 @@ def test_json_has_the_names_of_the_contract(scorer: Scorer, tmp_path: Path) -> N
     found = scorer.explain(path)
     tree = json.loads(found.to_json())
     assert tree == found.to_dict()
-    assert list(tree) == ["path", "score", "low", "high", "model", "width", "height", "grid"]
+    beside = ("distortions", "notes", "detail")
+    assert list(tree) == ["path", "score", "low", "high", "model", "width", "height", *beside, "grid"]
     assert tree["path"] == str(path)
     assert tree["model"] == scorer.model_id
     assert list(tree["grid"]) == ["rows", "columns", "blocks"]
     assert len(tree["grid"]["blocks"]) == tree["grid"]["rows"] * tree["grid"]["columns"]
     for block in tree["grid"]["blocks"]:
         assert list(block) == [
-            "x", "y", "width", "height", "score", "weight", "kind", "group", "severity", "confidence",
+            "x", "y", "width", "height", "score", "weight", "kind", "group", "label", "severity", "confidence",
         ]  # fmt: skip
         assert 0 <= block["score"] <= 100
         assert 0 <= block["confidence"] <= 1
@@ -190,7 +198,28 @@ def test_a_higher_threshold_or_temperature_names_less(tmp_path: Path) -> None:
         assert {block.kind for block in one.explain(picture).blocks} == {None}
     sure, flat = lenient.explain(picture).blocks[0], unsure.explain(picture).blocks[0]
     assert sure.confidence > 0.7
-    assert flat.confidence < 0.1
+    assert flat.confidence < 0.25  # the picture has one tone, so kinds of colour count as nothing wrong
+
+
+def test_a_picture_without_colours_has_no_fault_of_colours() -> None:
+    probabilities = np.array([[[0.6, 0.1, 0.3], [0.1, 0.8, 0.1]]])
+    stitched = Stitched(np.full((1, 2), 2.0), np.full((1, 2), 0.5), probabilities, np.full((1, 2), 3.0))
+    labels = BlockLabels(2, ("hsv_saturation", "jpeg"), ("color", "compression"), 1.0, 0.5)
+    calibration = Calibration(1.0, 0.0, 5.0)
+    named, grey = (
+        [
+            (one.kind, round(one.confidence, 6))
+            for one in label_blocks(stitched, labels, calibration, 80, 40, monochrome=monochrome)
+        ]
+        for monochrome in (False, True)
+    )
+    assert named == [("hsv_saturation", 0.6), ("jpeg", 0.8)]
+    assert grey == [(None, 0.9), ("jpeg", 0.8)]
+    sure = dataclasses.replace(labels, certainty=0.7)
+    kinds = [one.kind for one in label_blocks(stitched, sure, calibration, 80, 40)]
+    assert kinds == [None, "jpeg"], "the first cell is sure of a fault, not of its kind"
+    more = BlockLabels(2, ("color_noise", "white_noise", "color_shift"), ("noise", "noise", "color"), 1.0, 0.5)
+    assert more.of_colour == [0, 2]
 
 
 def test_a_penalty_lowers_blocks_as_far_as_something_is_wrong_and_never_the_score(tmp_path: Path) -> None:

@@ -17,18 +17,19 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+import moslens
 from helpers.tiny_model import make_photo, make_tiny_model, run_onnx
-from moslens import Failure, ImageTooLarge, ImageTooSmall, Score, Scorer, UnreadableImage
+from moslens import Failure, ImageTooLarge, ImageTooSmall, Score, Scorer, UnreadableImage, errors
 from moslens.errors import InternalError, ModelError
 from moslens.picture import load
-from moslens.picture.windows import cover
-from moslens.scoring.card import Calibration, find_model, shipped
+from moslens.picture.windows import SHORTEST_PASS, STRIDE, WINDOW, WINDOWS, View, cover
+from moslens.scoring.card import PREPROCESSING, Calibration, find_model, shipped
 from moslens.scoring.result import COLUMNS
 from moslens.scoring.session import Model
 
 CONTRACT_ROW = (
     "path", "status", "score", "low", "high", "width", "height",
-    "distortions", "worst_block", "model", "version", "error",
+    "distortions", "worst_block", "notes", "detail", "model", "version", "error",
 )  # fmt: skip
 
 
@@ -106,6 +107,7 @@ def test_rows_have_the_names_of_the_contract(scorer: Scorer, tmp_path: Path) -> 
         "path": str(tmp_path / "missing.png"),
         "status": "error",
         "distortions": [],
+        "notes": [],
         "model": scorer.model_id,
         "version": good.version,
         "error": bad.to_row()["error"],
@@ -263,7 +265,7 @@ def test_models_are_found_by_name_or_folder(tiny_model: Path, tmp_path: Path, mo
 
 def test_only_the_outputs_asked_for_come_back(tiny_model: Path) -> None:
     model = Model(tiny_model)
-    window = np.asarray(make_photo(224, 224, seed=2))
+    (window,) = WINDOWS.pieces(np.asarray(make_photo(224, 224, seed=2)))
     (raw,) = model.run(window)
     score, blocks = model.run(window, ("score", "block_map"))
     assert model.outputs == ("score", "block_map")
@@ -307,3 +309,61 @@ def test_a_forked_child_scores_as_its_parent(tiny_model: Path, photo_folder: Pat
     if child == 0:
         os._exit(0 if abs(scorer.score(photo_folder / "a.jpg").score - expected) < 1e-4 else 1)
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+
+
+def test_a_folder_gives_the_pictures_of_a_walk(scorer: Scorer, photo_folder: Path, tmp_path: Path) -> None:
+    tree = tmp_path / "tree"
+    shutil.copytree(photo_folder, tree / "below")
+    make_photo(64, 64, seed=1).save(tree / "z.png")
+    (tree / "notes.txt").write_text("no picture")
+    (tree / "._z.png").write_bytes(b"attributes of macOS")
+    expected = [str(tree / "below" / path.name) for path in photos(photo_folder)] + [str(tree / "z.png")]
+    for sources in (tree, str(tree), [tree]):
+        assert [result.path for result in scorer.score_many(sources)] == expected
+    mixed = list(scorer.score_many([tree / "z.png", tree, "missing.jpg"]))
+    assert [result.path for result in mixed] == [str(tree / "z.png"), *expected, "missing.jpg"]
+    (one,) = scorer.score_many([tree], folders=False)
+    assert isinstance(one, Failure)
+    assert "is a folder: score_many(path)" in str(one.error)
+    assert scorer({"path": [str(tree)]})["status"] == ["error"], "a row each"
+
+
+def test_a_folder_without_pictures_is_said(scorer: Scorer, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    assert list(scorer.score_many(tmp_path)) == []
+    assert f"{tmp_path}: no picture in this folder" in caplog.text
+
+
+def test_a_lone_picture_is_one_picture(scorer: Scorer, photo_folder: Path) -> None:
+    path = photo_folder / "b.png"
+    expected = scorer.score(path).score
+    array = load.decode(path)
+    with path.open("rb") as file:
+        for source in (path, str(path), path.read_bytes(), array, array / 255, file):
+            (result,) = scorer.score_many(source)
+            assert isinstance(result, Score), result
+            assert result.score == expected
+    (missing,) = scorer.score_many("one.jpg")
+    assert (missing.path, missing.error.code) == ("one.jpg", "unreadable")
+    batch = np.stack([array, array])
+    assert [result.score for result in scorer.score_many(batch)] == [expected] * 2
+
+
+def test_one_line_scores_and_gives_a_dict(photo_folder: Path) -> None:
+    found = moslens.score(photo_folder / "a.jpg")
+    assert found == Scorer().score(photo_folder / "a.jpg")
+    assert found.to_dict() == found.to_row()
+    with pytest.raises(moslens.TruncatedImage) as error:
+        moslens.score((photo_folder / "a.jpg").read_bytes()[:3000])
+    assert isinstance(error.value, moslens.ImageError)
+    assert Failure(None, error.value, found.model).to_dict()["error"]["code"] == "truncated"
+
+
+def test_every_error_of_a_picture_is_at_the_top() -> None:
+    kinds = {kind for kind in vars(errors).values() if isinstance(kind, type) and issubclass(kind, errors.ImageError)}
+    assert {getattr(moslens, kind.__name__) for kind in kinds} == kinds
+
+
+def test_the_preprocessing_of_a_card_is_what_the_views_do() -> None:
+    assert PREPROCESSING["windows"]["window"] == WINDOW
+    assert PREPROCESSING["whole"]["shortest"] == SHORTEST_PASS == View(True, 384).shortest
+    assert PREPROCESSING["whole"]["multiple"] == STRIDE

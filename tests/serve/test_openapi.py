@@ -29,6 +29,9 @@ FITTING, WRONG = GenerationMode.POSITIVE, GenerationMode.NEGATIVE
 CALLS = [
     ("POST /v1/score", FITTING), ("POST /v1/score", WRONG), ("POST /v1/explain", FITTING), ("POST /v1/explain", WRONG),
     ("GET /v1/models", FITTING), ("GET /healthz", FITTING), ("GET /metrics", FITTING),
+    ("GET /v2", FITTING), ("GET /v2/health/live", FITTING), ("GET /v2/health/ready", FITTING),
+    ("GET /v2/models/{name}", FITTING), ("GET /v2/models/{name}/ready", FITTING),
+    ("POST /v2/models/{name}/infer", FITTING), ("POST /v2/models/{name}/infer", WRONG),
 ]  # fmt: skip
 
 
@@ -56,7 +59,12 @@ def test_whatever_is_sent_the_answer_is_one_the_document_has(url: str, call: str
 def test_every_call_has_words_examples_and_its_errors(url: str) -> None:
     document = ask(f"{url}/openapi.json").json()
     assert document["openapi"].startswith("3.")
-    assert set(document["paths"]) == {"/v1/score", "/v1/explain", "/v1/models", "/healthz", "/metrics"}
+    own = {path for path in document["paths"] if not path.startswith("/v2")}
+    assert own == {"/v1/score", "/v1/explain", "/v1/models", "/healthz", "/metrics"}
+    assert set(document["paths"]) - own == {
+        "/v2", "/v2/health/live", "/v2/health/ready",
+        "/v2/models/{name}", "/v2/models/{name}/ready", "/v2/models/{name}/infer",
+    }  # fmt: skip
     for path, calls in document["paths"].items():
         for call in calls.values():
             assert call["summary"]
@@ -69,7 +77,10 @@ def test_every_call_has_words_examples_and_its_errors(url: str) -> None:
                 if status != "200":
                     for code, example in answer["content"]["application/json"]["examples"].items():
                         assert example["value"]["error"]["code"] == code
-            assert call["requestBody"]["content"]["multipart/form-data"]["schema"]["required"] == ["file"]
+            bodies = call["requestBody"]["content"]
+            assert set(bodies) == {"multipart/form-data", "image/*", "application/octet-stream"}
+            assert set(bodies["multipart/form-data"]["schema"]["properties"]) == {"file", "files", "image"}
+            assert "path" in {each["name"] for each in call["parameters"]}
     schemas = document["components"]["schemas"]
     assert len(schemas["Row"]["examples"]) == 2
     assert schemas["Explanation"]["examples"]

@@ -26,7 +26,6 @@ from playwright import sync_api
 from helpers.hostile import encode, photo
 from helpers.map_model import RED, make_map_model, plain
 from helpers.serving import MapScorer, served
-from moslens.distortions import KINDS
 from moslens.scoring.draw_map import colour
 from moslens.scoring.scorer import Scorer
 
@@ -229,7 +228,7 @@ class TestRequests:
         expect(page.locator("#overlay")).to_be_hidden()
         expect(page.locator("#photo")).to_be_visible()
         queries = sorted(url.partition("/v1/")[2] for url in sent)
-        assert queries == ["score?map=true&overlay=false"] * 3 + ["score?map=true&overlay=true"]
+        assert queries == ["score?map=true&detail=true&overlay=false"] * 3 + ["score?map=true&detail=true&overlay=true"]
 
 
 class TestMap:
@@ -240,7 +239,7 @@ class TestMap:
         blocks.nth(1).hover()
         expect(region).to_have_text(re.compile(r"^Motion blur, clear \(2\.5 of 5\), 75\s% sure, this part scores \d+$"))
         blocks.nth(3).tap()
-        expect(region).to_contain_text("Nothing wrong found here")
+        expect(region).to_contain_text("No fault that this model knows was found here")
         screenshot(page, "phone")
         blocks.nth(3).focus()
         page.keyboard.press("ArrowRight")
@@ -301,7 +300,7 @@ class TestMap:
             ["bottom", "left", "right"],
             ["bottom", "right"],
         ]
-        assert page.locator(".label").all_inner_texts() == ["motion blur", "JPEG blocks"]
+        assert page.locator(".label").all_inner_texts() == ["motion blur", "JPEG artefacts"]
         photo_box = page.locator("#photo").bounding_box()
         for label, column in zip(page.locator(".label").all(), (1, 2), strict=True):
             box = label.bounding_box()
@@ -340,7 +339,7 @@ class TestMap:
             expect(page.locator(".block.worst")).to_have_count(1)
             stage, box = page.locator("#stage").bounding_box(), page.locator(".block.worst").bounding_box()
             assert (box["x"] - stage["x"]) / stage["width"] == pytest.approx(worst["x"] / 600, abs=0.01)
-            expect(page.locator("#story")).to_have_text(re.compile(r"^What hurts most: JPEG blocks, \w+, right\.$"))
+            expect(page.locator("#story")).to_have_text(re.compile(r"^What hurts most: JPEG artefacts, \w+, right\.$"))
 
     def test_places_and_stories(self, open_page: Open) -> None:
         page = open_page()
@@ -360,23 +359,30 @@ class TestMap:
         row = {"distortions": [], "score": 20, "width": 300, "height": 300}
         row["worst_block"] = {"x": 200, "y": 0, "width": 100, "height": 100}
         story = "([row]) => import('/static/words.js').then(words => words.story(row, () => null))"
-        assert page.evaluate(story, [row]) == "No single fault stands out. The weakest part: top right."
-        assert page.evaluate(story, [{**row, "score": 70}]) == "Nothing in particular is wrong."
+        assert page.evaluate(story, [row]) == "No fault that this model knows was found. The weakest part: top right."
+        assert page.evaluate(story, [{**row, "score": 70}]) == "No fault that this model knows was found."
         assert page.evaluate(story, [{**row, "worst_block": None}]) == ""
         row["distortions"] = [
-            {"kind": "jpeg", "severity": 5, "share": 0.1},
-            {"kind": "darken", "severity": 2, "share": 0.9},
+            {"kind": "jpeg", "label": "JPEG artefacts", "severity": 5, "share": 0.1},
+            {"kind": "darken", "label": "too dark", "severity": 2, "share": 0.9},
         ]
         assert page.evaluate(story, [row]) == "What hurts most: too dark, mild."
 
-    def test_every_kind_has_a_name_of_its_own(self, open_page: Open) -> None:
+    def test_detail_and_notes_in_words(self, open_page: Open) -> None:
         page = open_page()
-        kinds = [kind.name for kind in KINDS]
-        given = page.evaluate("kinds => import('/static/words.js').then(words => kinds.map(words.plain))", kinds)
-        assert len(set(given)) == len(kinds)
-        assert page.evaluate("import('/static/words.js').then(words => words.plain('new_kind'))") == "new kind"
-        same = {kind.replace("_", " ") for kind in kinds} & set(given)
-        assert same <= {"motion blur", "color noise"}, "kinds without a name for people"
+        ask = "([name, row]) => import('/static/words.js').then(words => words[name](row))"
+        fault = {"kind": "white_noise", "label": "noise", "severity": 4.2, "share": 0.7}
+        row = {"notes": ["not_a_photo"], "detail": {"score": 33.2, "tiles": [], "distortions": [fault]}}
+        assert page.evaluate(ask, ["atFullSize", row]) == "At 100\xa0%: 33 of 100, poor (noise, strong)."
+        assert page.evaluate(ask, ["atFullSize", {"detail": None}]) == ""
+        assert page.evaluate(ask, ["noteWords", row]) == "Not a photo: the score is outside what this model knows."
+        assert page.evaluate(ask, ["noteWords", {"notes": []}]) == ""
+        assert page.evaluate(ask, ["plain", {"kind": "new_kind"}]) == "new kind"
+
+    def test_detail_is_a_line_beside_the_score(self, open_page: Open, photos: list[Path]) -> None:
+        page = open_page()
+        pick(page, photos[:1])
+        expect(page.locator("#full-size")).to_have_text("At 100\xa0%: 40 of 100, fair (motion blur, clear).")
 
     def test_a_real_map_names_the_fault_where_it_is(self, open_page: Open, tmp_path: Path) -> None:
         picture = plain(600, 300)
@@ -385,10 +391,10 @@ class TestMap:
         with served(Scorer(make_map_model(tmp_path / "colours"), threads=1)) as address:
             page = open_page(address)
             pick(page, [tmp_path / "half.png"])
-            expect(page.locator("#faults")).to_contain_text("JPEG blocks, ")
+            expect(page.locator("#faults")).to_contain_text("JPEG artefacts, ")
             expect(page.locator(".block").first).to_be_attached()
             stage = page.locator("#stage").bounding_box()
-            for across, words in ((0.9, "JPEG blocks, "), (0.1, "Nothing wrong found here")):
+            for across, words in ((0.9, "JPEG artefacts, "), (0.1, "No fault that this model knows was found here")):
                 page.mouse.move(stage["x"] + across * stage["width"], stage["y"] + stage["height"] / 2)
                 expect(page.locator("#region")).to_contain_text(words)
             screenshot(page, "real-map")

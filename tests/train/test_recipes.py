@@ -50,7 +50,7 @@ def test_raw_labels_are_learned_as_they_are(tmp_path: Path) -> None:
     split = split_of(dataset, config.data)
     batches, labels = labelled_stream(raw, dataset, split)
     assert (labels.mean, labels.std) == (0, 1)
-    assert batches.stream.labels == [dataset.samples[i].mos for i in split.train]
+    assert batches.stream.labels.tolist() == [dataset.samples[i].mos for i in split.train]
     train(raw, tmp_path / "run")
     assert json.loads((tmp_path / "run" / "config.json").read_text())["labels"] == {"mean": 0.0, "std": 1.0}
 
@@ -65,7 +65,9 @@ def test_a_run_from_before_a_setting_existed_still_goes_on(tmp_path: Path) -> No
     path.write_text(json.dumps(content))
     open_run(tmp_path / "run", config, {"labels": 1}, resume=True)
     other = dataclasses.replace(config, optim=dataclasses.replace(config.optim, rule="lineage"))
-    with pytest.raises(CheckpointError, match="another configuration"):
+    with pytest.raises(
+        CheckpointError, match=r"another configuration or other data: optim\.rule was 'cosine' and is 'lineage'"
+    ):
         open_run(tmp_path / "run", other, {"labels": 1}, resume=True)
     with pytest.raises(CheckpointError, match="other data"):
         open_run(tmp_path / "run", config, {"labels": 2}, resume=True)

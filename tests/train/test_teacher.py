@@ -18,12 +18,11 @@ from helpers.tiny_distillation import run_teacher_fit
 from helpers.tiny_model import make_photo
 from helpers.tiny_training import TINY_MODEL
 from moslens.blocks import MIN_CHANGE, BlockDegradation
-from moslens.distortions import GROUPS, KINDS
+from moslens.distortions import GROUPS, KINDS, PAPER_KINDS
 from moslens.distortions.kinds import GROUP_OF, NO_DISTORTION
 from moslens.errors import CheckpointError, ConfigError, DatasetError
-from moslens.model.baf import block_masks, mean_pool
+from moslens.model.baf import TokenGrid, mean_pool
 from moslens.model.teacher import (
-    CLASSES,
     EMBEDDING,
     Heads,
     Regions,
@@ -50,6 +49,7 @@ from moslens.train.distill.teacher_task import TeacherTask
 from moslens.train.networks import load_teacher
 from moslens.train.teacher import build_task
 
+CLASSES = len(PAPER_KINDS) + 1
 TINY = TeacherConfig(backbone="test_efficientnet", dim=24)
 
 
@@ -82,7 +82,7 @@ def make_views(folder: Path, seed: int = 0, **teacher: Any) -> DegradedViews:
 @pytest.mark.parametrize("grid", [2, 3, 4])
 def test_boxes_of_blocks_are_their_masks(grid: int) -> None:
     boxes = torch.from_numpy(np.stack([block_box(b) for b in grid_blocks(224, 224, grid)]))[None]
-    assert torch.equal(box_masks(boxes, 14, 14)[0], block_masks(14, 14, grid))
+    assert torch.equal(box_masks(boxes, 14, 14)[0], TokenGrid(14, 14).masks(grid)[0])
 
 
 @torch.no_grad()
@@ -373,15 +373,19 @@ def test_figures_of_answers_are_counted_by_hand() -> None:
     assert figures["level_error"] == pytest.approx((1 + 0 + 1) / 3, abs=1e-3)
     assert figures["pristine_recall"] == 1
     assert figures["by_kind"] == {"gaussian_blur": 1, "motion_blur": 0, "nonlinear_contrast": 1}
-    assert len(GROUP_OF) == CLASSES
+    assert len(GROUP_OF) == len(KINDS) + 1
     assert GROUP_OF[NO_DISTORTION] == len(GROUPS)
 
 
 def test_no_distortion_is_minus_one_in_labels_and_the_last_class_of_a_classifier() -> None:
     kinds = np.array([NO_DISTORTION, 0, 25])
-    assert kind_classes(kinds).tolist() == [CLASSES - 1, 0, 25]
-    for labels in (kinds, torch.from_numpy(kinds)):
-        assert class_kinds(kind_classes(labels)).tolist() == kinds.tolist()
+    assert kind_classes(kinds, 26).tolist() == [26, 0, 25]
+    assert kind_classes(kinds, 47).tolist() == [47, 0, 25]
+    for count in (26, 47):
+        for labels in (kinds, torch.from_numpy(kinds)):
+            assert class_kinds(kind_classes(labels, count), count).tolist() == kinds.tolist()
+    with pytest.raises(ValueError, match="26 kinds cannot learn kind 26"):
+        kind_classes(np.array([26]), 26)
 
 
 def test_wrong_settings_are_named(pool_folder: Path) -> None:

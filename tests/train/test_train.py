@@ -19,7 +19,7 @@ from safetensors.torch import load_file
 from helpers.paths import ROOT
 from helpers.processes import run_in_two_processes
 from helpers.tiny_training import make_labelled, run_fit, same_weights, tiny_config, write_quality_config
-from moslens.data.crops import CropStream, QualityBatches
+from moslens.data.labelled_views import LabelledViews, QualityBatches
 from moslens.data.sets import load_dataset
 from moslens.errors import CheckpointError, ConfigError, ImageError
 from moslens.train import train
@@ -152,13 +152,9 @@ def test_older_checkpoints_are_dropped(tmp_path: Path) -> None:
 def test_crops_depend_on_nothing_but_their_address() -> None:
     pictures = [np.random.default_rng(i).integers(0, 256, (300, 320, 3), dtype=np.uint8) for i in range(6)]
     labels = [float(i) for i in range(6)]
-    plain = QualityBatches(CropStream(pictures, labels, seed=1), batch=4, repeats=2)
-    workers = QualityBatches(CropStream(pictures, labels, seed=1), batch=4, repeats=2, workers=2)
-    first = [(c.clone(), y) for c, y in plain.epoch(0)]
+    plain = QualityBatches(LabelledViews(pictures, labels, seed=1), batch=4, repeats=2)
+    first = [(c.clone(), y) for c, y, _ in plain.epoch(0)]
     assert plain.steps == len(first) == 3
-    for (a, ya), (b, yb) in zip(first, workers.epoch(0), strict=True):
-        assert torch.equal(a, b)
-        assert torch.equal(ya, yb)
     late = list(plain.epoch(0, start=2))
     assert len(late) == 1
     assert torch.equal(late[0][0], first[2][0])
@@ -169,7 +165,7 @@ def test_crops_depend_on_nothing_but_their_address() -> None:
     assert sorted(float(y) for _, ys in first for y in ys) == sorted(labels * 2)
     crops = torch.cat([c for c, _ in first])
     assert len({c.numpy().tobytes() for c in crops}) == 12
-    other = torch.cat([c for c, _ in plain.epoch(1)])
+    other = torch.cat([c for c, _, _ in plain.epoch(1)])
     assert not {c.numpy().tobytes() for c in other} & {c.numpy().tobytes() for c in crops}
 
 
@@ -235,6 +231,9 @@ def test_an_unreadable_training_picture_is_an_error_that_names_it(tmp_path: Path
         ("stage.x=1", "'stage' is no section"),
         ("optim", "wants key=value"),
         ("data=3", "data is a section"),
+        ("model.changes={drop_path=1.5}", r"model\.changes\.drop_path is a share from 0 to below 1, not 1\.5"),
+        ("model.changes={dropout=-0.1}", r"model\.changes\.dropout is a share"),
+        ("model.changes={dropout='much'}", r"model\.changes\.dropout is a share"),
     ],
 )
 def test_wrong_settings_are_named(tmp_path: Path, change: str, message: str) -> None:

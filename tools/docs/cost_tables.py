@@ -1,4 +1,4 @@
-"""The tables of bulk.md, from what the benchmarks of speed and memory wrote: each is empty where nothing was."""
+"""The tables of bulk.md and pick.md, from what benchmarks wrote: each is empty where nothing was."""
 
 import json
 from collections.abc import Callable
@@ -39,6 +39,33 @@ def cluster() -> str:
             f"A worker was killed at {killed['parts_at_worker']} parts, the driver at {killed['rows_at_driver']:,}"
             f" rows; the resumed run wrote the other {killed['rows_of_resumed_run']:,}."
             f" Model {record['model']}, {_where(record)}.",
+        ]
+    )
+
+
+def pick() -> str:
+    """Planted bursts that were found, what was grouped wrongly, and the time to group many pictures."""
+    record = read_record("pick")
+    if not record:
+        return ""
+    lines = [
+        "| | pictures | planted pairs | found | recall | false pairs | precision |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    for title, name in (("likeness alone", "without_time"), ("with times and cameras", "with_time")):
+        found = record[name]
+        lines.append(
+            f"| {title} | {found['pictures']:,} | {found['planted_pairs']} | {found['found_pairs']} "
+            f"| {found['recall']:.3f} | {found['false_pairs']} | {found['precision']:.3f} |"
+        )
+    grouping = record["grouping"]
+    return "\n".join(
+        [
+            *lines,
+            "",
+            f"Of {record['photos']} photos, half of which chose the limit of likeness and half of which were measured."
+            f" The groups of {grouping['pictures']:,} pictures take {grouping['processor_seconds']:.1f} s of one core."
+            f" {_where(record)}.",
         ]
     )
 
@@ -105,3 +132,4 @@ TABLES: dict[str, Callable[[], str]] = {
     "scale": scale,
     "training": training,
 }
+PICK: dict[str, Callable[[], str]] = {"pick": pick}

@@ -15,7 +15,7 @@ from PIL import Image, ImageDraw, ImageFont
 from benchmarks.common import ROOT
 from moslens.blocks import BlockDegradation
 from moslens.bulk.contact_sheet import draw_labels
-from moslens.distortions import GROUPS, KINDS, LEVELS, Kind, distort
+from moslens.distortions import GROUPS, KINDS, LEVELS, Kind, distort, implementations_of
 
 CROP = 224
 GAP = 4
@@ -39,6 +39,22 @@ NOTES = {
     "non_eccentricity": "Small patches copied to a wrong place close by.",
     "contrast_change": "Levels 1, 2 and 4 raise the contrast, 3 and 5 lower it.",
     "nonlinear_contrast": "The range shrinks about mid-grey.",
+    "under_exposure": "In linear light.",
+    "over_exposure": "In linear light; highlights are lost.",
+    "haze": "Thicker on one side.",
+    "color_cast": "Channel gains in linear light, in a random direction.",
+    "banding": "Gradients become steps; fine detail is kept.",
+    "sensor_noise": "Noise of photons and electronics on a Bayer mosaic, interpolated.",
+    "noise_reduction": "Sensor noise, removed: texture is smeared.",
+    "camera_shake": "A random path, in linear light.",
+    "defocus": "An aperture of five to eight blades, in linear light.",
+    "recompressed_jpeg": "Twice through JPEG, each time at another scale.",
+    "block_codec": "Transforms of 8 and 16 px, as in H.26x; or WebP, or AVIF.",
+    "thumbnail": "Made small, saved as JPEG, enlarged.",
+    "lost_blocks": "From a wrong place, grey, or their top row repeated.",
+    "watermark": "Words across the picture, or a pattern of rings.",
+    "rolling_lines": "A flickering lamp and a rolling shutter.",
+    "sharpening_halos": "A wide unsharp mask.",
 }
 
 
@@ -79,7 +95,8 @@ def page() -> str:
         "# Gallery of distortions",
         "",
         "Every kind at every level on one 224 x 224 crop, as `moslens.distortions.distort` makes it. The number",
-        "under a picture is the parameter of the level; `moslens distortions` prints the whole table, and",
+        "under a picture is the parameter of the level, and the implementation shown is the first of those named;",
+        "`moslens distortions` prints the whole table, and",
         "[decisions.md](decisions.md) says where the published tables disagree and what was chosen.",
         "Made by `python -m tools.docs.gallery PHOTO`.",
         "",
@@ -103,7 +120,8 @@ def page() -> str:
                 "",
                 f"### {kind.name}",
                 "",
-                f"{kind.parameter}, {kind.unit}.{note}",
+                f"{kind.label[0].upper()}{kind.label[1:]}. Parameter: {kind.parameter}, {kind.unit}.{note}",
+                f"Made by: {', '.join(implementations_of(kind))}.",
                 "",
                 f"![{kind.name}, clean and levels 1 to 5](images/gallery/{kind.name}.jpg)",
             ]

@@ -14,14 +14,16 @@ from typing import Any
 from benchmarks.common import ROOT
 from moslens.data.cards import all_cards
 from moslens.evaluate.record import read_result
-from tools.docs import cost_tables, recipe_tables
+from tools.docs import cost_tables, desk_table, front_tables, recipe_tables
 
 DOCS = ROOT / "docs"
 RESULTS = ROOT / "results"
 OURS = {
+    "0.1/livec-quality-lite": "moslens 0.1 quality-only, lite",
     "livec-quality-lite": "moslens quality-only, lite",
-    "livec-shdiqa-lite": "moslens SHDIQA, lite",
-    "livec-release-lite": "moslens SHDIQA with severity ranking, lite, as released",
+    "livec-ensemble-lite": "moslens quality-only, mean of two models, lite",
+    "livec-shdiqa-lite": "moslens 0.1 SHDIQA, lite",
+    "livec-release-lite": "moslens 0.1 SHDIQA with severity ranking, lite, as released",
 }
 
 
@@ -87,11 +89,29 @@ def open_questions() -> str:
     return "\n".join(f"- `{card.name}`: {card.unverified}" for card in all_cards() if card.unverified)
 
 
-def livec() -> str:
-    """Every split of our models on LIVEC, and the median; empty while nothing was measured."""
-    found = [
+def _measured() -> list[tuple[str, dict[str, Any]]]:
+    """The label and the result of each of our models that was measured on LIVEC."""
+    return [
         (label, read_result(RESULTS / f"{n}.json")) for n, label in OURS.items() if (RESULTS / f"{n}.json").is_file()
     ]
+
+
+def livec() -> str:
+    """The medians of our models on LIVEC; empty while nothing was measured."""
+    found = _measured()
+    if not found:
+        return ""
+    lines = ["| LIVEC, median | SRCC | PLCC | splits |", "|---|---|---|---|"]
+    for label, result in found:
+        middle = result["median"]
+        cells = [label, _figure(middle["srcc"]), _figure(middle["plcc"]), str(len(result["splits"]))]
+        lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+def livec_splits() -> str:
+    """Every split of our models on LIVEC, and the median; empty while nothing was measured."""
+    found = _measured()
     if not found:
         return ""
     seeds = [str(split["seed"]) for split in found[0][1]["splits"]]
@@ -247,6 +267,16 @@ def promises() -> str:
     return "\n".join(lines + [f"| {one['says']} | `{one['test']}` |" for one in record["promise"]])
 
 
+def reports() -> str:
+    """Public reports, what moslens does in each case and which test holds it, from reports.toml."""
+    record = tomllib.loads((DOCS / "data" / "reports.toml").read_text("utf-8"))
+    lines = ["| kind | reports | what moslens does | test |", "|---|---|---|---|"]
+    for one in record["report"]:
+        named = ", ".join(one["reports"]) or "–"
+        lines.append(f"| {one['kind']} | {named} | {one['does']} | `{one['test']}` |")
+    return "\n".join(lines)
+
+
 def commands() -> str:
     """The subcommands and what each does."""
     from moslens.cli.app import COMMANDS
@@ -299,14 +329,23 @@ def significance() -> str:
 
 def paired() -> str:
     """SHDIQA against the network without distillation, split by split, and the paired tests."""
-    path = RESULTS / "livec-paired.json"
+    return _paired("livec-paired.json", "quality-only", "SHDIQA")
+
+
+def paired_view() -> str:
+    """Whole pictures against the windows of version 0.1, split by split, and the paired tests."""
+    return _paired("livec-view-paired.json", "windows", "whole pictures")
+
+
+def _paired(name: str, first: str, second: str) -> str:
+    path = RESULTS / name
     if not path.is_file():
         return ""
     record = json.loads(path.read_text("utf-8"))["quality"]
     pairs = list(zip(record["first_srcc"], record["second_srcc"], strict=True))
     rows = {
-        "quality-only, SRCC": [_figure(a) for a, _ in pairs],
-        "SHDIQA, SRCC": [_figure(b) for _, b in pairs],
+        f"{first}, SRCC": [_figure(a) for a, _ in pairs],
+        f"{second}, SRCC": [_figure(b) for _, b in pairs],
         "difference": [f"{b - a:+.3f}" for a, b in pairs],
     }
     lines = [f"| split | {' | '.join(map(str, record['seeds']))} |", "|---" * (len(pairs) + 1) + "|"]
@@ -326,16 +365,21 @@ def paired() -> str:
 
 TABLES: dict[str, dict[str, Callable[[], str]]] = {
     "bulk.md": cost_tables.TABLES,
+    "pick.md": cost_tables.PICK,
     "explain.md": {"explain": explain},
-    "../README.md": {"livec": livec, "promises": promises},
+    "../README.md": {**front_tables.README, "livec": livec},
+    "reading.md": front_tables.READING,
     "cli.md": {"commands": commands},
     "model-card.md": {"model-card": model_card},
-    "reliability.md": {"promises": promises, "tried": tried, "found": found},
-    "severity.md": {"severity": severity},
+    "reliability.md": {"promises": promises},
+    "reliability-trials.md": {"tried": tried, "found": found, "reports": reports},
+    "severity.md": {"severity": severity, **desk_table.TABLES},
     "evaluation.md": {
         "significance": significance,
         "heterogeneity": heterogeneity,
         "paired": paired,
+        "paired-view": paired_view,
+        "livec-splits": livec_splits,
         "published": published,
         **recipe_tables.TABLES,
     },

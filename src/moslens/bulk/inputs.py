@@ -3,19 +3,21 @@
 Paths stay the strings they came as: rows repeat them as given, and ``pathlib`` would tidy them.
 """
 
-# ruff: noqa: PTH112, PTH116, PTH118, PTH119, PTH122, PTH206, PTH207, PTH208
+# ruff: noqa: PTH112, PTH118, PTH119, PTH122, PTH206, PTH207, PTH208
 
 import codecs
 import glob
 import logging
 import os
-from collections.abc import Iterator, Sequence
+import unicodedata
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import chain
 from typing import BinaryIO
 
-from moslens.bulk.choice import Choice
 from moslens.bulk.rows import path_in_parquet
 from moslens.errors import ConfigError, MissingExtra
+from moslens.picture.choice import Choice
+from moslens.picture.walk import first_time, walk
 
 logger = logging.getLogger(__name__)
 
@@ -35,12 +37,13 @@ def find_pictures(arguments: Sequence[str], listing: BinaryIO) -> Iterator[str]:
     stand for themselves where a file or folder has that name. ``-`` reads a list (:func:`read_listing`). A Parquet file
     is a list as well: its column ``path``. A URL names an object, a folder or a glob in a store that fsspec can open.
 
-    Walks and globs leave out what :class:`~moslens.bulk.choice.Choice` says; the log tells how much at the end.
-    Arguments are checked at once; folders and lists are read when the iterator gets to them. Raises ConfigError for an
-    argument that names nothing, MissingExtra for a URL or Parquet file without the packages for it.
+    Walks and globs leave out what :class:`~moslens.picture.choice.Choice` says; the log tells how much at the end.
+    Arguments are checked at once; folders and lists are read when the iterator gets to them. A name that is not there
+    is given as it is, for an error row, where it is one of several. Raises ConfigError for a single argument that names
+    nothing, MissingExtra for a URL or Parquet file without the packages for it.
     """
     choice = Choice()
-    found = [_expand(argument, listing, choice) for argument in arguments]
+    found = [_expand(argument, listing, choice, alone=len(arguments) == 1) for argument in arguments]
 
     def pictures() -> Iterator[str]:
         yield from chain.from_iterable(found)
@@ -59,7 +62,13 @@ def require_pictures(arguments: Sequence[str], listing: BinaryIO) -> Iterator[st
     return chain([first], pictures)
 
 
-def _expand(argument: str, listing: BinaryIO, choice: Choice) -> Iterator[str]:
+def outside(paths: Iterable[str], folder: str) -> Iterator[str]:
+    """The paths that do not lie in or below ``folder``: a run must not take what it writes there for its pictures."""
+    within = os.path.join(os.path.realpath(folder), "")
+    return (path for path in paths if not os.path.realpath(path).startswith(within))
+
+
+def _expand(argument: str, listing: BinaryIO, choice: Choice, *, alone: bool) -> Iterator[str]:
     if argument == "-":
         return read_listing(listing)
     if os.path.isdir(argument):
@@ -73,6 +82,8 @@ def _expand(argument: str, listing: BinaryIO, choice: Choice) -> Iterator[str]:
         return read_parquet(argument) if table else walk_url(argument, choice)
     if glob.has_magic(argument):
         return _match(argument, choice)
+    if not alone:  # one of many that is gone by now costs one row, as in a list
+        return iter([argument])
     raise ConfigError("no such file or folder", argument)
 
 
@@ -115,7 +126,7 @@ def _folders(base: str) -> Iterator[str]:
     while pending:
         path = pending.pop()
         try:
-            if not _first_time(path or os.curdir, seen):
+            if not first_time(path or os.curdir, seen):
                 continue
             names = [name for name in os.listdir(path or os.curdir) if os.path.isdir(path + name)]
         except OSError:  # a folder that cannot be listed has no matches
@@ -124,57 +135,16 @@ def _folders(base: str) -> Iterator[str]:
         pending.extend(path + name + os.sep for name in sorted(names, reverse=True) if not name.startswith("."))
 
 
-def walk(folder: str, choice: Choice | None = None) -> Iterator[str]:
-    """Every picture in and below the folder that ``choice`` takes, as ``sorted`` would order the full paths.
-
-    A folder reached twice (a link, a loop) is walked once. A folder that cannot be listed is given as a path itself,
-    so that it gets an error row.
-    """
-    choice = choice or Choice()
-    seen: set[tuple[int, int]] = set()
-    # With the separator behind its name a folder sorts where the full paths of its members would.
-    pending = [os.path.join(folder, "")]
-    while pending:
-        path = pending.pop()
-        if not path.endswith(os.sep):
-            yield path
-            continue
-        try:
-            if not _first_time(path, seen):
-                continue
-            names = [_name_in_walk(entry) for entry in os.scandir(path)]
-            names = choice.pictures(choice.without_clutter(names))
-        except OSError as error:
-            logger.warning("cannot list %r: %s", path, error.strerror)
-            yield path
-            continue
-        pending.extend(path + name for name in sorted(names, reverse=True))
-
-
-def _first_time(folder: str, seen: set[tuple[int, int]]) -> bool:
-    """Whether the folder, by any name or link, is not in ``seen``; it is added."""
-    status = os.stat(folder)
-    identity = status.st_dev, status.st_ino
-    if identity in seen:
-        return False
-    seen.add(identity)
-    return True
-
-
-def _name_in_walk(entry: os.DirEntry[str]) -> str:
-    try:
-        if entry.is_dir():
-            return entry.name + os.sep
-    except OSError:  # a link to itself is no folder; as a picture it gets an error row
-        pass
-    return entry.name
+PICTURE_SIGNATURES = (b"\xff\xd8\xff", b"\x89PNG\r\n", b"II*\0", b"MM\0*")
+"""How JPEG, PNG and TIFF files begin."""
 
 
 def read_listing(stream: BinaryIO) -> Iterator[str]:
     """Names from a stream, as they come. They end in NUL or newline: NUL where the first chunk with either has one.
 
     A list that begins with the byte order mark of UTF-16 is read as such. In a list by newlines a CR at the end of a
-    name, and the byte order mark of UTF-8 before the first, are no part of it, unless a file has that very name.
+    name, and the byte order mark of UTF-8 before the first, are no part of it, unless a file has that very name. Raises
+    ConfigError for a stream that begins with a picture's signature, so no list may begin with such a name.
     """
     rest = separator = b""
     first = True
@@ -197,6 +167,8 @@ def _as_utf8(stream: BinaryIO) -> Iterator[bytes]:
         chunk += stream.read(CHUNK)
     utf16 = chunk.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
     decoder = codecs.getincrementaldecoder("utf-16")("surrogatepass")
+    if chunk.startswith(PICTURE_SIGNATURES):
+        raise ConfigError("standard input is a picture: - takes a list of names, so give the picture's own name")
     while chunk:
         yield decoder.decode(chunk).encode("utf-8", "surrogatepass") if utf16 else chunk
         chunk = stream.read(CHUNK)
@@ -207,19 +179,27 @@ def _line(name: bytes, first: bool) -> bytes:
     return name if plain != name and os.path.lexists(name) else plain
 
 
-def distinct_names(sources: Sequence[str]) -> list[str]:
-    """A file name without extension for each path: its own, with -2, -3 ... where that is taken; long ones are cut."""
+def distinct_names(sources: Sequence[str], reserved: Iterable[str] = ()) -> list[str]:
+    """A file name without extension for each path: its own, with -2, -3 ... where that is taken; long ones are cut.
+
+    ``reserved`` names are taken from the start.
+    """
     names = []
-    taken: set[str] = set()
+    taken = set(map(folded, reserved))
     for source in sources:
         stem = _shortened(os.path.splitext(os.path.basename(source))[0], _LONGEST_STEM)
         name, number = stem, 2
-        while name.lower() in taken:
+        while folded(name) in taken:
             ending = f"-{number}"
             name, number = _shortened(stem, _LONGEST_NUMBERED_STEM - len(ending)) + ending, number + 1
-        taken.add(name.lower())
+        taken.add(folded(name))
         names.append(name)
     return names
+
+
+def folded(name: str) -> str:
+    """The same for names that are one file on some system: without case, accents in one form of Unicode."""
+    return unicodedata.normalize("NFC", name.casefold())
 
 
 def _shortened(stem: str, most_bytes: int) -> str:
@@ -235,7 +215,7 @@ def read_parquet(path: str) -> Iterator[str]:
     try:
         import pyarrow.parquet as pq  # type: ignore[import-untyped,import-not-found,unused-ignore]
     except ModuleNotFoundError:
-        raise MissingExtra("bulk", "pyarrow") from None
+        raise MissingExtra("bulk", "pyarrow", alone=True) from None
     store, name = open_store(path)
     try:
         file = pq.ParquetFile(store.open(name))

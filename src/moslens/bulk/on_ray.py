@@ -39,6 +39,7 @@ class RayJob:
     model_id: str
     max_pixels: int
     time_limit: float
+    detail: bool = False
 
 
 class Actor:
@@ -61,7 +62,7 @@ class Actor:
         with WatchedScorer(job.model, time_limit=job.time_limit) as scorer:
             if scorer.model_id != job.model_id:
                 raise RuntimeError(f"this node has {scorer.model_id}, the run is for {job.model_id}")
-            found = scorer.score_many(paths, workers=workers, max_pixels=job.max_pixels)
+            found = scorer.score_many(paths, workers=workers, max_pixels=job.max_pixels, detail=job.detail)
             rows = [result.to_row() for result in found]
         job.parts.write(part_name(start, paths, job.model_id), rows)
         return len(rows), sum(row["status"] != "ok" for row in rows)
@@ -76,6 +77,7 @@ def score_on_ray(
     workers: int | None = None,
     max_pixels: int = MAX_PIXELS,
     time_limit: float = TIME_LIMIT,
+    detail: bool = False,
     part_rows: int = PART_ROWS,
 ) -> tuple[RunCounts, int]:
     """Score every path that has no row by this model in the folder or URL ``output``; a path named twice gets one row.
@@ -98,7 +100,7 @@ def score_on_ray(
         raise OutputError("has parts: --resume continues it, or name another", output)
     # Every machine finds a shipped model by its name, and another model by its full path on a shared disk.
     named = model if model is None or model in shipped() else str(folder.resolve())
-    job = RayJob(parts, named, card.id, max_pixels, time_limit)
+    job = RayJob(parts, named, card.id, max_pixels, time_limit, detail)
     done, errors = parts.done(card.id)
     counts = RunCounts(kept=len(done), kept_errors=errors)
     pieces = [{"start": start, "paths": json.dumps(piece)} for start, piece in chunks(paths, done, part_rows)]

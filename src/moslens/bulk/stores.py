@@ -10,8 +10,8 @@ from collections.abc import Iterator
 from functools import partial
 from typing import Any
 
-from moslens.bulk.choice import Choice
 from moslens.errors import ConfigError, MissingExtra, UnreadableImage
+from moslens.picture.choice import Choice
 from moslens.picture.load import Named
 
 logger = logging.getLogger(__name__)
@@ -52,7 +52,7 @@ def open_store(url: str) -> tuple[Any, str]:
     try:
         from fsspec.core import url_to_fs
     except ModuleNotFoundError:
-        raise MissingExtra("bulk", "fsspec") from None
+        raise MissingExtra("bulk", "fsspec", alone=True) from None
     try:
         store, name = url_to_fs(url)
     except ImportError as error:  # fsspec names the package of that store

@@ -40,13 +40,22 @@ _PIPE_BYTES = 1 << 15  # less than a pipe holds, so that sending never waits for
 class WatchedScorer:
     """Scores paths like ``Scorer.score_many``, in a child process that is started again when it ends.
 
-    Use it in the thread that made it. Raises ModelError like ``Scorer``, MoslensError where the child does not start.
+    ``thumbnails`` is a folder that gets the thumbnail of each scored picture (:mod:`moslens.bulk.thumbnails`). Use it
+    in the thread that made it. Raises ModelError like ``Scorer``, MoslensError where the child does not start.
     """
 
-    def __init__(self, model: str | os.PathLike[str] | None = None, *, time_limit: float = TIME_LIMIT) -> None:
-        self._model = os.fspath(find_model(model))
+    def __init__(
+        self,
+        model: str | os.PathLike[str] | None = None,
+        *,
+        time_limit: float = TIME_LIMIT,
+        thumbnails: str | os.PathLike[str] | None = None,
+    ) -> None:
+        self._start = {"model": os.fspath(find_model(model))}
+        if thumbnails is not None:
+            self._start["thumbnails"] = os.fspath(thumbnails)
         self._limit = time_limit
-        self._child = _Child(self._model)
+        self._child = _Child(self._start)
         self.model_id = self._child.model_id
 
     def __enter__(self) -> "WatchedScorer":
@@ -56,11 +65,16 @@ class WatchedScorer:
         self._child.end()
 
     def score_many(
-        self, paths: Iterable[str], *, workers: int | None = None, max_pixels: int = MAX_PIXELS
+        self,
+        paths: Iterable[str],
+        *,
+        workers: int | None = None,
+        max_pixels: int = MAX_PIXELS,
+        detail: bool = False,
     ) -> Generator[RowLine | Failure]:
         """One row a path, in order, as ``Scorer.score_many`` gives them. Can be called once."""
         workers = workers or available_cores()
-        settings = {"workers": workers, "max_pixels": max_pixels, "ahead": 8 * workers}
+        settings = {"workers": workers, "max_pixels": max_pixels, "ahead": 8 * workers, "detail": detail}
         arrivals = _Arrivals(paths, 8 * workers)
         self._child.begin(settings, arrivals.queue)
         work = _Work()
@@ -98,9 +112,9 @@ class WatchedScorer:
 
     def _restart(self, settings: Mapping[str, Any], events: "_Events") -> None:
         logger.warning("the scoring process is started again")
-        self._child = _Child(self._model)
+        self._child = _Child(self._start)
         if self._child.model_id != self.model_id:
-            raise MoslensError(f"the model is another one now: {self._child.model_id}", self._model)
+            raise MoslensError(f"the model is another one now: {self._child.model_id}", self._start["model"])
         self._child.begin(settings, events)
 
     def _failure(self, path: str | None, message: str) -> Failure | None:
@@ -196,7 +210,7 @@ class _Arrivals:
 class _Child:
     """A scoring process that has its model open."""
 
-    def __init__(self, model: str) -> None:
+    def __init__(self, start: Mapping[str, str]) -> None:
         own_group = {"process_group": 0} if os.name == "posix" else {}  # Ctrl-C does not reach it
         self.ended = self._listening = False
         try:
@@ -209,7 +223,7 @@ class _Child:
         except OSError as error:
             raise MoslensError(f"the scoring process cannot be started: {error.strerror}") from error
         try:
-            self.send({"model": model})
+            self.send(start)
             answer = json.loads(self._process.stdout.readline() or "{}")
         except BaseException:
             self.end()

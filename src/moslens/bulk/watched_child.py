@@ -1,8 +1,8 @@
 """The child process of :class:`~moslens.bulk.watched.WatchedScorer`. It decodes and scores.
 
-Standard input: a line that names the model, a line with the settings, then one line a picture, all ASCII JSON. Standard
-output: a line of JSON when the model is open, then one line a picture, in order: the status of its row, a space, and
-the row as its line of ``jsonl``.
+Standard input: a line that names the model and perhaps a folder for thumbnails, a line with the settings, then one line
+a picture, all ASCII JSON. Standard output: a line of JSON when the model is open, then one line a picture, in order:
+the status of its row, a space, and the row as its line of ``jsonl``.
 """
 
 import json
@@ -16,11 +16,12 @@ from moslens.bulk.rows import RowLine
 from moslens.bulk.stores import source
 from moslens.errors import MoslensError
 from moslens.picture.load import Named
+from moslens.system.children import end_with_parent
 
 
 def main() -> None:
     """Answer until standard input ends, then exit at once, also in the middle of a picture."""
-    _exit_with(int(sys.argv[2]))
+    end_with_parent(int(sys.argv[2]))
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent handles Ctrl-C and ends this process
     answers = os.fdopen(os.dup(1), "wb", buffering=0)
     os.dup2(2, 1)  # a library that prints must not print between the rows
@@ -30,13 +31,19 @@ def main() -> None:
 
     give_back_large_blocks()
     try:
-        scorer = Scorer(_read(requests)["model"])
+        start = _read(requests)
+        if "thumbnails" in start:
+            from moslens.bulk.thumbnails import ThumbnailScorer
+
+            scorer: Scorer = ThumbnailScorer(start["model"], start["thumbnails"])
+        else:
+            scorer = Scorer(start["model"])
     except MoslensError as error:
         _answer(answers, _json({"error": [type(error).__name__, error.message, error.path]}))
         return
     _answer(answers, _json({"ready": scorer.model_id}))
     settings = _read(requests)
-    for result in scorer.score_many(_paths(requests), **settings):
+    for result in scorer.score_many(_paths(requests), folders=False, **settings):
         row = RowLine.of(result.to_row())
         _answer(answers, row.status.encode("ascii") + b" " + row.line)
 
@@ -66,14 +73,3 @@ def _answer(answers: IO[bytes], line: bytes) -> None:
             data = data[answers.write(data) :]
     except BrokenPipeError:
         os._exit(0)
-
-
-def _exit_with(parent: int) -> None:
-    """Have this process killed when the parent ends, also while a decoder holds the interpreter's lock (Linux)."""
-    if sys.platform == "linux":
-        import ctypes
-
-        set_parent_death_signal = 1
-        ctypes.CDLL(None).prctl(set_parent_death_signal, signal.SIGKILL, 0, 0, 0)
-        if os.getppid() != parent:
-            os._exit(0)

@@ -2,12 +2,15 @@
 
 import os
 import stat
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import IO, Any, Protocol
 
-from moslens.bulk.rows import HEADERS, Row, RowLine, read_rows
+from moslens.bulk.rows import HEADERS, Row, RowLine, fault_columns, read_rows
+from moslens.bulk.selection import Selection
 from moslens.errors import MissingExtra, OutputError
+from moslens.system.files import whole_file
 from moslens.system.lock import lock
 
 
@@ -49,11 +52,12 @@ class FileWriter:
     """Rows to a file that only one run at a time may write. Each row is one append of one whole line.
 
     A file that has content is refused without ``resume``. With it the rows of the file are read into ``done``
-    ((path, model id) to status), an unfinished last line is cut off, and new rows are appended. Raises OutputError.
+    ((path, model id) to score, None for an error), an unfinished last line is cut off, and new rows are appended.
+    Raises OutputError.
     """
 
     def __init__(self, path: str, format: str, *, resume: bool = False) -> None:
-        self.done: dict[tuple[str, str], str] = {}
+        self.done: dict[tuple[str, str], float | None] = {}
         self._path, self._format = path, format
         try:
             self._file = Path(path).open("ab", buffering=0)  # noqa: SIM115 (closed in close)
@@ -81,7 +85,7 @@ class FileWriter:
         end = 0
         with Path(self._path).open("rb") as earlier:
             for row, row_end in read_rows(earlier, self._format, self._path):
-                self.done[row["path"], row["model"]] = row["status"]
+                self.done[row["path"], row["model"]] = row["score"]
                 end = row_end
             if end == 0:  # without a row only the first bytes tell whether this is a results file
                 earlier.seek(0)
@@ -102,8 +106,59 @@ class FileWriter:
         except OSError as error:
             raise OutputError(f"cannot be written: {error.strerror}", self._path) from error
 
+    def select(self, selection: Selection, model_id: str) -> None:
+        """Replace the file by the selected rows of this model, in their order; rows of other models stay before them.
+
+        The file is as it was until the new one is whole. Raises OutputError.
+        """
+        lines = SelectedLines(self._path, self._format, selection, model_id)
+        # A link stays a link, and what it leads to is replaced.
+        with whole_file(Path(self._path).resolve()) as scratch, scratch.open("wb") as selected:
+            selected.write(HEADERS[self._format])
+            selected.writelines(lines.of_other_models())
+            selected.writelines(lines)
+
     def close(self) -> None:
         self._file.close()
+
+
+class SelectedLines:
+    """The lines of the selected rows of a model in a results file, in their order. Only places are kept in memory.
+
+    ``scored`` and ``failed`` count those with a score and the errors. Raises OutputError.
+    """
+
+    def __init__(self, path: str, format: str, selection: Selection, model_id: str) -> None:
+        self._path = path
+        mine: list[tuple[int, int]] = []
+        keys: list[tuple[float | None, str]] = []
+        self._others: list[tuple[int, int]] = []
+        start = len(HEADERS[format])
+        with Path(path).open("rb") as file:
+            for row, end in read_rows(file, format, path):
+                if row["model"] == model_id:
+                    mine.append((start, end))
+                    keys.append((row["score"], row["path"]))
+                else:
+                    self._others.append((start, end))
+                start = end
+        places = selection.places(keys)
+        self._selected = [mine[place] for place in places]
+        self.failed = sum(keys[place][0] is None for place in places)
+        self.scored = len(places) - self.failed
+
+    def __iter__(self) -> Iterator[bytes]:
+        return self._read(self._selected)
+
+    def of_other_models(self) -> Iterator[bytes]:
+        """The lines of the rows of other models, as they stand in the file."""
+        return self._read(self._others)
+
+    def _read(self, spans: list[tuple[int, int]]) -> Iterator[bytes]:
+        with Path(self._path).open("rb") as file:
+            for start, end in spans:
+                file.seek(start)
+                yield file.read(end - start)
 
 
 def parquet() -> tuple[Any, Any]:
@@ -112,7 +167,7 @@ def parquet() -> tuple[Any, Any]:
         import pyarrow as pa  # type: ignore[import-untyped,import-not-found,unused-ignore]
         import pyarrow.parquet as pq  # type: ignore[import-untyped,import-not-found,unused-ignore]
     except ModuleNotFoundError:
-        raise MissingExtra("bulk", "pyarrow") from None
+        raise MissingExtra("bulk", "pyarrow", alone=True) from None
     return pa, pq
 
 
@@ -121,7 +176,8 @@ def parquet_schema() -> Any:
     pa, _ = parquet()
     number, text = pa.float64(), pa.string()
     box = {"x": pa.int64(), "y": pa.int64(), "width": pa.int64(), "height": pa.int64(), "score": number}
-    kind = {"kind": text, "group": text, "severity": number, "share": number}
+    kinds = pa.list_(pa.struct({"kind": text, "group": text, "label": text, "severity": number, "share": number}))
+    detail = {"score": number, "tiles": pa.list_(pa.struct(box)), "distortions": kinds}
     return pa.schema(
         {
             "path": text,
@@ -129,17 +185,60 @@ def parquet_schema() -> Any:
             "status": text,
             **dict.fromkeys(("score", "low", "high"), number),
             **dict.fromkeys(("width", "height"), pa.int64()),
-            "distortions": pa.list_(pa.struct(kind)),
+            "distortions": kinds,
             "worst_block": pa.struct(box),
+            "notes": pa.list_(text),
+            "detail": pa.struct(detail),
             **dict.fromkeys(("model", "version"), text),
             "error": pa.struct({"code": text, "message": text}),
+            **{"fault": text, "fault_label": text, "fault_severity": number, "fault_share": number},
         }
     )
 
 
 def parquet_table(rows: Iterable[Row]) -> Any:
-    """Rows as a pyarrow table; ``path_base64`` is null in rows without it."""
-    return parquet()[0].Table.from_pylist(list(rows), parquet_schema())
+    """Rows as a pyarrow table, with the columns of the first fault; ``path_base64`` is null in rows without it."""
+    return parquet()[0].Table.from_pylist([{**row, **fault_columns(row)} for row in rows], parquet_schema())
+
+
+class Scratch:
+    """``PATH.part``, which one run at a time may write, and which takes the name ``PATH`` when it is finished.
+
+    Unlike :func:`~moslens.system.files.whole_file`, a second run finds the scratch file locked and leaves it where it
+    is. Raises OutputError where ``PATH`` is there already.
+    """
+
+    def __init__(self, path: str) -> None:
+        self._target, self.path = Path(path), Path(f"{path}.part")
+        self._refuse_existing()
+        try:
+            self._held = self.path.open("ab")
+        except OSError as error:
+            raise self.refused(error) from error
+        try:
+            lock(self._held.fileno(), path)
+            self._refuse_existing()  # another run may have finished it since the check above
+        except BaseException:
+            self.close()
+            raise
+
+    def _refuse_existing(self) -> None:
+        if os.path.lexists(self._target):
+            raise OutputError("is there already: remove it first", self._target)
+
+    def finish(self) -> None:
+        try:
+            self.path.replace(self._target)
+        except OSError as error:
+            raise self.refused(error) from error
+
+    def close(self) -> None:
+        self._held.close()
+
+    def refused(self, error: OSError) -> OutputError:
+        """The error of the output for one of the system."""
+        reason = os.strerror(error.errno) if error.errno else str(error)
+        return OutputError(f"cannot be written: {reason}", self._target)
 
 
 class ParquetWriter:
@@ -152,23 +251,13 @@ class ParquetWriter:
 
     def __init__(self, path: str) -> None:
         _, pq = parquet()
-        if os.path.lexists(path):
-            raise OutputError("is there already: remove it first", path)
         self._rows: list[RowLine] = []
-        # Not system.files.whole_file: a second run must find the scratch file locked and leave it where it is.
-        self._path, self._scratch = Path(path), Path(f"{path}.part")
+        self._scratch = Scratch(path)
         try:
-            self._held = self._scratch.open("ab")
-            try:
-                lock(self._held.fileno(), path)
-                if os.path.lexists(path):  # another run finished it since the check above
-                    raise OutputError("is there already: remove it first", path)
-                self._writer = pq.ParquetWriter(self._scratch, parquet_schema())
-            except BaseException:
-                self._held.close()
-                raise
+            self._writer = pq.ParquetWriter(self._scratch.path, parquet_schema())
         except OSError as error:
-            raise self._refused(error) from error
+            self._scratch.close()
+            raise self._scratch.refused(error) from error
 
     def write(self, row: RowLine) -> None:
         self._rows.append(row)
@@ -179,18 +268,14 @@ class ParquetWriter:
         try:
             self._writer.write_table(parquet_table(row.to_row() for row in self._rows))
         except OSError as error:
-            raise self._refused(error) from error
+            raise self._scratch.refused(error) from error
         self._rows.clear()
 
     def close(self) -> None:
-        with self._held:
+        with closing(self._scratch):
             self._flush()
             try:
                 self._writer.close()
-                self._scratch.replace(self._path)
             except OSError as error:
-                raise self._refused(error) from error
-
-    def _refused(self, error: OSError) -> OutputError:
-        reason = os.strerror(error.errno) if error.errno else str(error)
-        return OutputError(f"cannot be written: {reason}", self._path)
+                raise self._scratch.refused(error) from error
+            self._scratch.finish()

@@ -15,6 +15,7 @@ from importlib import import_module
 from typing import Annotated, Any
 
 import typer
+import typer.core
 
 import moslens
 from moslens.errors import MissingExtra, MoslensError
@@ -23,19 +24,58 @@ from moslens.system.children import leave_out_current_folder
 COMMANDS = {
     "score": "Score pictures: files, folders, globs, or a list on standard input.",
     "explain": "Show where each picture is bad and what is wrong there.",
+    "rate": "Write star ratings from scores into XMP sidecars, and take them back.",
+    "pick": "Group near-duplicates and bursts, best first, and say which to keep.",
     "degrade": "Make block-wise degraded pictures with labels.",
     "distortions": "List the distortion kinds and their levels.",
     "train": "Train a model from a configuration file.",
     "evaluate": "Measure a run or a model on a data set with opinion scores.",
-    "ablate": "Run the core ablation table.",
+    "ablate": "Compare ways of training on the same splits: the core ablation table, or recipes.",
+    "average": "Average finished runs: their predictions, or their weights.",
     "probe": "Ask the blocks of runs what they know of local distortions.",
     "compare": "Compare models on the same pictures.",
     "export": "Turn a trained run into a model folder (ONNX, card, test vector).",
     "models": "List the models at hand with card, hash and licence.",
     "datasets": "List the data set cards, or check a copy on disk.",
     "serve": "Serve scores over HTTP, with a web page.",
+    "mcp": "Serve scores to language models over the Model Context Protocol.",
     "doctor": "Check this installation: versions, model hash, a self-test score.",
 }
+
+EXAMPLES = {
+    "score": (
+        "moslens score photos",
+        "moslens score photos -o photos.html",
+        "moslens score photos -o worst.csv --worst 20 --min-score 40",
+        "find . -name '*.jpg' -print0 | moslens score - -o rows.jsonl --resume",
+    ),
+    "explain": ("moslens explain photos -o maps", "moslens explain photos -o maps --resume"),
+    "rate": (
+        "moslens rate photos",
+        "moslens rate photos --write",
+        "moslens rate photos --stars 35,50,60,75 --reject 20 --naming lightroom --write",
+        "moslens rate --undo moslens-rate-20260101-120000.jsonl",
+    ),
+    "pick": (
+        "moslens pick photos --html picks.html",
+        "moslens pick photos --scores rows.jsonl --keep 2 --move-to duplicates --yes",
+    ),
+    "degrade": ("moslens degrade photos -o degraded --grid 3 --seed 1",),
+    "distortions": ("moslens distortions",),
+    "train": ("moslens train configs/lite.toml --set data.root=DIR -o runs/lite --resume",),
+    "evaluate": ("moslens evaluate runs/quality --dataset livec --root DIR --splits 0-9 -o report",),
+    "ablate": ("moslens ablate configs/ablation-lite.toml -o runs/ablation",),
+    "average": ("moslens average runs/a runs/b -o runs/average",),
+    "probe": ("moslens probe runs/shdiqa/split-0 -o probe.json",),
+    "compare": ("moslens compare ours.csv theirs.csv --dataset livec --root DIR",),
+    "export": ("moslens export runs/all --folds runs/quality --card configs/card-quality-lite.toml -o my-model",),
+    "models": ("moslens models",),
+    "datasets": ("moslens datasets", "moslens datasets show livec", "moslens datasets check livec --root DIR"),
+    "serve": ("moslens serve --port 8000",),
+    "mcp": ("moslens mcp --root ~/Pictures",),
+    "doctor": ("moslens doctor",),
+}
+"""What the help of each command shows below its options."""
 
 EXTRA_OF = {
     "torch": "train",
@@ -57,10 +97,16 @@ EXTRA_OF = {
     "uvicorn": "serve",
     "python_multipart": "serve",
     "prometheus_client": "serve",
+    "mcp": "mcp",
+    "mcp_types": "mcp",
     "pyarrow": "bulk",
     "fsspec": "bulk",
     "ray": "bulk",
     "pillow_heif": "formats",
+    "imagehash": "pick",
+    "pywt": "pick",
+    "rawpy": "raw",
+    "xlsxwriter": "xlsx",
 }
 
 
@@ -68,12 +114,27 @@ EXTRA_OF = {
 _STREAMS = (("stdin", "r", os.O_RDONLY), ("stdout", "w", os.O_RDONLY), ("stderr", "w", os.O_WRONLY))
 
 
+# What shells set that ask what may come next in a line, and the line (bash; others).
+_COMPLETING, _LINES = "_MOSLENS_COMPLETE", ("COMP_WORDS", "_TYPER_COMPLETE_ARGS")
+
+
+class _Commands(typer.core.TyperGroup):
+    """The group of commands. Messages of wrong options lose the prefix that pydantic, which typer uses, gives them."""
+
+    def invoke(self, ctx: Any) -> Any:
+        try:
+            return super().invoke(ctx)
+        except typer.BadParameter as error:
+            error.message = error.message.removeprefix("Value error, ")
+            raise
+
+
 def build_app(wanted: str | None = None) -> typer.Typer:
     """The command line with every subcommand named and only ``wanted`` imported."""
     app = typer.Typer(
         name="moslens",
+        cls=_Commands,
         help=moslens.__doc__.splitlines()[0] if moslens.__doc__ else None,
-        add_completion=False,
         no_args_is_help=True,
         rich_markup_mode=None,
         pretty_exceptions_enable=False,
@@ -86,8 +147,14 @@ def build_app(wanted: str | None = None) -> typer.Typer:
         run: Callable[..., Any] = _not_loaded
         if name == wanted:
             run = import_module(f"moslens.cli.{name}").run
-        app.command(name, short_help=line)(run)
+        app.command(name, short_help=line, epilog=_examples(name))(run)
     return app
+
+
+def _examples(name: str) -> str | None:
+    # After \b alone on its line click keeps the lines below as they are.
+    lines = EXAMPLES.get(name)
+    return "\b\nExamples:\n" + "\n".join(f"  {line}" for line in lines) if lines else None
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -96,7 +163,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     leave_out_current_folder()
     _log_to_terminal()
     words = list(sys.argv[1:] if arguments is None else arguments)
-    wanted = next((word for word in words if not word.startswith("-")), None)
+    wanted = next((word for word in _typed() or words if not word.startswith("-")), None)
     try:
         build_app(wanted)(args=words, prog_name="moslens")
     except ModuleNotFoundError as error:
@@ -114,6 +181,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
         _leave(reason if path is None else f"{path}: {reason}", path)
     except KeyboardInterrupt:
         sys.exit(130)
+
+
+def _typed() -> list[str]:
+    """The words behind ``moslens`` of the line that a shell wants completed; none where this is no such call."""
+    lines = [os.environ[name] for name in _LINES if name in os.environ and _COMPLETING in os.environ]
+    return lines[0].split()[1:] if lines else []
 
 
 def _open_streams() -> None:

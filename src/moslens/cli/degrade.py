@@ -11,7 +11,7 @@ import typer
 from moslens.bulk.engine import RunCounts
 from moslens.bulk.inputs import require_pictures
 from moslens.cli.options import MaxPixels, Pictures, Workers
-from moslens.cli.terminal import count_pictures, end_run, show_rows
+from moslens.cli.terminal import counted, end_run, show_rows
 from moslens.picture.limits import MAX_PIXELS
 
 ANY_CHANGE = 1e-9
@@ -25,15 +25,31 @@ class BlocksASide(StrEnum):
     four = "4"
 
 
+class Implementations(StrEnum):
+    """What to draw the implementation of a kind from."""
+
+    default = "default"
+    portable = "portable"
+    all = "all"
+
+
 def run(
     paths: Pictures,
-    output: Annotated[Path, typer.Option(help="Folder for pictures, labels and contact sheets.")],
+    output: Annotated[Path, typer.Option("--output", "-o", help="Folder for pictures, labels and contact sheets.")],
     grid: Annotated[BlocksASide, typer.Option(help="Blocks a side.")] = BlocksASide.three,
     seed: Annotated[int, typer.Option(help="Equal seeds give equal pictures.")] = 0,
     kinds: Annotated[
         str | None,
-        typer.Option(metavar="A,B,...", help="Kinds to draw from (moslens distortions).", show_default="all"),
+        typer.Option(
+            metavar="A,B,...|paper",
+            help="Kinds to draw from (moslens distortions); paper: the first 26.",
+            show_default="all",
+        ),
     ] = None,
+    implementations: Annotated[
+        Implementations,
+        typer.Option(help="Draw how a kind is made: all needs OpenCV. Equal seeds give equal pictures."),
+    ] = Implementations.default,
     level: Annotated[
         int | None, typer.Option(min=1, max=5, help="One level for all.", show_default="drawn, mostly mild")
     ] = None,
@@ -48,16 +64,18 @@ def run(
     """
     from moslens.blocks import BlockDegradation
     from moslens.bulk.degrade import LABELS, DegradeSettings, degrade_into_folder, make_folder, plan
-    from moslens.distortions import KINDS
+    from moslens.distortions import kind_names
     from moslens.system.cores import available_cores
     from moslens.system.interrupts import signal_of
 
-    names = tuple(kind.name for kind in KINDS)
-    if kinds is not None:
+    names = kind_names("paper" if kinds == "paper" else "all")
+    if kinds not in (None, "paper"):
         names = tuple(name.strip() for name in kinds.split(",") if name.strip())
     # A change too small to see is no distortion, unless the user asked for its level.
     min_change = BlockDegradation().min_change if level is None else ANY_CHANGE
-    bdm = BlockDegradation(grid=int(grid), kinds=names, level=level, min_change=min_change)
+    bdm = BlockDegradation(
+        grid=int(grid), kinds=names, level=level, min_change=min_change, implementations=implementations.value
+    )
     # Read to the end before anything is written: the output may lie in a folder that is walked.
     jobs = plan(list(require_pictures(paths, sys.stdin.buffer)), seed)
     make_folder(output)
@@ -70,4 +88,4 @@ def run(
             degrade_into_folder(jobs, settings, min(workers or available_cores(), len(jobs)), counts, show)
     except KeyboardInterrupt as stop:
         stopped = signal_of(stop)
-    end_run(count_pictures(counts.written), counts, time.monotonic() - start, stopped, f": {output / LABELS}")
+    end_run(counted(counts.written, "picture"), counts, time.monotonic() - start, stopped, f": {output / LABELS}")

@@ -1,4 +1,4 @@
-"""``moslens distortions``: the table of kinds, groups and the parameter at each level."""
+"""``moslens distortions``: the table of kinds, plain labels, groups and the parameter at each level."""
 
 import typer
 
@@ -7,9 +7,9 @@ from moslens.distortions import KINDS, LEVELS, Kind
 
 
 def run() -> None:
-    """List the distortion kinds with their group and the parameter at levels 1 to 5."""
-    header = ("kind", "group", "parameter", *(str(level) for level in LEVELS))
-    typer.echo(align([header, *(_cells(kind) for kind in KINDS)], left=3))
+    """List the distortion kinds with a plain label, their group and the parameter at levels 1 to 5."""
+    header = ("kind", "label", "group", "parameter", *(str(level) for level in LEVELS))
+    typer.echo(align([header, *(_cells(kind) for kind in KINDS)], left=4))
     typer.echo("(value): leaves a picture as it is, never drawn.  ~: levels are not in the order of their strength.")
 
 
@@ -19,4 +19,4 @@ def _cells(kind: Kind) -> tuple[str, ...]:
         for level, value in zip(LEVELS, kind.levels, strict=True)
     )
     mark = "" if kind.monotone else " ~"
-    return kind.name + mark, kind.group, f"{kind.parameter}, {kind.unit}", *values
+    return kind.name + mark, kind.label, kind.group, f"{kind.parameter}, {kind.unit}", *values

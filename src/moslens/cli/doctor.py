@@ -4,16 +4,32 @@ import os
 import platform
 import time
 from importlib.metadata import PackageNotFoundError, version
+from typing import TYPE_CHECKING
 
 import typer
 
 import moslens
 from moslens.cli.options import Model
 from moslens.errors import ImageError, ModelError
+from moslens.scoring.card import graph_metadata
+from moslens.scoring.session import available_providers
 from moslens.system.cores import available_cores
 
+if TYPE_CHECKING:
+    from moslens.scoring.session import Model as OpenModel
+
 PACKAGES = ("numpy", "pillow", "onnxruntime", "typer", "rich")
-EXTRAS = {"formats": "pillow-heif", "train": "torch", "serve": "fastapi", "bulk": "pyarrow"}
+EXTRAS = {
+    "formats": "pillow-heif",
+    "raw": "rawpy",
+    "bulk": "pyarrow",
+    "frames": "pandas",
+    "xlsx": "xlsxwriter",
+    "pick": "imagehash",
+    "serve": "fastapi",
+    "mcp": "mcp",
+    "train": "torch",
+}
 TOLERANCE = 1e-3
 
 
@@ -37,7 +53,9 @@ def run(
         scorer = Scorer(model)
         card = scorer.model.card
         _say("model", f"{card.id}, opened in {time.perf_counter() - start:.2f} s, {scorer.threads} threads")
+        _say("provider", f"{scorer.providers[0]}; this onnxruntime has {', '.join(available_providers())}")
         _say("weights", f"SHA-256 {card.sha256} as on the card")
+        _say("graph", _graph_words(scorer.model))
         vector = card.record["test_vector"]
         found = scorer.score(card.folder / vector["file"]).score
         expected = float(vector["score"])
@@ -53,6 +71,17 @@ def run(
         raise typer.Exit(1)
     _say("self-test", f"{found:.4f}, the card says {expected:.4f}: within {TOLERANCE:g}")
     _say("result", "all is well")
+
+
+def _graph_words(model: "OpenModel") -> str:
+    """What the graph says of itself, beside its card. Raises ModelError where the two differ."""
+    if not model.metadata:
+        return "says nothing of itself, as those exported by version 0.1"
+    expected = graph_metadata(model.card.record)
+    differing = [key for key, value in model.metadata.items() if expected.get(key, value) != value]
+    if differing:
+        raise ModelError(f"the graph and its card differ in: {', '.join(differing)}", model.card.folder)
+    return f"states {', '.join(model.metadata)} as the card does"
 
 
 def _say(name: str, text: str) -> None:

@@ -19,8 +19,8 @@ def run(
         str,
         typer.Argument(
             metavar="RUN|MODEL|CSV",
-            help="A run folder, a folder of split-N runs, a model folder, a shipped model's name, or a CSV with"
-            " columns image and prediction.",
+            help="A run or ensemble, a folder of split-N of them, a model folder, a shipped model's name, or a CSV"
+            " with columns image and prediction.",
         ),
     ],
     *,
@@ -38,7 +38,10 @@ def run(
         str, typer.Option(help="Seeds of the 80/20 splits to measure, 0-9 or 0,3,7; or official, the set's own.")
     ] = "0-9",
     output: Annotated[
-        Path | None, typer.Option(help="Write REPORT.json and REPORT.html. A killed run goes on from REPORT.partial/.")
+        Path | None,
+        typer.Option(
+            "--output", "-o", help="Write REPORT.json and REPORT.html. A killed run goes on from REPORT.partial/."
+        ),
     ] = None,
     reuse: Reuse = False,
     mos_range: MosRange = "0:100",

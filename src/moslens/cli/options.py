@@ -25,10 +25,23 @@ Pictures = Annotated[
     ),
 ]
 Model = Annotated[
-    str | None, typer.Option(help="A shipped model's name or a model folder.", show_default="the released one")
+    str | None,
+    typer.Option(
+        help="A shipped model's name, a model folder, or a repository (owner/name) in the Hugging Face cache.",
+        show_default="the released one",
+    ),
 ]
 Workers = Annotated[int | None, typer.Option(min=1, help="Pictures in work at once.", show_default="one a core")]
 MaxPixels = Annotated[int, typer.Option(min=1, help="Refuse pictures with more pixels.")]
+TimeLimit = Annotated[float, typer.Option(min=0.1, help="Give up on a picture that takes more seconds: an error row.")]
+Detail = Annotated[
+    bool,
+    typer.Option(
+        "--detail/--no-detail",
+        help="Judge pictures above twice the working size also at 100 %, on at most six tiles; takes a full decoding"
+        " and about as long as six pictures more.",
+    ),
+]
 Root = Annotated[Path | None, typer.Option(help="The folder the data set lies in.")]
 MosRange = Annotated[str, typer.Option(help="LOW:HIGH that the scores of a CSV data set lie in.")]
 Direction = Annotated[Better, typer.Option(help="Which scores of a CSV data set are better.")]

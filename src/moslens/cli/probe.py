@@ -35,7 +35,7 @@ def run(
     composites: Annotated[int, typer.Option(min=1, help="How many composites to ask about.")] = 600,
     splits: Annotated[str, typer.Option(help="Which runs of a folder of split-N runs.")] = "0-9",
     seed: Annotated[int, typer.Option(min=0, help="Seed of the composites and of the folds of photos.")] = 0,
-    output: Annotated[Path | None, typer.Option(help="Write the figures to this JSON file.")] = None,
+    output: Annotated[Path | None, typer.Option("--output", "-o", help="Write the figures to this JSON file.")] = None,
 ) -> None:
     """Ask the blocks of models which distortion they show, how strong it is, and how they resemble each other.
 

@@ -1,25 +1,27 @@
 """``moslens score``: options, run, exit code."""
 
-import io
-import os
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from enum import StrEnum
 from itertools import chain, islice
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from moslens.bulk.engine import RunCounts, score_all
-from moslens.bulk.inputs import require_pictures
-from moslens.cli.options import MaxPixels, Model, Workers
-from moslens.cli.terminal import end_run
-from moslens.errors import ConfigError, OutputError
+from moslens.bulk.inputs import outside, require_pictures
+from moslens.bulk.selection import SelectingWriter, Selection, Sort
+from moslens.cli.options import Detail, MaxPixels, Model, TimeLimit, Workers
+from moslens.cli.terminal import counted, end_run, quiet_end
+from moslens.errors import ConfigError
 from moslens.picture.limits import MAX_PIXELS
 from moslens.system.progress import progress
+
+if TYPE_CHECKING:
+    from moslens.bulk.writers import Writer
 
 MOST_COUNTED = 1_000_000
 """A longer list is not counted for the bar: its paths would take more than about 100 MB."""
@@ -39,6 +41,23 @@ class RowFormat(StrEnum):
     jsonl = "jsonl"
     csv = "csv"
     parquet = "parquet"
+    html = "html"
+    xlsx = "xlsx"
+
+
+FORMAT_OF = {
+    ".jsonl": RowFormat.jsonl,
+    ".ndjson": RowFormat.jsonl,
+    ".csv": RowFormat.csv,
+    ".parquet": RowFormat.parquet,
+    ".html": RowFormat.html,
+    ".htm": RowFormat.html,
+    ".xlsx": RowFormat.xlsx,
+}
+"""The format that an extension of --output means."""
+
+NEED_OUTPUT = (RowFormat.parquet, RowFormat.html, RowFormat.xlsx)
+RESUMABLE = (RowFormat.jsonl, RowFormat.csv, RowFormat.html)
 
 
 def run(
@@ -54,28 +73,44 @@ def run(
     format: Annotated[
         RowFormat | None,
         typer.Option(
-            help="How to write rows. Without it: by the extension of --output (.csv, .parquet),"
-            " else a table on a terminal and jsonl elsewhere."
+            help="How to write rows. Without it: by the extension of --output (.jsonl, .csv, .parquet, .html, .xlsx;"
+            " jsonl where it has none), else a table on a terminal and jsonl elsewhere. html is a page with thumbnails"
+            " in a folder beside it."
         ),
     ] = None,
     output: Annotated[
         str | None,
-        typer.Option(help="Write rows to this file. One that has content is only touched with --resume."),
+        typer.Option(
+            "--output", "-o", help="Write rows to this file. One that has content is only touched with --resume."
+        ),
     ] = None,
     resume: Annotated[
         bool,
         typer.Option(
             "--resume",
             help="Go on where a run into --output was stopped: pictures that have a row by this model are"
-            " left out, new rows go behind, rows by other models stay. jsonl and csv only.",
+            " left out, new rows go behind, rows by other models stay. jsonl, csv and html only.",
         ),
     ] = False,
+    sort: Annotated[
+        Sort | None,
+        typer.Option(
+            help="Order rows at the end: by score, worst first and errors last, or by path.", show_default="as given"
+        ),
+    ] = None,
+    worst: Annotated[
+        int | None,
+        typer.Option(min=1, metavar="N", help="Write only the N lowest scores, worst first, and all errors."),
+    ] = None,
+    min_score: Annotated[
+        float | None,
+        typer.Option(min=0, max=100, help="Count pictures that score below this; the exit code is 1 if there are any."),
+    ] = None,
     model: Model = None,
     workers: Workers = None,
     max_pixels: MaxPixels = MAX_PIXELS,
-    time_limit: Annotated[
-        float, typer.Option(min=0.1, help="Give up on a picture that takes more seconds: an error row.")
-    ] = 120.0,
+    detail: Detail = False,
+    time_limit: TimeLimit = 120.0,
     engine: Annotated[
         Engine,
         typer.Option(
@@ -87,13 +122,16 @@ def run(
     """Score pictures: one row each, in order, 0 (worst) to 100 (best), with a 90 % interval.
 
     Rows go to standard output or --output, everything else to standard error. Exit code: 0 all scored,
-    1 some rows are errors, 2 wrong use, 130 interrupted, 143 terminated (what was finished is written).
+    1 some rows are errors or below --min-score, 2 wrong use, 130 interrupted, 143 terminated (what was finished is
+    written).
     """
     # Unbuffered: names are taken as they come, and no buffer's lock is held when the program ends.
     listing = open(0, "rb", buffering=0, closefd=False)  # noqa: SIM115
     if engine == Engine.ray:
         if output is None or format not in (None, RowFormat.parquet):
             raise ConfigError("--engine ray writes Parquet parts: --output names the folder or URL for them")
+        if sort is not None or worst is not None or min_score is not None:
+            raise ConfigError("--sort, --worst and --min-score are for --engine local")
         pictures = require_pictures(paths, listing)
         from moslens.bulk.on_ray import score_on_ray
 
@@ -106,56 +144,84 @@ def run(
             workers=workers,
             max_pixels=max_pixels,
             time_limit=time_limit,
+            detail=detail,
         )
         _end(counts, start, stopped)
         return
     chosen = _format(format, output)
-    if resume and (output is None or chosen not in (RowFormat.jsonl, RowFormat.csv)):
-        raise ConfigError("--resume needs --output with a jsonl or csv file")
-    if chosen == RowFormat.parquet and output is None:
-        raise ConfigError("parquet needs --output")
+    if resume and (output is None or chosen not in RESUMABLE):
+        raise ConfigError("--resume needs --output with a jsonl, csv or html file")
+    if chosen in NEED_OUTPUT and output is None:
+        raise ConfigError(f"{chosen} needs --output")
+    selection = Selection(sort, worst)
     pictures = require_pictures(paths, listing)
 
+    from moslens.bulk.score_page import ScorePage, folder_of
     from moslens.bulk.watched import WatchedScorer
-    from moslens.bulk.writers import FileWriter, ParquetWriter, StreamWriter, Writer
+    from moslens.bulk.writers import FileWriter
     from moslens.system.interrupts import signal_of
 
     counts = RunCounts()
     stopped = 0
-    with _quiet_end(), WatchedScorer(model, time_limit=time_limit) as scorer:
+    thumbnails = None
+    if chosen == RowFormat.html and output is not None:
+        thumbnails = folder_of(output)
+        pictures = outside(pictures, str(thumbnails))
+    with quiet_end(), WatchedScorer(model, time_limit=time_limit, thumbnails=thumbnails) as scorer:
         start = time.monotonic()
-        done = None
-        writer: Writer
-        if output is None:
-            writer = StreamWriter(sys.stdout.buffer, chosen)
-        elif chosen == RowFormat.parquet:
-            writer = ParquetWriter(output)
-        else:
-            writer = file = FileWriter(output, chosen, resume=resume)
-            done = file.done if resume else None
+        writer = _open_writer(output, chosen, selection, resume)
         try:
-            shown = output is None and sys.stdout.isatty()
-            with _bar(pictures, on_terminal=shown, countable="-" not in paths) as (counted, advance):
-                score_all(
-                    scorer,
-                    counted,
-                    writer,
-                    counts,
-                    done=done,
-                    workers=workers,
-                    max_pixels=max_pixels,
-                    on_row=advance,
-                )
-        except KeyboardInterrupt as stop:
-            stopped = signal_of(stop)
+            try:
+                shown = output is None and sys.stdout.isatty()
+                with _bar(pictures, on_terminal=shown, countable="-" not in paths) as (counted, advance):
+                    score_all(
+                        scorer,
+                        counted,
+                        writer,
+                        counts,
+                        done=writer.done if resume and isinstance(writer, FileWriter | ScorePage) else None,
+                        workers=workers,
+                        max_pixels=max_pixels,
+                        detail=detail,
+                        min_score=min_score,
+                        on_row=advance,
+                    )
+            except KeyboardInterrupt as stop:
+                stopped = signal_of(stop)
+            if isinstance(writer, ScorePage):
+                writer.write_page(selection, scorer.model_id)
+            elif isinstance(writer, FileWriter) and selection and not stopped:
+                writer.select(selection, scorer.model_id)
         finally:
             writer.close()
-    _end(counts, start, stopped)
+    _end(counts, start, stopped, min_score)
 
 
-def _end(counts: RunCounts, start: float, stopped: int) -> None:
+def _open_writer(output: str | None, format: RowFormat, selection: Selection, resume: bool) -> "Writer":
+    """The writer of rows in ``format``. Rows of jsonl and csv files are selected in the file, by its ``select``."""
+    from moslens.bulk.score_page import ScorePage
+    from moslens.bulk.spreadsheet import XlsxWriter
+    from moslens.bulk.writers import FileWriter, ParquetWriter, StreamWriter
+
+    writer: Writer
+    if output is None:
+        writer = StreamWriter(sys.stdout.buffer, format)
+    elif format == RowFormat.html:
+        return ScorePage(output, resume=resume)
+    elif format == RowFormat.parquet:
+        writer = ParquetWriter(output)
+    elif format == RowFormat.xlsx:
+        writer = XlsxWriter(output)
+    else:
+        writer = FileWriter(output, format, resume=resume)
+        if format in RESUMABLE and Path(output).is_file():
+            return writer
+    return SelectingWriter(writer, selection) if selection else writer
+
+
+def _end(counts: RunCounts, start: float, stopped: int, min_score: float | None = None) -> None:
     kept = f", {counts.kept} had their row" if counts.kept else ""
-    end_run(f"{counts.written} rows", counts, time.monotonic() - start, stopped, kept)
+    end_run(counted(counts.written, "row"), counts, time.monotonic() - start, stopped, kept, min_score)
 
 
 @contextmanager
@@ -176,24 +242,14 @@ def _bar(
         yield chain(first, pictures), advance
 
 
-@contextmanager
-def _quiet_end() -> Iterator[None]:
-    """End without a message where the reader of the rows has closed its end."""
-    try:
-        yield
-    except (BrokenPipeError, OutputError) as error:
-        # Python flushes standard output at exit, which would fail again.
-        with suppress(io.UnsupportedOperation):  # a stream without a descriptor has no buffer to flush
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        if isinstance(error, BrokenPipeError):
-            raise typer.Exit(0) from None
-        raise
-
-
 def _format(format: RowFormat | None, output: str | None) -> RowFormat:
     if format is not None:
         return format
     if output is None:
         return RowFormat.table if sys.stdout.isatty() else RowFormat.jsonl
-    by_suffix = {".csv": RowFormat.csv, ".parquet": RowFormat.parquet}
-    return by_suffix.get(Path(output).suffix.lower(), RowFormat.jsonl)
+    ending = Path(output).suffix.lower()
+    if ending and ending not in FORMAT_OF:
+        raise ConfigError(
+            f"no format has the ending {ending}: end it in {', '.join(FORMAT_OF)}, or give --format", output
+        )
+    return FORMAT_OF.get(ending, RowFormat.jsonl)

@@ -1,27 +1,21 @@
 """``moslens serve``: parse, listen, serve until told to stop."""
 
 import asyncio
+import re
 import signal
 import socket
 import sys
 from types import FrameType
 from typing import Annotated
 
-import fastapi  # noqa: F401 (named first, so that a missing extra is one line)
 import typer
-import uvicorn
 
 from moslens.cli.options import MaxPixels, Model, Workers
 from moslens.errors import ConfigError
 from moslens.picture.limits import MAX_PIXELS
-from moslens.scoring.scorer import Scorer
-from moslens.serve import logs
-from moslens.serve.app import create_app
-from moslens.serve.header_timeout import h11_with_header_timeout
-from moslens.serve.settings import MEGABYTE, Settings
-from moslens.system.malloc import give_back_large_blocks
 
 BACKLOG = 2048
+ORIGIN = re.compile(r"https?://[^/?#\s]+|\*")
 
 
 def run(
@@ -36,12 +30,35 @@ def run(
     max_pixels: MaxPixels = MAX_PIXELS,
     queue: Annotated[int, typer.Option(min=1, help="Pictures that may wait; more are answered by 503 at once.")] = 64,
     timeout: Annotated[float, typer.Option(min=0.1, help="Seconds to receive a request, and to answer it.")] = 30.0,
+    cors_origin: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="ORIGIN",
+            help="An origin, such as https://example.org, whose pages may call the API from a browser; * for any."
+            " May be given several times.",
+            show_default="none",
+        ),
+    ] = None,
 ) -> None:
-    """Serve scores over HTTP: the page at /, the API under /v1, its description at /openapi.json.
+    """Serve scores over HTTP: the page at /, the API under /v1, what it takes and gives at /docs and /openapi.json.
 
     Listens on this machine alone unless --host says otherwise. SIGTERM or Ctrl-C: no new connections, what was
     accepted is finished, exit.
     """
+    # Here, so that --help needs no extra.
+    import fastapi  # noqa: F401 (named first, so that a missing extra is one line)
+    import uvicorn
+
+    from moslens.scoring.scorer import Scorer
+    from moslens.serve import logs
+    from moslens.serve.app import create_app
+    from moslens.serve.header_timeout import h11_with_header_timeout
+    from moslens.serve.settings import MEGABYTE, Settings
+    from moslens.system.malloc import give_back_large_blocks
+
+    for origin in cors_origin or ():
+        if not ORIGIN.fullmatch(origin):
+            raise ConfigError(f"--cors-origin wants an origin such as https://example.org, or *, not {origin!r}")
     give_back_large_blocks()
     signal.signal(signal.SIGTERM, _leave)  # uvicorn takes it over, and hands it back when everything is finished
     settings = Settings(
@@ -51,6 +68,7 @@ def run(
         max_buffered=max(Settings.max_buffered, 2 * max_body * MEGABYTE),
         timeout=timeout,
         workers=workers,
+        cors_origins=tuple(cors_origin or ()),
     )
     app = create_app(Scorer(model, threads=1), settings)
     listener = _listen(host, port)

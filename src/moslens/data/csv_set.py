@@ -2,14 +2,17 @@
 
 import csv
 import math
-from collections.abc import Sequence
-from pathlib import Path, PurePath
+import unicodedata
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path, PurePath, PureWindowsPath
 from typing import Literal
 
 from moslens.data.records import POINTS, Dataset, DatasetCard, LabelScale, Sample
 from moslens.errors import DatasetError
 
 _SHOWN = 20
+_LONGEST_CELL = 1 << 24
 PARTS = ("train", "validation", "test")
 
 
@@ -28,7 +31,7 @@ def read_rows(path: Path, required: Sequence[str], delimiter: str = ",") -> list
     a required column, names a column twice or has a row longer than its header.
     """
     try:
-        with path.open(encoding="utf-8-sig", newline="") as file:
+        with path.open(encoding="utf-8-sig", newline="") as file, _long_cells():
             reader = csv.reader(file, delimiter=delimiter, strict=True)
             header = [cell.strip() for cell in next(reader, [])]
             rows = [(reader.line_num, [cell.strip() for cell in row]) for row in reader if any(row)]
@@ -54,6 +57,8 @@ def cell_number(text: str, where: str, problems: list[str], low: float = -math.i
     """``text`` as a float. A cell that is not a finite number within [low, high] is added to ``problems``."""
     try:
         value = float(text)
+        if "_" in text:
+            raise ValueError("Python takes 7_5 for 75")
     except ValueError:
         problems.append(f"{where}: {text!r} is not a number" if text else f"{where}: empty")
         return math.nan
@@ -91,8 +96,30 @@ def read_csv(path: Path, root: Path | None = None, scale: LabelScale = POINTS) -
     return Dataset(path.stem, root, tuple(sorted(samples, key=lambda sample: sample.name)), card)
 
 
+@contextmanager
+def _long_cells() -> Iterator[None]:
+    """Let cells, such as those of columns that are not read, be longer than the csv module's 131,072 characters."""
+    before = csv.field_size_limit(_LONGEST_CELL)
+    try:
+        yield
+    finally:
+        csv.field_size_limit(before)
+
+
+def loose_name(text: str) -> str:
+    """The same for all ways to write a path: from Windows with ``\\``, accents in either form of Unicode."""
+    return unicodedata.normalize("NFC", PureWindowsPath(text).as_posix())
+
+
+def _name_on_disk(root: Path, text: str) -> str:
+    """A picture's path below ``root`` as the disk has it; as ``text`` has it where there is none."""
+    name, loose = PurePath(text).as_posix(), loose_name(text)
+    ways = (name, PureWindowsPath(text).as_posix(), loose, unicodedata.normalize("NFD", loose))
+    return next((way for way in ways if (root / way).is_file()), name)
+
+
 def _sample(row: dict[str, str], where: str, root: Path, scale: LabelScale, problems: list[str]) -> Sample:
-    name = PurePath(row["image"]).as_posix()
+    name = _name_on_disk(root, row["image"])
     if not row["image"]:
         problems.append(f"{where}image: empty")
     elif not (root / name).is_file():

@@ -1,5 +1,6 @@
 """Released label files (MATLAB, spreadsheets, plain text), and pictures found by name with the case ignored."""
 
+import unicodedata
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -101,7 +102,10 @@ def read_fields(path: Path, count: int, separator: str | None = None) -> list[tu
 
 
 class PictureFinder:
-    """Finds pictures by name in a few folders. Case is ignored, because label files and file names differ in it."""
+    """Finds pictures by name in a few folders.
+
+    Case and the form of Unicode are ignored, because label files and file names differ in them.
+    """
 
     def __init__(self, root: Path, *folders: str, recursive: bool = False) -> None:
         places = [root / folder for folder in folders if (root / folder).is_dir()]
@@ -109,8 +113,12 @@ class PictureFinder:
         self._found: dict[str, Path] = {}
         for place in places:
             for path in sorted(place.rglob("*") if recursive else place.iterdir()):
-                self._found.setdefault(path.name.lower(), path)
+                self._found.setdefault(_folded(path.name), path)
 
     def __getitem__(self, name: str) -> Path:
         """The picture's path; for a missing picture, where it should be."""
-        return self._found.get(name.lower(), self._home / name)
+        return self._found.get(_folded(name), self._home / name)
+
+
+def _folded(name: str) -> str:
+    return unicodedata.normalize("NFC", name.lower())

@@ -1,43 +1,15 @@
 """``distort``: one kind at one level on one picture."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 
-from moslens.distortions import blur, brightness, color, compression, noise, sharpness, spatial
+from moslens.distortions import spatial
+from moslens.distortions.implementations import get_operation
 from moslens.distortions.kinds import LEVELS, Kind, get_kind
 from moslens.distortions.planes import Array, from_planes, to_planes
 
 SMALLEST_SIDE = 16
-
-_OPERATIONS: dict[str, Callable[..., Array]] = {
-    "gaussian_blur": blur.gaussian_blur,
-    "lens_blur": blur.lens_blur,
-    "motion_blur": blur.motion_blur,
-    "color_diffusion": color.color_diffusion,
-    "color_shift": color.color_shift,
-    "color_quantization": color.color_quantization,
-    "hsv_saturation": color.hsv_saturation,
-    "lab_saturation": color.lab_saturation,
-    "jpeg2000": compression.jpeg2000,
-    "jpeg": compression.jpeg,
-    "white_noise": noise.white_noise,
-    "color_noise": noise.color_noise,
-    "impulse_noise": noise.impulse_noise,
-    "multiplicative_noise": noise.multiplicative_noise,
-    "denoise": noise.denoise,
-    "brighten": brightness.brighten,
-    "darken": brightness.darken,
-    "mean_shift": brightness.mean_shift,
-    "jitter": spatial.jitter,
-    "non_eccentricity": spatial.non_eccentricity,
-    "pixelate": spatial.pixelate,
-    "quantization": spatial.quantization,
-    "color_block": spatial.color_block,
-    "high_sharpen": sharpness.high_sharpen,
-    "contrast_change": sharpness.contrast_change,
-    "nonlinear_contrast": sharpness.nonlinear_contrast,
-}
 
 
 def distort(
@@ -47,6 +19,7 @@ def distort(
     rng: np.random.Generator,
     *,
     regions: Sequence[spatial.Region] | None = None,
+    implementation: str | None = None,
 ) -> Array:
     """``image`` with one kind of distortion at ``level`` 1 to 5; the input is not touched.
 
@@ -54,15 +27,17 @@ def distort(
     has the same shape and dtype and stays in the range; the work is done in float32. ``rng`` is the only
     source of randomness: the same generator state gives the same picture. ``regions`` are rectangles (x, y,
     width, height) in px; sparse kinds place separate patches in each of them, other kinds ignore them.
+    ``implementation`` names one of :func:`moslens.distortions.implementations_of`; by default it is the kind's first.
 
-    Raises ``ConfigError`` for an unknown kind, ``ValueError`` or ``TypeError`` for a wrong level, shape or
+    Raises ``ConfigError`` for an unknown kind or implementation, ``MissingExtra`` where an implementation needs OpenCV
+    and that is not installed, ``ValueError`` or ``TypeError`` for a wrong level, shape or
     dtype.
     """
     kind = get_kind(kind) if isinstance(kind, str) else kind
     if level not in LEVELS:
         raise ValueError(f"a level is 1 to 5, not {level!r}")
     check_image(image)
-    return from_planes(distort_planes(to_planes(image), kind, level, rng, regions), image.dtype)
+    return from_planes(distort_planes(to_planes(image), kind, level, rng, regions, implementation), image.dtype)
 
 
 def distort_planes(
@@ -71,10 +46,11 @@ def distort_planes(
     level: int,
     rng: np.random.Generator,
     regions: Sequence[spatial.Region] | None = None,
+    implementation: str | None = None,
 ) -> Array:
     """``distort`` on 3 x H x W float32 planes in [0, 1], unchecked, for many views of one picture."""
     where = {"regions": regions} if kind.sparse else {}
-    out = _OPERATIONS[kind.name](stack, kind.levels[level - 1], rng, **where)
+    out = get_operation(kind, implementation)(stack, kind.levels[level - 1], rng, **where)
     return np.clip(out, 0, 1, out=out)
 
 

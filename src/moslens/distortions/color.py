@@ -1,10 +1,10 @@
-"""Color: diffusion, shift of one channel, palette quantization, and saturation in HSV and in Lab."""
+"""Color: diffusion, shift of one channel, palette quantization, saturation in HSV and Lab, casts, negatives, bands."""
 
 import numpy as np
 from PIL import Image
 
 from moslens.distortions import filters
-from moslens.distortions.colorspace import lab_to_rgb, rgb_to_lab
+from moslens.distortions.colorspace import from_linear, lab_to_rgb, rgb_to_lab, to_linear
 from moslens.distortions.planes import Array, from_planes, to_planes
 
 _LUMA = np.array([0.299, 0.587, 0.114], np.float32)
@@ -59,6 +59,49 @@ def lab_saturation(stack: Array, gain: float, rng: np.random.Generator) -> Array
     lab = rgb_to_lab(stack)
     lab[1:] *= np.float32(gain)
     return lab_to_rgb(lab)
+
+
+def color_cast(stack: Array, stops: float, rng: np.random.Generator) -> Array:
+    """A wrong white balance: channel gains in linear light, up to ``stops`` apart, that keep the luminance of grey."""
+    return from_linear(to_linear(stack) * cast_gains(stops, rng)[:, None, None])
+
+
+def cast_gains(stops: float, rng: np.random.Generator) -> Array:
+    """Gains of R, G and B in linear light, in a random direction: warm, cold, green, magenta or between."""
+    angle = rng.uniform(0, 2 * np.pi)
+    warm, green = np.array([0.5, 0, -0.5]), np.array([-1 / 3, 2 / 3, -1 / 3])
+    gains = 2 ** (stops * (np.cos(angle) * warm + np.sin(angle) * green))
+    balanced: Array = (gains / (gains @ [0.2126, 0.7152, 0.0722])).astype(np.float32)
+    return balanced
+
+
+def negative(stack: Array, share: float, rng: np.random.Generator) -> Array:
+    """Light and dark exchanged: x + ``share`` (1 - 2 x). Below a share of one the negative is pale."""
+    return stack + np.float32(share) * (1 - 2 * stack)
+
+
+def film_negative(stack: Array, share: float, rng: np.random.Generator) -> Array:
+    """A negative behind the orange mask of color film."""
+    mask = 1 - share * rng.uniform(0.3, 1) * np.array([0, 0.18, 0.32])
+    return negative(stack, share, rng) * mask.astype(np.float32)[:, None, None]
+
+
+def banding(stack: Array, tones: float, rng: np.random.Generator) -> Array:
+    """Smooth gradients become steps: luma, smoothed, in ``tones`` values; color and fine detail are kept."""
+    luma = _LUMA[0] * stack[0] + _LUMA[1] * stack[1] + _LUMA[2] * stack[2]
+    smooth = filters.gaussian(luma[None], 1.5)[0]
+    steps = np.float32(tones - 1)
+    changed: Array = stack + (np.rint(smooth * steps) / steps - smooth)
+    return changed
+
+
+def banded_channels(stack: Array, tones: float, rng: np.random.Generator) -> Array:
+    """Every channel, smoothed, in ``tones`` values at places of its own; fine detail is kept."""
+    steps = np.float32(tones - 1)
+    start = rng.random((3, 1, 1), dtype=np.float32)
+    smooth = filters.gaussian(stack, 1.0)
+    changed: Array = stack + ((np.rint(smooth * steps + start) - start) / steps - smooth)
+    return changed
 
 
 def _edge_gate(stack: Array) -> Array:

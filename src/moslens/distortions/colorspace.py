@@ -1,4 +1,4 @@
-"""sRGB to CIE L*a*b* (D65, 2 degrees) and back, in float32 planes.
+"""sRGB to linear light, to CIE L*a*b* (D65, 2 degrees) and to YCbCr, and back, in float32 planes.
 
 Pixels are converted strip by strip, so that temporary arrays stay in the processor's cache and do not grow with the
 picture.
@@ -14,8 +14,38 @@ _TO_XYZ = np.array([[0.412453, 0.357580, 0.180423], [0.212671, 0.715160, 0.07216
 _TO_RELATIVE = (_TO_XYZ / _WHITE[:, None]).astype(np.float32)
 _FROM_RELATIVE = np.linalg.inv(_TO_XYZ / _WHITE[:, None]).astype(np.float32)
 
+_LUMA = np.array([0.299, 0.587, 0.114], np.float32)
+
 _STRIP = 1 << 14
 _F = np.float32
+
+
+def to_linear(rgb: Array) -> Array:
+    """Planes of sRGB in [0, 1] to linear light in [0, 1]."""
+    out = np.empty_like(rgb)
+    for source, target in _strips(rgb, out):
+        target[:] = _decode(source)
+    return out
+
+
+def from_linear(light: Array) -> Array:
+    """Planes of linear light to sRGB; negative light is clipped at zero, light above one stays above one."""
+    out = np.empty_like(light)
+    for source, target in _strips(light, out):
+        target[:] = _encode(np.maximum(source, 0))
+    return out
+
+
+def rgb_to_ycc(rgb: Array) -> Array:
+    """3 x H x W planes of RGB to Y, Cb and Cr of ITU-R BT.601, full range: Y in [0, 1], Cb and Cr about zero."""
+    luma = _LUMA[0] * rgb[0] + _LUMA[1] * rgb[1] + _LUMA[2] * rgb[2]
+    return np.stack([luma, (rgb[2] - luma) / _F(1.772), (rgb[0] - luma) / _F(1.402)])
+
+
+def ycc_to_rgb(ycc: Array) -> Array:
+    """The inverse of :func:`rgb_to_ycc`."""
+    luma, blue, red = ycc
+    return np.stack([luma + _F(1.402) * red, luma - _F(0.344136) * blue - _F(0.714136) * red, luma + _F(1.772) * blue])
 
 
 def rgb_to_lab(rgb: Array) -> Array:
@@ -35,14 +65,12 @@ def lab_to_rgb(lab: Array) -> Array:
 
 
 def _strips(source: Array, target: Array) -> list[tuple[Array, Array]]:
-    flat, out = source.reshape(3, -1), target.reshape(3, -1)
+    flat, out = source.reshape(len(source), -1), target.reshape(len(target), -1)
     return [(flat[:, at : at + _STRIP], out[:, at : at + _STRIP]) for at in range(0, flat.shape[1], _STRIP)]
 
 
 def _strip_to_lab(rgb: Array, lab: Array) -> None:
-    linear = _power((rgb + _F(0.055)) / _F(1.055), 2.4)
-    np.copyto(linear, rgb / _F(12.92), where=rgb <= 0.04045)
-    relative = _TO_RELATIVE @ linear
+    relative = _TO_RELATIVE @ _decode(rgb)
     f = _power(relative, 1 / 3)
     np.copyto(f, _F(7.787) * relative + _F(16 / 116), where=relative <= 0.008856)
     lab[0] = _F(116) * f[1] - _F(16)
@@ -57,10 +85,19 @@ def _strip_to_rgb(lab: Array, rgb: Array) -> None:
     f[2] = np.maximum(f[1] - lab[2] / _F(200), 0)
     relative = f * f * f
     np.copyto(relative, (f - _F(16 / 116)) / _F(7.787), where=f <= 0.2068966)
-    linear = np.maximum(_FROM_RELATIVE @ relative, 0)
-    gamma = _F(1.055) * _power(linear, 1 / 2.4) - _F(0.055)
+    rgb[:] = _encode(np.maximum(_FROM_RELATIVE @ relative, 0))
+
+
+def _decode(rgb: Array) -> Array:
+    linear = _power((rgb + _F(0.055)) / _F(1.055), 2.4)
+    np.copyto(linear, rgb / _F(12.92), where=rgb <= 0.04045)
+    return linear
+
+
+def _encode(linear: Array) -> Array:
+    gamma: Array = _F(1.055) * _power(linear, 1 / 2.4) - _F(0.055)
     np.copyto(gamma, _F(12.92) * linear, where=linear <= 0.0031308)
-    rgb[:] = gamma
+    return gamma
 
 
 def _power(base: Array, exponent: float) -> Array:

@@ -13,6 +13,7 @@ from moslens.distortions.planes import Array
 
 _TILE = 32
 _FEW_TAPS = 32
+_TAPS_OF_A_ROW = 6  # the cost of a filtered row over that of a tap
 
 # OpenBLAS does a product of at most 4 * 65,536 multiplications in the calling thread. Larger ones wake its thread
 # pool, which on a machine whose cores are busy takes a hundred times as long as the product itself.
@@ -42,13 +43,13 @@ def correlate(stack: Array, kernel: Array) -> Array:
     height, width = stack.shape[1:]
     padded = np.pad(stack, ((0, 0), (rows // 2,) * 2, (columns // 2,) * 2), mode="edge")
     out = np.zeros_like(stack)
-    if np.count_nonzero(kernel) <= _FEW_TAPS:
+    different, which = np.unique(kernel, axis=0, return_inverse=True)
+    if np.count_nonzero(kernel) <= max(_FEW_TAPS, _TAPS_OF_A_ROW * len(different)):
         scratch = np.empty_like(stack)
         for y, x in np.argwhere(kernel):
             np.multiply(padded[:, y : y + height, x : x + width], np.float32(kernel[y, x]), out=scratch)
             out += scratch
         return out
-    different, which = np.unique(kernel, axis=0, return_inverse=True)
     for index, taps in enumerate(different):
         filtered = _along(padded, _band(taps, _TILE), width)
         for row in np.flatnonzero(which.reshape(-1) == index):
@@ -76,6 +77,41 @@ def disk(radius: float) -> Array:
     cover: Array = np.diff(reached, axis=0).reshape(2 * reach + 1, 2 * reach + 1, steps).mean(axis=2)
     cover /= cover.sum()
     return cover
+
+
+def polygon(radius: float, blades: int, turn: float) -> Array:
+    """A regular polygon with the area of the disk of ``radius`` px, turned by ``turn`` radians, summing to one."""
+    inside = radius * math.sqrt(math.pi / (blades * math.tan(math.pi / blades)))  # the inscribed circle's radius
+    reach = math.ceil(inside / math.cos(math.pi / blades) - 0.5)
+    steps = 8
+    place = (np.arange((2 * reach + 1) * steps) + 0.5) / steps - reach - 0.5
+    angles = turn + 2 * math.pi * np.arange(blades) / blades
+    farthest = np.max([place[:, None] * math.sin(a) + place * math.cos(a) for a in angles], axis=0)
+    cover: Array = (farthest <= inside).reshape(2 * reach + 1, steps, 2 * reach + 1, steps).mean(axis=(1, 3))
+    cover /= cover.sum()
+    return cover
+
+
+def path(points: Array) -> Array:
+    """The way along N x 2 points (y, x; px), each of which weighs the same, with linear edges, summing to one."""
+    points = points - (points.max(axis=0) + points.min(axis=0)) / 2
+    reach = int(np.ceil(np.abs(points).max())) + 1
+    kernel = np.zeros((2 * reach + 1, 2 * reach + 1))
+    corner = np.floor(points).astype(np.intp)
+    part = points - corner
+    for down in (0, 1):
+        for right in (0, 1):
+            weight = np.abs(1 - down - part[:, 0]) * np.abs(1 - right - part[:, 1])
+            np.add.at(kernel, (corner[:, 0] + down + reach, corner[:, 1] + right + reach), weight)
+    changed: Array = kernel / kernel.sum()
+    return changed
+
+
+def box(stack: Array, radius: int) -> Array:
+    """The mean of the (2 ``radius`` + 1)-sided square around each pixel of C x H x W planes."""
+    band = _band(np.full(2 * radius + 1, 1 / (2 * radius + 1)), _TILE)
+    padded = np.pad(stack, ((0, 0), (radius, radius), (radius, radius)), mode="edge")
+    return _down(_along(padded, band, stack.shape[2]), band, stack.shape[1])
 
 
 def line(length: float, angle: float) -> Array:

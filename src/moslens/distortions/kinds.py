@@ -1,14 +1,16 @@
-"""The table of distortion kinds: 26 kinds in 7 groups, five levels each, as data.
+"""The table of distortion kinds: 47 kinds in 9 groups, five levels each, as data.
 
-The kinds are the 25 of KADID-10k and ARNIQA's non-linear contrast change; the levels are those of the
+The first 26 are the *paper's*: the 25 of KADID-10k and ARNIQA's non-linear contrast change, with the levels of the
 published tables (``docs/method.md`` 5). Where the two sources disagree, ``docs/decisions.md`` gives the choice
-and the reason.
+and the reason. The others are *photographic*: faults that people's photos have (``docs/method.md`` 14), with levels of
+our own.
 
-The position of a kind in ``KINDS`` is its class id in labels, teacher heads and stored banks: append new kinds,
-never reorder.
+The position of a kind in ``KINDS`` is its id in labels, teacher heads and stored banks: append new kinds, never
+reorder. A head knows the first n kinds, and the card or run that it belongs to names them.
 """
 
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 
@@ -25,6 +27,7 @@ NO_DISTORTION = -1
 class Kind:
     """One kind of distortion.
 
+    ``label`` says in plain words what is wrong with the picture.
     ``levels`` holds the parameter at levels 1 to 5, ``parameter`` its name and ``unit`` its unit.
     ``signed`` kinds move the picture in two opposite directions as the level changes.
     ``monotone`` is False where the published levels are not ordered by strength.
@@ -34,6 +37,7 @@ class Kind:
     """
 
     name: str
+    label: str
     group: str
     parameter: str
     unit: str
@@ -51,34 +55,54 @@ class Kind:
 
 
 _FIRST = frozenset({1})
+_OWN = "moslens"
 
 KINDS: tuple[Kind, ...] = (
-    Kind("gaussian_blur", "blur", "sigma", "px", (0.1, 0.5, 1, 2, 5), no_op_levels=_FIRST),
-    Kind("lens_blur", "blur", "radius", "px", (1, 2, 4, 6, 8)),
-    Kind("motion_blur", "blur", "length", "px", (1, 2, 4, 6, 10), no_op_levels=_FIRST),
-    Kind("color_diffusion", "color", "amount", "gain of Lab a, b", (1, 3, 6, 8, 12)),
-    Kind("color_shift", "color", "shift of green", "px", (1, 3, 6, 8, 12)),
-    Kind("color_quantization", "color", "palette", "colors", (64, 48, 32, 16, 8), source="KADID-10k"),
-    Kind("hsv_saturation", "color", "gain", "of HSV saturation", (0.4, 0.2, 0.1, 0, -0.4)),
-    Kind("lab_saturation", "color", "gain", "of Lab a, b", (1, 2, 3, 6, 9), no_op_levels=_FIRST),
-    Kind("jpeg2000", "compression", "ratio", "raw bytes per byte", (16, 32, 45, 120, 170), source="ARNIQA"),
-    Kind("jpeg", "compression", "quality", "1-100", (43, 36, 24, 7, 4)),
-    Kind("white_noise", "noise", "variance", "of RGB in [0, 1]", (0.001, 0.002, 0.003, 0.005, 0.01)),
-    Kind("color_noise", "noise", "variance", "of YCbCr in [0, 1]", (0.0001, 0.0005, 0.001, 0.002, 0.003)),
-    Kind("impulse_noise", "noise", "density", "of samples", (0.001, 0.005, 0.01, 0.02, 0.03)),
-    Kind("multiplicative_noise", "noise", "variance", "of the gain", (0.001, 0.005, 0.01, 0.02, 0.05)),
+    Kind("gaussian_blur", "blurred", "blur", "sigma", "px", (0.1, 0.5, 1, 2, 5), no_op_levels=_FIRST),
+    Kind("lens_blur", "out of focus", "blur", "radius", "px", (1, 2, 4, 6, 8)),
+    Kind("motion_blur", "motion blur", "blur", "length", "px", (1, 2, 4, 6, 10), no_op_levels=_FIRST),
+    Kind("color_diffusion", "bleeding colours", "color", "amount", "gain of Lab a, b", (1, 3, 6, 8, 12)),
+    Kind("color_shift", "colour fringes", "color", "shift of green", "px", (1, 3, 6, 8, 12)),
+    Kind(
+        "color_quantization", "too few colours", "color", "palette", "colors", (64, 48, 32, 16, 8), source="KADID-10k"
+    ),
+    Kind("hsv_saturation", "washed-out colours", "color", "gain", "of HSV saturation", (0.4, 0.2, 0.1, 0, -0.4)),
+    Kind("lab_saturation", "oversaturated", "color", "gain", "of Lab a, b", (1, 2, 3, 6, 9), no_op_levels=_FIRST),
+    Kind(
+        "jpeg2000",
+        "JPEG 2000 artefacts",
+        "compression",
+        "ratio",
+        "raw bytes per byte",
+        (16, 32, 45, 120, 170),
+        source="ARNIQA",
+    ),
+    Kind("jpeg", "JPEG artefacts", "compression", "quality", "1-100", (43, 36, 24, 7, 4)),
+    Kind("white_noise", "noise", "noise", "variance", "of RGB in [0, 1]", (0.001, 0.002, 0.003, 0.005, 0.01)),
+    Kind(
+        "color_noise",
+        "coloured noise",
+        "noise",
+        "variance",
+        "of YCbCr in [0, 1]",
+        (0.0001, 0.0005, 0.001, 0.002, 0.003),
+    ),
+    Kind("impulse_noise", "salt-and-pepper noise", "noise", "density", "of samples", (0.001, 0.005, 0.01, 0.02, 0.03)),
+    Kind("multiplicative_noise", "speckle noise", "noise", "variance", "of the gain", (0.001, 0.005, 0.01, 0.02, 0.05)),
     Kind(
         "denoise",
+        "smeared by denoising",
         "noise",
         "variance",
         "of the noise removed",
         (0.01, 0.03, 0.05, 0.1, 0.15),
         source="KADID-10k",
     ),
-    Kind("brighten", "brightness", "amount", "of the curve", (0.1, 0.2, 0.4, 0.7, 1.1)),
-    Kind("darken", "brightness", "amount", "of the curve", (0.05, 0.1, 0.2, 0.4, 0.8)),
+    Kind("brighten", "too bright", "brightness", "amount", "of the curve", (0.1, 0.2, 0.4, 0.7, 1.1)),
+    Kind("darken", "too dark", "brightness", "amount", "of the curve", (0.05, 0.1, 0.2, 0.4, 0.8)),
     Kind(
         "mean_shift",
+        "wrong brightness",
         "brightness",
         "shift",
         "of RGB in [0, 1]",
@@ -88,21 +112,31 @@ KINDS: tuple[Kind, ...] = (
         monotone=False,
         no_op_levels=_FIRST,
     ),
-    Kind("jitter", "spatial", "displacement", "px, five times", (0.05, 0.1, 0.2, 0.5, 1)),
+    Kind("jitter", "jittered pixels", "spatial", "displacement", "px, five times", (0.05, 0.1, 0.2, 0.5, 1)),
     Kind(
         "non_eccentricity",
+        "misplaced patches",
         "spatial",
         "patches",
         "of 16 x 16 px in 224 x 224",
         (20, 40, 60, 80, 100),
         sparse=True,
     ),
-    Kind("pixelate", "spatial", "strength", "scale 0.95 - s^0.6", (0.01, 0.05, 0.1, 0.2, 0.5)),
-    Kind("quantization", "spatial", "values", "per channel", (20, 16, 13, 10, 7)),
-    Kind("color_block", "spatial", "blocks", "of 32 x 32 px in 224 x 224", (2, 4, 6, 8, 10), sparse=True),
-    Kind("high_sharpen", "sharpness", "amount", "of the unsharp mask", (1, 2, 3, 6, 12)),
+    Kind("pixelate", "pixelated", "spatial", "strength", "scale 0.95 - s^0.6", (0.01, 0.05, 0.1, 0.2, 0.5)),
+    Kind("quantization", "posterized", "spatial", "values", "per channel", (20, 16, 13, 10, 7)),
+    Kind(
+        "color_block",
+        "blocks of flat colour",
+        "spatial",
+        "blocks",
+        "of 32 x 32 px in 224 x 224",
+        (2, 4, 6, 8, 10),
+        sparse=True,
+    ),
+    Kind("high_sharpen", "over-sharpened", "sharpness", "amount", "of the unsharp mask", (1, 2, 3, 6, 12)),
     Kind(
         "contrast_change",
+        "wrong contrast",
         "sharpness",
         "amount",
         "of the curve",
@@ -111,8 +145,67 @@ KINDS: tuple[Kind, ...] = (
         signed=True,
         monotone=False,
     ),
-    Kind("nonlinear_contrast", "sharpness", "range", "half width", (0.4, 0.3, 0.2, 0.1, 0.05), source="ARNIQA"),
+    Kind(
+        "nonlinear_contrast",
+        "flat contrast",
+        "sharpness",
+        "range",
+        "half width",
+        (0.4, 0.3, 0.2, 0.1, 0.05),
+        source="ARNIQA",
+    ),
+    Kind("under_exposure", "too dark", "exposure", "exposure", "EV", (-1, -1.75, -2.5, -3.25, -4), source=_OWN),
+    Kind("over_exposure", "too bright", "exposure", "exposure", "EV", (1, 1.75, 2.5, 3.25, 4), source=_OWN),
+    Kind("haze", "haze", "exposure", "veil", "share of linear light", (0.05, 0.12, 0.22, 0.36, 0.55), source=_OWN),
+    Kind("color_cast", "colour cast", "color", "gains", "stops apart", (0.3, 0.6, 1, 1.5, 2.1), source=_OWN),
+    Kind("negative", "negative", "color", "inversion", "share", (0.6, 0.7, 0.8, 0.9, 1), source=_OWN),
+    Kind("banding", "banding", "color", "tones", "of luma", (20, 14, 10, 7, 4), source=_OWN),
+    Kind("sensor_noise", "sensor noise", "noise", "deviation", "at mid-grey, of 255", (5, 9, 15, 24, 38), source=_OWN),
+    Kind("luminance_noise", "grain", "noise", "deviation", "of luma, of 255", (4, 8, 13, 20, 30), source=_OWN),
+    Kind("chroma_noise", "colour blotches", "noise", "deviation", "of Cb, Cr, of 255", (4, 7, 11, 17, 26), source=_OWN),
+    Kind(
+        "noise_reduction",
+        "smeared by noise reduction",
+        "noise",
+        "deviation",
+        "of the noise removed, of 255",
+        (8, 14, 22, 34, 50),
+        source=_OWN,
+    ),
+    Kind("camera_shake", "camera shake", "blur", "path", "px long", (4, 7, 12, 18, 26), source=_OWN),
+    Kind("defocus", "out of focus", "blur", "aperture radius", "px", (1.5, 2.5, 4, 6, 9), source=_OWN),
+    Kind("recompressed_jpeg", "re-encoded JPEG", "compression", "quality", "1-100", (50, 32, 20, 11, 5), source=_OWN),
+    Kind("block_codec", "video or WebP artefacts", "compression", "quantizer", "QP", (30, 34, 38, 43, 48), source=_OWN),
+    Kind("low_resolution", "low resolution", "resolution", "reduction", "times", (1.7, 2.5, 3.5, 5, 7), source=_OWN),
+    Kind("thumbnail", "enlarged thumbnail", "resolution", "reduction", "times", (2.5, 3.5, 5, 7, 10), source=_OWN),
+    Kind("moire", "moire", "spatial", "amplitude", "of RGB in [0, 1]", (0.04, 0.08, 0.13, 0.2, 0.3), source=_OWN),
+    Kind(
+        "lost_blocks",
+        "lost picture blocks",
+        "spatial",
+        "blocks",
+        "of 16 x 16 px in 224 x 224",
+        (6, 12, 20, 32, 50),
+        source=_OWN,
+        sparse=True,
+    ),
+    Kind("watermark", "watermark", "spatial", "opacity", "share", (0.12, 0.22, 0.35, 0.52, 0.75), source=_OWN),
+    Kind(
+        "rolling_lines", "rolling lines", "spatial", "amplitude", "of light", (0.08, 0.15, 0.25, 0.4, 0.6), source=_OWN
+    ),
+    Kind("sharpening_halos", "halos", "sharpness", "amount", "of the unsharp mask", (0.5, 1, 1.7, 2.7, 4), source=_OWN),
 )
+
+PAPER_KINDS: tuple[str, ...] = tuple(kind.name for kind in KINDS[:26])
+"""Names of the kinds of KADID-10k and ARNIQA. A head, card or run that names no kinds has these."""
+
+KindSet = Literal["paper", "all"]
+
+
+def kind_names(kinds: KindSet) -> tuple[str, ...]:
+    """The names of the paper's kinds, or of all."""
+    return PAPER_KINDS if kinds == "paper" else tuple(kind.name for kind in KINDS)
+
 
 GROUPS: tuple[str, ...] = tuple(dict.fromkeys(kind.group for kind in KINDS))
 

@@ -1,4 +1,4 @@
-"""Sharpness and contrast: over-sharpening, an S-curve in both directions, and a narrowed range."""
+"""Sharpness and contrast: over-sharpening, halos, an S-curve in both directions, and a narrowed range."""
 
 import numpy as np
 
@@ -7,6 +7,7 @@ from moslens.distortions.colorspace import lab_to_rgb, rgb_to_lab
 from moslens.distortions.planes import Array
 
 _RADIUS = 3.0
+_LUMA = np.array([0.299, 0.587, 0.114], np.float32)[:, None, None]
 
 
 def high_sharpen(stack: Array, amount: float, rng: np.random.Generator) -> Array:
@@ -16,6 +17,21 @@ def high_sharpen(stack: Array, amount: float, rng: np.random.Generator) -> Array
     light += np.float32(amount) * (light - filters.gaussian(light, _RADIUS))
     np.clip(light, 0, 100, out=light)
     return lab_to_rgb(lab)
+
+
+def sharpening_halos(stack: Array, amount: float, rng: np.random.Generator) -> Array:
+    """A wide unsharp mask of luma, sigma 6 px: bright and dark rims along edges, sky that glows beside roofs."""
+    luma = (stack * _LUMA).sum(axis=0, keepdims=True)
+    changed: Array = stack + np.float32(amount) * (luma - filters.gaussian(luma, 6.0))
+    return changed
+
+
+def local_contrast_halos(stack: Array, amount: float, rng: np.random.Generator) -> Array:
+    """Local contrast of a crude tone mapping: the difference to the mean of a square, compressed where it is large."""
+    luma = (stack * _LUMA).sum(axis=0, keepdims=True)
+    detail = luma - filters.box(luma, 9)
+    changed: Array = stack + np.float32(0.28 * amount) * np.tanh(detail * np.float32(4))
+    return changed
 
 
 def contrast_change(stack: Array, amount: float, rng: np.random.Generator) -> Array:

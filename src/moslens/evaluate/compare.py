@@ -12,7 +12,7 @@ import numpy as np
 from moslens import metrics
 from moslens.data.records import Dataset, DatasetCard, Sample
 from moslens.errors import ConfigError
-from moslens.evaluate.predictors import ModelSource, Part, RunSource, Source, Store
+from moslens.evaluate.predictors import EnsembleSource, ModelSource, Part, RunSource, Source, Store
 from moslens.evaluate.record import split_name
 from moslens.evaluate.significance import (
     PairedBootstrap,
@@ -150,15 +150,16 @@ def _scores(source: Source, dataset: Dataset, failures: dict[str, None]) -> dict
         from moslens.scoring.result import Score
 
         found = {}
-        for i, result in enumerate(source.scorer.score_many(sample.path for sample in dataset.samples)):
+        paths = (sample.path for sample in dataset.samples)
+        for i, result in enumerate(source.scorer.score_many(paths, folders=False)):
             if isinstance(result, Score):
                 found[i] = result.score
             else:
                 failures[result.error.message] = None
         return found
-    if isinstance(source, RunSource) and len(source.keys) > 1:
+    if isinstance(source, RunSource | EnsembleSource) and len(source.keys) > 1:
         raise ConfigError(f"{source.model} holds {len(source.keys)} runs; name one of them to score pictures with")
-    key = source.keys[0] if isinstance(source, RunSource) else "all"
+    key = source.keys[0] if isinstance(source, RunSource | EnsembleSource) else "all"
     return {i: prediction.value for i, prediction in source.predict(dataset, key, everything)}
 
 

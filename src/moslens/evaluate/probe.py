@@ -23,14 +23,14 @@ from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
 from moslens import metrics
-from moslens.distortions import KINDS
+from moslens.distortions import KINDS, PAPER_KINDS
 from moslens.distortions.kinds import GROUP_OF, NO_DISTORTION
 from moslens.errors import ConfigError
 from moslens.evaluate.linear_probe import logistic_probe, ridge_probe
 from moslens.evaluate.significance import bootstrap_interval
 from moslens.losses import affinities, affinity_distillation
 from moslens.model.pixels import as_float
-from moslens.model.teacher import CLASSES, Regions, class_kinds, kind_classes
+from moslens.model.teacher import Regions, class_kinds, kind_classes
 from moslens.picture.grid import grid_blocks
 from moslens.picture.windows import WINDOW
 from moslens.train.config import BdmSection, TeacherSection
@@ -85,8 +85,9 @@ def make_composites(
 ) -> list[ProbeSet]:
     """``count`` composites of the pool's held-out photos, as one set for each grid of 2, 3 and 4 blocks a side.
 
-    BDM has its defaults whatever a model was trained with, so that models can be compared. teacher: a run folder; the
-    sets then have its block embeddings, in the view that it was trained on. on_each: called after every composite.
+    BDM has its defaults and the paper's kinds, whatever a model was trained with, so that models can be compared.
+    teacher: a run folder; the sets then have its block embeddings, in the view that it was trained on. on_each: called
+    after every composite.
     ConfigError for too few photos or composites.
     """
     bdm = BdmSection(root=str(pool.root))
@@ -202,6 +203,7 @@ def _cross_validated(blocks: BlockTable, seed: int) -> tuple[Ints, NDArray[np.fl
     """Predicted kind and level of every block, by probes that were fitted on other photos."""
     rng = np.random.default_rng((_SEED, seed))
     photos = rng.permutation(np.unique(blocks.photos))
+    count = len(PAPER_KINDS)
     named = np.empty(len(blocks.kinds), np.int64)
     guessed = np.empty(len(blocks.kinds))
     for test in np.array_split(photos, FOLDS):
@@ -210,11 +212,11 @@ def _cross_validated(blocks: BlockTable, seed: int) -> tuple[Ints, NDArray[np.fl
         chosen = np.isin(blocks.photos, others[: len(others) // 4])
         learned = ~tested & ~chosen
         x = blocks.tokens
-        classes = kind_classes(torch.from_numpy(blocks.kinds))
-        tried = logistic_probe(x[learned], classes[learned], CLASSES)
+        classes = kind_classes(torch.from_numpy(blocks.kinds), count)
+        tried = logistic_probe(x[learned], classes[learned], count + 1)
         right = [_agreement(one(x[chosen]).argmax(1), classes[chosen]) for one in tried]
         best = tried[int(np.argmax(right))]
-        named[tested] = class_kinds(best(x[tested]).argmax(1)).numpy()
+        named[tested] = class_kinds(best(x[tested]).argmax(1), count).numpy()
         degraded = blocks.kinds != NO_DISTORTION
         levels = torch.from_numpy(blocks.levels).double()
         lines = ridge_probe(x[learned & degraded], levels[learned & degraded])

@@ -5,14 +5,19 @@
     metric.scores(images)                        # one score for each picture, B, differentiable
     iqa = moslens.interop.create_metric()        # pyiqa: iqa("photo.jpg"), iqa(images)
 
-Scores are those of ``moslens score``: 0 to 100, higher is better. The weights are frozen. Needs the ``train`` extra.
+Scores are those of ``moslens score`` for the same picture saved as PNG: 0 to 100, higher is better. Pixels are rounded
+to 8 bits, as in a file; the gradient passes the rounding unchanged. The weights are frozen.
+
+Everything is computed in float32: inside ``torch.autocast``, for float16 and bfloat16 images, and after ``.half()`` or
+``.to(torch.bfloat16)``, which change nothing here. Needs the ``train`` extra.
 """
 
 from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,8 +25,9 @@ import numpy as np
 
 from moslens.data.records import Direction, LabelScale
 from moslens.errors import ConfigError, DatasetError, MissingExtra, ModelError
+from moslens.picture.arrays import outside_unit
 from moslens.picture.load import load
-from moslens.picture.windows import SHORTEST, WINDOW, fitted_size, window_origins
+from moslens.picture.windows import SHORTEST, View, fitted_size
 from moslens.scoring.card import Calibration, Card, find_model
 
 try:
@@ -36,7 +42,6 @@ except ModuleNotFoundError as error:
 
 logger = logging.getLogger(__name__)
 
-WINDOWS_AT_ONCE = 16
 PARITY = 0.01
 """How far, in points of 100, torch may be from the score that the card records for its test vector."""
 
@@ -50,8 +55,9 @@ class QualityNetwork(nn.Module):
     0.1 on a CSV, which does not say. Raises ModelError or CheckpointError where there is no such model, and where torch
     does not reproduce the score that the card records; ConfigError where the labels of a run are not known.
 
-    forward: B x 3 x H x W, RGB as floats in [0, 1] or uint8, sides of 32 px or more -> B scores, 0 to 100. Raises
-    ValueError for any other tensor.
+    forward: B x 3 x H x W, RGB as floats in [0, 1] or uint8, sides of 32 px or more -> B scores, 0 to 100, float32.
+    Floats may lie outside [0, 1] by 0.1 and are clipped. Raises ValueError for any other tensor, and for a batch
+    without a picture.
     """
 
     def __init__(
@@ -66,12 +72,12 @@ class QualityNetwork(nn.Module):
         folder = None if model is None else Path(model)
         self.calibration: Calibration | None
         if folder is not None and (folder / "model.safetensors").is_file():
-            self.name, self.working_size, self.calibration, self.network = _from_run(folder, labels)
+            self.name, self.view, self.calibration, self.network = _from_run(folder, labels)
         else:
             if labels is not None:
                 raise ConfigError("mos_range and direction are for a run: a model scores on 0-100 already", folder)
             card = Card.read(find_model(model))
-            self.name, self.working_size, self.calibration = card.id, card.working_size, card.calibration
+            self.name, self.view, self.calibration = card.id, card.view, card.calibration
             self.network = OnnxModule(card.verified_weights(), "score")
             self._check(card)
         self.requires_grad_(False)
@@ -81,27 +87,40 @@ class QualityNetwork(nn.Module):
         """Does nothing: the network is frozen and stays in evaluation mode."""
         return super().train(False)
 
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> QualityNetwork:
+        super()._apply(partial(_keep_type, fn), recurse)  # type: ignore[no-untyped-call]
+        return self
+
     def forward(self, images: Tensor) -> Tensor:
-        images = _checked(images)
-        height, width = images.shape[2:]
-        size = fitted_size(height, width, self.working_size)
-        if size != (height, width):
-            # As moslens.picture.load resizes, but without rounding to 8 bits.
-            images = F.interpolate(images, size=size, mode="bicubic", antialias=True).clamp(0, 1)
-        images = _reflected(images)
-        return self._public(torch.stack([self._raw(image, *size) for image in images]))
+        with torch.autocast(images.device.type, enabled=False):
+            images = _eight_bits(_checked(images))
+            height, width = images.shape[2:]
+            size = fitted_size(height, width, self.view.working_size, self.view.shortest)
+            if size != (height, width):  # along rows, then along columns, as Pillow does in moslens.picture.load
+                for sides in ((height, size[1]), size):
+                    images = _eight_bits(F.interpolate(images, size=sides, mode="bicubic", antialias=True))
+            return self._public(torch.stack([self._raw(image) for image in images]))
 
     def score_file(self, source: Any) -> Tensor:
         """The score of one picture (a path, bytes or a PIL image) as a tensor of one value. Raises ImageError."""
-        pixels = load(source, working_size=self.working_size).pixels
+        pixels = load(source, working_size=self.view.working_size, shortest=self.view.shortest).pixels
         found: Tensor = self(torch.from_numpy(pixels).to(_device(self)).permute(2, 0, 1)[None])
         return found
 
-    def _raw(self, image: Tensor, height: int, width: int) -> Tensor:
-        origins = window_origins(height, width)
-        windows = torch.stack([image[:, y : y + WINDOW, x : x + WINDOW] for y, x in origins])
-        batches = torch.split(255.0 * windows.permute(0, 2, 3, 1), WINDOWS_AT_ONCE)
-        return torch.cat([self.network(batch) for batch in batches]).mean()
+    def _raw(self, image: Tensor) -> Tensor:
+        """The mean over the pieces of one picture, 3 x H x W at the working size."""
+        height, width = image.shape[1:]
+        # The pieces of the pixels' own addresses: the same padding, gathered so that the gradient flows.
+        addresses = np.arange(height * width).reshape(height, width, 1)
+        pixels = 255.0 * image.flatten(1).T
+        scores = []
+        for piece in self.view.pieces(addresses):  # type: ignore[arg-type]
+            shape = piece.pixels.shape[:2]
+            chosen = torch.from_numpy(piece.pixels.ravel()).to(image.device)
+            sizes = torch.tensor([[piece.height, piece.width]], device=image.device)
+            inputs = (pixels[chosen].view(1, *shape, 3), *([sizes] if self.view.whole else []))
+            scores.append(self.network(*inputs))
+        return torch.cat(scores).mean()
 
     def _public(self, raw: Tensor) -> Tensor:
         if self.calibration is None:
@@ -148,8 +167,12 @@ class QualityScore(Metric):
         self.add_state("total", torch.tensor(0.0), dist_reduce_fx="sum")
         self.add_state("count", torch.tensor(0.0), dist_reduce_fx="sum")
 
+    def _apply(self, fn: Callable[[Tensor], Tensor], exclude_state: Sequence[str] = "") -> QualityScore:
+        super()._apply(partial(_keep_type, fn), exclude_state)
+        return self
+
     def scores(self, images: Tensor) -> Tensor:
-        """B x 3 x H x W, RGB in [0, 1] or uint8 -> B scores, 0 to 100, with their gradient."""
+        """B x 3 x H x W, RGB in [0, 1] or uint8 -> B scores, 0 to 100, with their gradient. Raises ValueError."""
         found: Tensor = self.quality(images)
         return found
 
@@ -219,12 +242,12 @@ def _stated(mos_range: tuple[float, float] | None, direction: Direction | None) 
     return LabelScale(*mos_range, direction)
 
 
-def _from_run(run: Path, labels: LabelScale | None) -> tuple[str, int, Calibration | None, nn.Module]:
+def _from_run(run: Path, labels: LabelScale | None) -> tuple[str, View, Calibration | None, nn.Module]:
     from moslens.release import score_scale
     from moslens.train.networks import load_run
     from moslens.train.run_folder import Run
 
-    scorer, config = load_run(run)
+    scorer, _ = load_run(run)
     labels = score_scale.label_scale(Run(run), labels)
     calibration = None
     if (run / "predictions.csv").is_file():
@@ -233,7 +256,13 @@ def _from_run(run: Path, labels: LabelScale | None) -> tuple[str, int, Calibrati
         except DatasetError as error:
             logger.warning("%s: not calibrated: %s", run, error)
     scorer = score_scale.in_points(scorer, score_scale.points_of(Run(run), labels))
-    return run.name, config.data.working_size, calibration, scorer
+    return run.name, scorer.view, calibration, scorer
+
+
+def _keep_type(move: Callable[[Tensor], Tensor], tensor: Tensor) -> Tensor:
+    """``move(tensor)``, which may change its device but not its type: half precision would change scores."""
+    tried = move(tensor.new_empty(0))
+    return move(tensor) if tried.dtype == tensor.dtype else tensor.to(tried.device)
 
 
 def _device(module: nn.Module) -> torch.device:
@@ -243,6 +272,8 @@ def _device(module: nn.Module) -> torch.device:
 def _checked(images: Tensor) -> Tensor:
     if images.ndim != 4 or images.shape[1] != 3:
         raise ValueError(f"images must be B x 3 x H x W, not {' x '.join(map(str, images.shape))}")
+    if not len(images):
+        raise ValueError(f"images has no picture: it is {' x '.join(map(str, images.shape))}")
     if min(images.shape[2:]) < SHORTEST:
         raise ValueError(f"images must have sides of {SHORTEST} px or more, not {tuple(images.shape[2:])}")
     if images.dtype == torch.uint8:
@@ -250,17 +281,11 @@ def _checked(images: Tensor) -> Tensor:
     if not images.is_floating_point():
         raise ValueError(f"images must be floats in [0, 1] or uint8, not {images.dtype}")
     low, high = float(images.detach().min()), float(images.detach().max())
-    if not (low >= -1 and high <= 2):  # generated images may lie a little outside [0, 1]
-        raise ValueError(f"images must be in [0, 1], these are from {low:g} to {high:g}")
+    if fault := outside_unit(low, high):
+        raise ValueError(f"images {fault}")
     return images.float()
 
 
-def _reflected(images: Tensor) -> Tensor:
-    """``moslens.picture.windows.pad`` for tensors: the same indices, gathered so that the gradient flows."""
-    for axis in (2, 3):
-        length = images.shape[axis]
-        if length < WINDOW:
-            missing = WINDOW - length
-            order = np.pad(np.arange(length), (missing // 2, missing - missing // 2), mode="reflect")
-            images = images.index_select(axis, torch.from_numpy(order).to(images.device))
-    return images
+def _eight_bits(images: Tensor) -> Tensor:
+    """Clipped and rounded to 8 bits, as a file holds them; the gradient passes unchanged."""
+    return images + ((255 * images).clamp(0, 255).add(0.5).floor() / 255 - images).detach()

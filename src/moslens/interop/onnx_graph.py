@@ -24,8 +24,8 @@ Attributes = dict[str, Any]
 class OnnxModule(nn.Module):
     """The nodes of an ONNX model (``data``: its bytes) that ``output`` depends on. Float weights are frozen buffers.
 
-    forward: the graph's only input -> the output. An integer input may be given as floats of the same values, and
-    then has a gradient. Raises ModelError for an operator, or an option of one, that is not supported.
+    forward: the graph's inputs in their order -> the output. An integer input may be given as floats of the same
+    values, and then has a gradient. Raises ModelError for an operator, or an option of one, that is not supported.
     """
 
     def __init__(self, data: bytes, output: str) -> None:
@@ -33,7 +33,7 @@ class OnnxModule(nn.Module):
         model = onnx.load_from_string(data)
         graph = model.graph
         self.output = output
-        (self.input,) = (entry.name for entry in graph.input)
+        self.inputs = [entry.name for entry in graph.input]
         self._nodes: list[tuple[str, list[str], list[str], Attributes]] = []
         self._integers: dict[str, Tensor] = {}
         self._weights: dict[str, str] = {}
@@ -59,8 +59,8 @@ class OnnxModule(nn.Module):
         else:
             self._integers[name] = value
 
-    def forward(self, value: Tensor) -> Tensor:
-        values: dict[str, Any] = {"": None, self.input: value, **self._integers}
+    def forward(self, *given: Tensor) -> Tensor:
+        values: dict[str, Any] = {"": None, **dict(zip(self.inputs, given, strict=True)), **self._integers}
         values |= {name: self.get_buffer(buffer) for name, buffer in self._weights.items()}
         for name, inputs, outputs, attributes in self._nodes:
             found = OPERATORS[name](attributes, *(values[each] for each in inputs))
@@ -238,16 +238,22 @@ OPERATORS: dict[str, Callable[..., Any]] = {
     "Div": _divide,
     "Equal": lambda at, a, b: a == b,
     "Erf": lambda at, x: torch.erf(x),
+    "Cos": lambda at, x: x.cos(),
     "Exp": lambda at, x: x.exp(),
     "Expand": _expand,
+    "Floor": lambda at, x: x.floor(),
     "Flatten": lambda at, x: x.flatten(at.get("axis", 1)),
     "Gather": _gather,
     "GatherND": _gather_nd,
     "Gelu": _gelu,
     "Gemm": _gemm,
     "GlobalAveragePool": lambda at, x: x.mean((2, 3), keepdim=True),
+    "Greater": lambda at, a, b: a > b,
+    "GreaterOrEqual": lambda at, a, b: a >= b,
     "Identity": lambda at, x: x,
     "LayerNormalization": _layer_norm,
+    "Less": lambda at, a, b: a < b,
+    "LessOrEqual": lambda at, a, b: a <= b,
     "MatMul": lambda at, a, b: a @ b,
     "Max": lambda at, a, b: torch.maximum(a, b),
     "Min": lambda at, a, b: torch.minimum(a, b),
@@ -255,6 +261,7 @@ OPERATORS: dict[str, Callable[..., Any]] = {
     "Neg": lambda at, x: -x,
     "Not": lambda at, x: ~x,
     "Pow": lambda at, a, b: a**b,
+    "Range": lambda at, start, limit, step: torch.arange(start.item(), limit.item(), step.item(), dtype=start.dtype),
     "Reciprocal": lambda at, x: x.reciprocal(),
     "ReduceL2": _reduce(lambda x, dim, keepdim: x.square().sum(dim, keepdim).sqrt()),
     "ReduceMax": _reduce(torch.amax),
@@ -263,8 +270,10 @@ OPERATORS: dict[str, Callable[..., Any]] = {
     "Relu": lambda at, x: x.relu(),
     "Reshape": _reshape,
     "Resize": _resize,
+    "Round": lambda at, x: x.round(),
     "Shape": lambda at, x: torch.tensor(x.shape)[at.get("start", 0) : at.get("end")],
     "Sigmoid": lambda at, x: x.sigmoid(),
+    "Sin": lambda at, x: x.sin(),
     "Slice": _slice,
     "Softmax": lambda at, x: x.softmax(at.get("axis", -1)),
     "Split": _split,

@@ -1,8 +1,9 @@
 """A timm backbone that gives a global token c and a grid of local tokens Z (method.md 11).
 
-    pictures  B x 3 x H x W, RGB in [0, 1]
-    c         B x d          the whole window
-    Z         B x N x d      its places, row-major over a rows x columns grid
+    pictures  B x 3 x H x W, RGB in [0, 1]; of a convolutional backbone H and W are any multiples of 32
+    sizes     B x 2          the rows and columns that are not padding, or None where all are picture
+    c         B x d          the whole picture
+    Z         B x N x d      its places, row-major over a grid of H / 16 x W / 16
 
 The backbone normalises with the statistics that its weights were trained with, so callers need not.
 """
@@ -18,11 +19,13 @@ from typing import Any
 import timm
 import torch
 import torch.nn.functional as F
+from timm.layers.conv2d_same import Conv2dSame
 from timm.models import is_model_in_modules
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from moslens.errors import CheckpointError, ConfigError, MissingExtra
+from moslens.model.baf import inside, valid_cells
 
 
 class Normalise(nn.Module):
@@ -43,7 +46,7 @@ class Normalise(nn.Module):
 class TransformerBackbone(nn.Module):
     """A timm vision transformer: c is its class token, Z its patch tokens after the final norm.
 
-    Adds no parameters. ``rows`` x ``columns`` is 14 x 14 for a 224 window and 16 px patches.
+    Adds no parameters. It reads 224 x 224 windows as 14 x 14 patches of 16 px.
     """
 
     body: Any
@@ -54,9 +57,10 @@ class TransformerBackbone(nn.Module):
         data = self.body.pretrained_cfg
         self.normalise = Normalise(data["mean"], data["std"])
         self.dim = int(self.body.num_features)
-        self.rows, self.columns = (int(n) for n in self.body.patch_embed.grid_size)
 
-    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+    def forward(self, x: Tensor, sizes: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        if sizes is not None:
+            raise ConfigError('a vision transformer reads windows: it needs view "windows"')
         tokens = self.body.forward_features(self.normalise(x))
         prefix = self.body.num_prefix_tokens
         return tokens[:, 0], tokens[:, prefix:]
@@ -68,7 +72,8 @@ class ConvBackbone(nn.Module):
     The stride-8 map is average-pooled 2 x 2 and the stride-32 map upsampled 2 x. Z is a linear layer on their
     concatenation, c one on the mean of the last map or, with ``pooling`` "moments", on the normalised means and
     standard deviations of all three. The statistics of BatchNorm are frozen; with ``fold`` these layers are folded into
-    the convolutions before them, which is the same function in less time. ConfigError for another ``pooling``.
+    the convolutions before them, which is the same function in less time. ``drop_path``: stochastic depth of the body
+    in training, rising to this rate at the last block. ConfigError for another ``pooling``.
     """
 
     body: Any
@@ -80,22 +85,25 @@ class ConvBackbone(nn.Module):
         *,
         fold: bool = True,
         pooling: str = "last",
+        drop_path: float = 0.0,
         weights: Mapping[str, Tensor] | None = None,
     ) -> None:
         super().__init__()
         if pooling not in ("last", "moments"):
             raise ConfigError(f"pooling is last or moments, not {pooling!r}")
-        body: Any = timm.create_model(name, pretrained=False, features_only=True, out_indices=(2, 3, 4))
+        body: Any = timm.create_model(
+            name, pretrained=False, features_only=True, out_indices=(2, 3, 4), drop_path_rate=drop_path
+        )
         if weights is not None:
             _load_matching(body, weights)
         self.body = body.eval()
+        _fix_padding(self.body)
         if fold:
             _fold_batchnorm(self.body)
         data: Any = timm.get_pretrained_cfg(name)
         self.normalise = Normalise(data.mean, data.std)
         channels = self.body.feature_info.channels()
         self.dim = dim
-        self.rows = self.columns = 14
         self.local = nn.Linear(sum(channels), dim)
         self.local_norm = nn.LayerNorm(dim)
         moments = 2 * sum(channels)
@@ -109,30 +117,54 @@ class ConvBackbone(nn.Module):
     def train(self, mode: bool = True) -> ConvBackbone:
         """Set the mode; BatchNorm layers that are not folded keep their pretrained statistics."""
         super().train(mode)
-        self.body.eval()
+        for module in self.body.modules():
+            if isinstance(module, nn.BatchNorm2d):
+                module.eval()
         return self
 
-    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        fine, middle, coarse = self.body(self.normalise(x))
+    def forward(self, x: Tensor, sizes: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        maps = self.body(self.normalise(x))
+        fine, middle, coarse = maps
         fine = F.avg_pool2d(fine, 2)
         wide = F.interpolate(coarse, scale_factor=2.0, mode="bilinear", align_corners=False)
         tokens = torch.cat([fine, middle, wide], dim=1).flatten(2).transpose(1, 2)
+        shares = (None, None, None) if sizes is None else _shares(sizes, (fine, middle, coarse))
         if self.pooling == "moments":
-            pooled = torch.cat([moment for each in (fine, middle, coarse) for moment in _moments(each)], dim=1)
+            pairs = zip((fine, middle, coarse), shares, strict=True)
+            pooled = torch.cat([moment for each, share in pairs for moment in _moments(each, share)], dim=1)
         else:
-            pooled = coarse.mean(dim=(2, 3))
+            pooled = _mean(coarse, shares[-1])
         return self.whole(pooled), self.local_norm(self.local(tokens))
 
 
-def _moments(maps: Tensor) -> tuple[Tensor, Tensor]:
-    """Mean and standard deviation of each channel over the window: B x C x H x W -> B x C twice."""
-    mean = maps.mean(dim=(2, 3))
-    variance = maps.square().mean(dim=(2, 3)) - mean.square()
+def _shares(sizes: Tensor, maps: tuple[Tensor, Tensor, Tensor]) -> list[Tensor | None]:
+    """For maps of stride 16, 16 and 32, the share of each place in a mean over the picture: B x 1 x H x W, sum 1."""
+    found: list[Tensor | None] = []
+    for each, stride in zip(maps, (16, 16, 32), strict=True):
+        covered = inside(valid_cells(sizes, stride), *each.shape[2:])[:, None].to(each.dtype)
+        found.append(covered / covered.sum(dim=(2, 3), keepdim=True))
+    return found
+
+
+def _mean(maps: Tensor, share: Tensor | None) -> Tensor:
+    return maps.mean(dim=(2, 3)) if share is None else (maps * share).sum(dim=(2, 3))
+
+
+def _moments(maps: Tensor, share: Tensor | None) -> tuple[Tensor, Tensor]:
+    """Mean and standard deviation of each channel over the picture: B x C x H x W -> B x C twice."""
+    mean = _mean(maps, share)
+    variance = _mean(maps.square(), share) - mean.square()
     return mean, (variance.clamp_min(0) + 1e-5).sqrt()
 
 
 def build_backbone(
-    name: str, dim: int, *, weights: str | Path | None = None, fold: bool = True, pooling: str = "last"
+    name: str,
+    dim: int,
+    *,
+    weights: str | Path | None = None,
+    fold: bool = True,
+    pooling: str = "last",
+    drop_path: float = 0.0,
 ) -> nn.Module:
     """The timm backbone ``name`` with ``dim`` channels per token (a transformer keeps its own width).
 
@@ -149,7 +181,7 @@ def build_backbone(
         state = package_weights(name)
     elif weights is not None:
         state = read_state(weights)
-    return ConvBackbone(name, dim, fold=fold, pooling=pooling, weights=state)
+    return ConvBackbone(name, dim, fold=fold, pooling=pooling, drop_path=drop_path, weights=state)
 
 
 def package_weights(name: str) -> dict[str, Tensor]:
@@ -227,6 +259,25 @@ def _load_matching(body: nn.Module, state: Mapping[str, Tensor]) -> None:
     if missing:
         raise CheckpointError(f"weights lack {len(missing)} tensors of the backbone ({missing[0]} ...)")
     body.load_state_dict({k: state[k] for k in own})
+
+
+class _HalvingConv2d(nn.Conv2d):
+    """A convolution of stride 2 with the padding of TensorFlow for even sides: nothing in front, one more behind.
+
+    timm's own layer computes it from the shape at every call, which cannot be exported for any height and width.
+    """
+
+    def forward(self, x: Tensor) -> Tensor:
+        before, after = (self.kernel_size[0] - 2) // 2, (self.kernel_size[0] - 1) // 2
+        return super().forward(F.pad(x, (before, after, before, after)))
+
+
+def _fix_padding(body: nn.Module) -> None:
+    """Give timm's layers of stride 2 a fixed padding; all sides are multiples of 32, so it is the same."""
+    for module in body.modules():
+        if isinstance(module, Conv2dSame):
+            assert module.stride == (2, 2)
+            module.__class__ = _HalvingConv2d  # type: ignore[assignment]
 
 
 def _fold_batchnorm(body: nn.Module) -> None:

@@ -21,6 +21,9 @@ from torch import Tensor, nn
 from moslens.errors import ConfigError
 from moslens.picture.grid import cell_cuts, rows_columns
 
+CELL = 16
+"""A token stands for 16 x 16 px, whatever the backbone."""
+
 MODES = ("off", "full", "no-filter", "no-aggregation", "gate-only", "weight-only")
 VARIANTS = ("A", "B", "C")
 Grid = int | tuple[int, int]
@@ -43,60 +46,107 @@ def block_rectangles(rows: int, columns: int, grid: Grid) -> list[tuple[int, int
     ]
 
 
-def block_masks(rows: int, columns: int, grid: Grid) -> Tensor:
-    """M, K x (rows * columns) bool: which tokens belong to which block. Every token belongs to exactly one."""
-    rectangles = block_rectangles(rows, columns, grid)
-    masks = torch.zeros(len(rectangles), rows, columns, dtype=torch.bool)
-    for mask, (top, left, bottom, right) in zip(masks, rectangles, strict=True):
-        mask[top:bottom, left:right] = True
-    return masks.flatten(1)
+class TokenGrid(NamedTuple):
+    """The tokens of a batch of padded pictures, and how many of them show the picture.
+
+    ``rows`` x ``columns`` tokens, row-major. ``valid``: B x 2 ints, the rows and columns that lie in the picture; None
+    where there is no padding. Blocks are laid over the valid tokens.
+    """
+
+    rows: int
+    columns: int
+    valid: Tensor | None = None
+
+    @classmethod
+    def of(cls, pictures: Tensor, sizes: Tensor | None = None) -> TokenGrid:
+        """The grid for B x 3 x H x W pictures, of which ``sizes`` (B x 2 ints: rows, columns) px are not padding."""
+        height, width = pictures.shape[2:]
+        return cls(height // CELL, width // CELL, None if sizes is None else valid_cells(sizes, CELL))
+
+    def absent(self) -> Tensor | None:
+        """B x N bool: the tokens of the padding. None where there are none."""
+        return None if self.valid is None else ~inside(self.valid, self.rows, self.columns).flatten(1)
+
+    def masks(self, grid: Grid, device: torch.device | None = None) -> Tensor:
+        """M, B x K x N bool: the tokens of each block; B is 1 without padding. A valid token is in exactly one."""
+        rows, columns = rows_columns(grid)
+        down = self._belongs(self.rows, rows, 0, device)
+        across = self._belongs(self.columns, columns, 1, device)
+        return (down[:, :, None, :, None] & across[:, None, :, None, :]).flatten(3, 4).flatten(1, 2)
+
+    def centres(self, grid: Grid, device: torch.device | None = None) -> Tensor:
+        """(y, x) of the centre of each block, in tokens: B x K x 2; B is 1 without padding."""
+        middles = []
+        for axis, parts in enumerate(rows_columns(grid)):
+            cuts = self._cuts(parts, axis, device)
+            middles.append((cuts[:, :-1] + cuts[:, 1:]) / 2)
+        y, x = middles
+        shape = (y.shape[0], y.shape[1], x.shape[1])
+        return torch.stack([y[:, :, None].expand(shape), x[:, None, :].expand(shape)], -1).flatten(1, 2)
+
+    def _cuts(self, parts: int, axis: int, device: torch.device | None) -> Tensor:
+        """B x (parts + 1), as :func:`moslens.picture.grid.cell_cuts`."""
+        if self.valid is None:
+            return torch.tensor([cell_cuts((self.rows, self.columns)[axis], parts)], device=device).float()
+        shares = torch.arange(parts + 1, device=self.valid.device) / parts
+        return (self.valid[:, axis, None] * shares).round()
+
+    def _belongs(self, cells: int, parts: int, axis: int, device: torch.device | None) -> Tensor:
+        """B x parts x cells bool."""
+        cuts = self._cuts(parts, axis, device)[..., None]
+        place = torch.arange(cells, device=cuts.device)
+        return (place >= cuts[:, :-1]) & (place < cuts[:, 1:])
 
 
-class Members(NamedTuple):
-    """The tokens of each block: indices K x L, L the size of the largest block, and K x L bool, what is padding."""
-
-    places: Tensor
-    absent: Tensor
-
-    def of(self, tokens: Tensor) -> tuple[Tensor, Tensor]:
-        """Gather tokens by block: B x N x d -> (B K) x L x d, and the padding mask, (B K) x L bool."""
-        memory = tokens[:, self.places.to(tokens.device)]
-        absent = self.absent.to(tokens.device).expand(memory.shape[0], -1, -1)
-        return memory.flatten(0, 1), absent.flatten(0, 1)
+def valid_cells(sizes: Tensor, stride: int) -> Tensor:
+    """How many cells of ``stride`` px show a picture of ``sizes`` px: those of which it covers half, at least one."""
+    return torch.div(sizes + stride // 2, stride, rounding_mode="floor").clamp_min(1)
 
 
-def block_members(rows: int, columns: int, grid: Grid) -> Members:
-    """The tokens of each block as indices: attention inside a block then reads only its tokens."""
-    lists = [
-        [y * columns + x for y in range(top, bottom) for x in range(left, right)]
-        for top, left, bottom, right in block_rectangles(rows, columns, grid)
-    ]
-    longest = max(map(len, lists))
-    places = [each + each[:1] * (longest - len(each)) for each in lists]
-    absent = [[place >= len(each) for place in range(longest)] for each in lists]
-    return Members(torch.tensor(places), torch.tensor(absent))
+def inside(valid: Tensor, rows: int, columns: int) -> Tensor:
+    """B x rows x columns bool, from B x 2 numbers of valid rows and columns."""
+    y, x = torch.arange(rows, device=valid.device), torch.arange(columns, device=valid.device)
+    return (y < valid[:, :1])[:, :, None] & (x < valid[:, 1:])[:, None, :]
 
 
 def mean_pool(tokens: Tensor, masks: Tensor) -> Tensor:
-    """Mean token of each region: B x N x d and K x N (or B x K x N) bool -> B x K x d."""
+    """Mean token of each region: B x N x d and K x N (or B or 1 x K x N) bool -> B x K x d."""
     share = masks.to(tokens.dtype)
     return share / share.sum(-1, keepdim=True) @ tokens
 
 
-def sine_positions(rows: int, columns: int, grid: Grid, dim: int) -> Tensor:
-    """PE of block centres, K x d: sines and cosines of y, then of x, in tokens; d a multiple of 4.
+def sine_positions(centres: Tensor, dim: int) -> Tensor:
+    """PE of block centres (... x 2): ... x d, sines and cosines of y, then of x, in tokens; d a multiple of 4.
 
     Its root mean square is 0.02, that of a query at initialisation. The residual path carries PE into a_k, where a
     larger one would make blocks similar or different by position alone. ConfigError for another d.
     """
     if dim % 4:
         raise ConfigError(f"block positions need a dim that is a multiple of 4, not {dim}")
-    rectangles = block_rectangles(rows, columns, grid)
-    centres = torch.tensor([((t + b) / 2, (left + r) / 2) for t, left, b, r in rectangles])
-    frequencies = 10_000.0 ** -(torch.arange(dim // 4) / (dim // 4))
-    angles = centres[:, :, None] * frequencies
-    waves = torch.cat([angles.sin(), angles.cos()], dim=-1).flatten(1)
+    frequencies = 10_000.0 ** -(torch.arange(dim // 4, device=centres.device) / (dim // 4))
+    angles = centres[..., None] * frequencies
+    waves = torch.cat([angles.sin(), angles.cos()], dim=-1).flatten(-2)
     return waves * (0.02 * math.sqrt(2))
+
+
+def read_blocks(
+    layer: nn.TransformerDecoderLayer, queries: Tensor, tokens: Tensor, masks: Tensor, readers: int
+) -> Tensor:
+    """One decoder layer in which the queries of a block read the tokens of that block alone, in one pass for all.
+
+    queries: B x (K * readers) x d, the ``readers`` queries of a block one after another; they see each other and those
+    of no other block. tokens: B x N x d; masks: B (or 1) x K x N bool. Returns B x (K * readers) x d.
+    """
+    count = masks.shape[1]
+    block = torch.arange(count, device=tokens.device).repeat_interleave(readers)
+    hidden = ~masks.repeat_interleave(readers, dim=1).expand(tokens.shape[0], -1, -1)
+    found: Tensor = layer(
+        queries,
+        tokens,
+        tgt_mask=block[:, None] != block[None, :],
+        memory_mask=hidden.repeat_interleave(layer.self_attn.num_heads, dim=0),
+    )
+    return found
 
 
 class BAF(nn.Module):
@@ -118,20 +168,17 @@ class BAF(nn.Module):
         self.query = None if self.variant == "C" else nn.Parameter(torch.randn(dim) * 0.02)
         self.filter = nn.Linear(dim, dim) if mode in ("full", "no-aggregation", "gate-only") else None
 
-    def queries(self, rows: int, columns: int, grid: Grid) -> Tensor:
-        """q_k = q_0 + PE(centre_k): K x d."""
+    def queries(self, centres: Tensor) -> Tensor:
+        """q_k = q_0 + PE(centre_k): B x K x d for centres B x K x 2."""
         assert self.query is not None
-        return self.query + sine_positions(rows, columns, grid, len(self.query)).to(self.query)
+        return self.query + sine_positions(centres, len(self.query)).to(self.query)
 
-    def read(self, layer: nn.Module, tokens: Tensor, queries: Tensor, members: Members) -> Tensor:
+    def read(self, layer: nn.TransformerDecoderLayer, tokens: Tensor, queries: Tensor, masks: Tensor) -> Tensor:
         """a_k of variant A, B x K x d: a query attends to the tokens of its block alone.
 
-        layer: the decoder layer; tokens: B x N x d; queries: K x d.
+        layer: the decoder layer; tokens: B x N x d; queries: B (or 1) x K x d; masks: B (or 1) x K x N.
         """
-        memory, absent = members.of(tokens)
-        alone = queries.expand(tokens.shape[0], -1, -1).flatten(0, 1)[:, None]
-        aggregated: Tensor = layer(alone, memory, memory_key_padding_mask=absent)
-        return aggregated.view(-1, *queries.shape)
+        return read_blocks(layer, queries.expand(tokens.shape[0], -1, -1), tokens, masks, 1)
 
     def forward(self, aggregated: Tensor, whole: Tensor) -> BlockOutput:
         """Filter a (B x K x d) with c (B x d): block tokens, weights and summary."""

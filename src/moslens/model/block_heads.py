@@ -1,4 +1,4 @@
-"""Quality, kind and level of every block of a window, in the forward pass that scores it (method.md 12).
+"""Quality, kind and level of every block, in the forward pass that scores a window or picture (method.md 12).
 
 quality of block k      mean_j h . Dec(panel_j + c + r, Z | tokens of block k)
 weight of block k       w_k of BAF
@@ -6,6 +6,8 @@ kind, level of block k  Heads(u_k) with u_k = P a~_k / |P a~_k|      distilled: 
                         Head(a~_k)                                   supervised: trained on labels, for comparison
                         Head([a~_k, mean Z, std Z, c])               fitted after training, on frozen features; mean
                                                                      and deviation over the tokens of block k
+
+A head has C + 1 kind logits: its kinds, named in ``kinds``, in their order, then no distortion.
 """
 
 from __future__ import annotations
@@ -16,22 +18,24 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from moslens.model.baf import mean_pool
+from moslens.distortions import PAPER_KINDS
+from moslens.model.baf import TokenGrid, mean_pool
 from moslens.model.decoder import PanelDecoder
-from moslens.model.shdiqa import SHDIQA, ModelOutput, WindowScorer
-from moslens.model.teacher import CLASSES, EMBEDDING, Heads, kind_classes
+from moslens.model.shdiqa import SHDIQA, ModelOutput, PictureScorer
+from moslens.model.teacher import EMBEDDING, Heads, kind_classes
 from moslens.scoring.card import BLOCK_OUTPUTS
 
 OUTPUTS = ("score", *BLOCK_OUTPUTS)
 
 
 class DistilledHead(nn.Module):
-    """Kind logits (B x K x 27) and level (B x K, about 1 to 5) of block tokens a~ through the teacher's heads."""
+    """Kind logits (B x K x C + 1) and level (B x K, about 1 to 5) of block tokens a~ through the teacher's heads."""
 
-    def __init__(self, dim: int) -> None:
+    def __init__(self, dim: int, kinds: tuple[str, ...] = PAPER_KINDS) -> None:
         super().__init__()
+        self.kinds = kinds
         self.projection = nn.Linear(dim, EMBEDDING)
-        self.heads = Heads()
+        self.heads = Heads(kinds)
 
     def forward(self, gated: Tensor) -> tuple[Tensor, Tensor]:
         kinds_and_level: tuple[Tensor, Tensor] = self.heads(F.normalize(self.projection(gated), dim=-1))
@@ -45,11 +49,12 @@ class SupervisedHead(nn.Module):
     over kinds, weighted by their probabilities.
     """
 
-    def __init__(self, dim: int) -> None:
+    def __init__(self, dim: int, kinds: tuple[str, ...] = PAPER_KINDS) -> None:
         super().__init__()
+        self.kinds = kinds
         self.norm = nn.LayerNorm(dim)
-        self.kind = nn.Linear(dim, CLASSES)
-        self.level = nn.Linear(dim, CLASSES - 1)
+        self.kind = nn.Linear(dim, len(kinds) + 1)
+        self.level = nn.Linear(dim, len(kinds))
 
     def forward(self, gated: Tensor) -> tuple[Tensor, Tensor]:
         return _kinds_and_level(self.kind, self.level, self.norm(gated))
@@ -65,11 +70,12 @@ class FittedHead(nn.Module):
     Beside the block token it reads mean and deviation of the tokens inside the block, and the global token.
     """
 
-    def __init__(self, dim: int, hidden: int = 256) -> None:
+    def __init__(self, dim: int, kinds: tuple[str, ...] = PAPER_KINDS, hidden: int = 256) -> None:
         super().__init__()
+        self.kinds = kinds
         self.body = nn.Sequential(nn.LayerNorm(4 * dim), nn.Linear(4 * dim, hidden), nn.GELU(), nn.Dropout(0.2))
-        self.kind = nn.Linear(hidden, CLASSES)
-        self.level = nn.Linear(hidden, CLASSES - 1)
+        self.kind = nn.Linear(hidden, len(kinds) + 1)
+        self.level = nn.Linear(hidden, len(kinds))
 
     def forward(self, features: Tensor) -> tuple[Tensor, Tensor]:
         return _kinds_and_level(self.kind, self.level, self.body(features))
@@ -83,62 +89,88 @@ def _kinds_and_level(kind: nn.Module, level: nn.Module, hidden: Tensor) -> tuple
 
 
 def naming_loss(predicted: tuple[Tensor, Tensor], kinds: Tensor, levels: Tensor) -> Tensor:
-    """CE of kinds (... x 27; label -1 pristine) + SmoothL1 of levels over degraded blocks."""
+    """CE of kinds (... x C + 1; label -1 pristine) + SmoothL1 of levels over degraded blocks."""
     logits, strengths = predicted
-    kind_loss = F.cross_entropy(logits.float().flatten(0, -2), kind_classes(kinds).flatten())
+    kind_loss = F.cross_entropy(logits.float().flatten(0, -2), kind_classes(kinds, logits.shape[-1] - 1).flatten())
     degraded = (kinds >= 0).float()
     gaps = F.smooth_l1_loss(strengths.float(), levels.float(), reduction="none")
     return kind_loss + (gaps * degraded).sum() / degraded.sum().clamp_min(1)
 
 
-def block_features(output: ModelOutput, masks: Tensor) -> Tensor:
-    """[a~_k, mean and deviation of Z over the tokens of block k, c]: B x K x 4 d. masks: K x N bool."""
-    masks = masks.to(output.tokens.device)
-    mean = mean_pool(output.tokens, masks)
-    variance = mean_pool(output.tokens.square(), masks) - mean.square()
+def faults_loss(predicted: tuple[Tensor, Tensor], faults: Tensor) -> Tensor:
+    """-log sum of the probabilities of the faults that are there + SmoothL1 of the level over degraded blocks.
+
+    faults: N x C levels, 0 where a kind is not there; a row of zeros is a clean block. Any of several faults is a right
+    answer, and the level is that of the faults in proportion to their probabilities. With one fault in each block at
+    most this is :func:`naming_loss`.
+    """
+    logits, strengths = predicted
+    clean = (faults == 0).all(-1, keepdim=True)
+    there = torch.cat([faults > 0, clean], -1)
+    known = logits.float().log_softmax(-1).masked_fill(~there, -torch.inf)
+    levels = (known.detach().softmax(-1)[..., :-1] * faults).sum(-1)
+    gaps = F.smooth_l1_loss(strengths.float(), levels, reduction="none") * ~clean[..., 0]
+    return -known.logsumexp(-1).mean() + gaps.sum() / (~clean).sum().clamp_min(1)
+
+
+def block_features(output: ModelOutput) -> Tensor:
+    """[a~_k, mean and deviation of Z over the tokens of block k, c]: B x K x 4 d."""
+    mean = mean_pool(output.tokens, output.masks)
+    variance = mean_pool(output.tokens.square(), output.masks) - mean.square()
     whole = output.whole[:, None].expand_as(mean)
     return torch.cat([output.blocks.gated, mean, (variance.clamp_min(0) + 1e-5).sqrt(), whole], dim=-1)
 
 
-class WindowDescriber(nn.Module):
-    """What is exported of a model with maps.
+class PictureDescriber(nn.Module):
+    """What is exported of a model with maps. ``grid``: blocks a side of the map, by default those of the score.
 
-    forward: n x 224 x 224 x 3 uint8 RGB -> score (n) and block_score (n x K) in MOS units, block_weight (n x K),
-    kind_logits (n x K x 27: the kinds in their order, then pristine), level (n x K); blocks in reading order.
+    forward: pictures as for the scorer -> score (n) and block_score (n x K) in MOS units, block_weight (n x K),
+    kind_logits (n x K x C + 1: the kinds of the head in their order, then pristine), level (n x K); blocks in reading
+    order.
     """
 
-    def __init__(self, scorer: WindowScorer, head: nn.Module) -> None:
+    def __init__(
+        self, scorer: PictureScorer, head: DistilledHead | SupervisedHead | FittedHead, grid: int | None = None
+    ) -> None:
         super().__init__()
         self.scorer = scorer
         self.head = head
+        self.kinds = head.kinds
+        self.grid = scorer.model.config.grid if grid is None else grid
+        self.view = scorer.view
 
-    def forward(self, windows: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+    def forward(self, pictures: Tensor, sizes: Tensor | None = None) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
         model, mean, std = self.scorer.model, self.scorer.mean, self.scorer.std
-        output = model.parts(self.scorer.pictures(windows))
+        planes = self.scorer.planes(pictures)
+        output = model.parts(planes, sizes=sizes)
+        if self.grid != model.config.grid:
+            output = model.regrid(output, TokenGrid.of(planes, sizes), self.grid)
         fitted = isinstance(self.head, FittedHead)
-        kinds, levels = self.head(block_features(output, model.masks()) if fitted else output.blocks.gated)
+        kinds, levels = self.head(block_features(output) if fitted else output.blocks.gated)
         quality = block_quality(model, output)
         return output.score * std + mean, quality * std + mean, output.blocks.weights, kinds, levels
 
 
 def block_quality(model: SHDIQA, output: ModelOutput) -> Tensor:
-    """Quality of each block of the configured grid, B x K in units of the standardised label.
+    """Quality of each block, B x K in units of the standardised label.
 
     Decoder and head are those of the score; for block k the cross-attention reads the tokens of block k alone.
     """
     assert isinstance(model.decoder, PanelDecoder)
-    return model.decoder.inside(output.whole + output.blocks.summary, output.tokens, model.members())
+    return model.decoder.inside(output.reader, output.tokens, output.masks)
 
 
-def read_head(state: Mapping[str, Tensor], dim: int) -> DistilledHead | SupervisedHead | None:
-    """The head in a student's ``embedding.safetensors``, in eval mode; None where it has none for kinds."""
+def read_head(
+    state: Mapping[str, Tensor], dim: int, kinds: tuple[str, ...] = PAPER_KINDS
+) -> DistilledHead | SupervisedHead | None:
+    """The head for ``kinds`` in a student's ``embedding.safetensors``, in eval mode; None where it has none."""
     supervised = {key.removeprefix("head."): value for key, value in state.items() if key.startswith("head.")}
     if supervised:
-        own = SupervisedHead(dim)
+        own = SupervisedHead(dim, kinds)
         own.load_state_dict(supervised)
         return own.eval()
     if not any(key.startswith("heads.") for key in state):
         return None
-    head = DistilledHead(dim)
+    head = DistilledHead(dim, kinds)
     head.load_state_dict(dict(state))
     return head.eval()

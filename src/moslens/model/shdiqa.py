@@ -11,8 +11,9 @@ from torch import Tensor, nn
 
 from moslens.errors import ConfigError
 from moslens.model.backbone import TransformerBackbone, build_backbone
-from moslens.model.baf import BAF, BlockOutput, Grid, Members, block_masks, block_members, mean_pool, read_inside
+from moslens.model.baf import BAF, BlockOutput, Grid, TokenGrid, mean_pool, read_inside
 from moslens.model.decoder import LinearDecoder, PanelDecoder
+from moslens.picture.windows import WINDOWS, View
 
 
 @dataclass(frozen=True)
@@ -20,8 +21,9 @@ class ModelConfig:
     """One of the two configurations of method.md 11, or a variation of it.
 
     ``baf``: "off" or a mode of :class:`moslens.model.baf.BAF`, ``variant`` its variant; scoring uses ``grid`` blocks a
-    side. ``decoder``: "panel", or "linear" for the plain fine-tuned backbone, the baseline of the ablation. ``fold``
-    and ``pooling``: see :class:`moslens.model.backbone.ConvBackbone`.
+    side. ``decoder``: "panel", or "linear" for the plain fine-tuned backbone, the baseline of the ablation. ``fold``,
+    ``pooling`` and ``drop_path``: see :class:`moslens.model.backbone.ConvBackbone`. ``dropout``: in the decoder layer,
+    in training.
     """
 
     backbone: str = "tf_efficientnet_lite0"
@@ -33,6 +35,8 @@ class ModelConfig:
     decoder: str = "panel"
     fold: bool = True
     pooling: str = "last"
+    drop_path: float = 0.0
+    dropout: float = 0.0
 
 
 CONFIGS = {
@@ -42,18 +46,26 @@ CONFIGS = {
 
 
 class ModelOutput(NamedTuple):
-    """All outputs of one pass: yhat (B), c (B x d), Z (B x N x d) and the blocks."""
+    """All outputs of one pass.
+
+    yhat (B), c (B x d), Z (B x N x d), c + r that the panel reads with (B x d), the K blocks and the tokens of each
+    (B or 1 x K x N bool).
+    """
 
     score: Tensor
     whole: Tensor
     tokens: Tensor
+    reader: Tensor
     blocks: BlockOutput
+    masks: Tensor
 
 
 class SHDIQA(nn.Module):
-    """Scores of 224 x 224 windows.
+    """Scores of 224 x 224 windows or, with a convolutional backbone, of whole pictures.
 
-    forward: B x 3 x 224 x 224 RGB in [0, 1] -> B scores in units of the standardised label, higher is better.
+    forward: B x 3 x H x W RGB in [0, 1] -> B scores in units of the standardised label, higher is better. H and W are
+    224, or multiples of 32 from 128 up (:class:`moslens.picture.windows.View`), of which ``sizes``, B x 2 ints, are
+    rows and columns of the picture and the rest is padding that has no effect on pooling and attention.
     ConfigError for settings that do not go together, CheckpointError where the weights do not fit.
     """
 
@@ -61,7 +73,12 @@ class SHDIQA(nn.Module):
         super().__init__()
         self.config = config
         self.backbone = build_backbone(
-            config.backbone, config.dim, weights=weights, fold=config.fold, pooling=config.pooling
+            config.backbone,
+            config.dim,
+            weights=weights,
+            fold=config.fold,
+            pooling=config.pooling,
+            drop_path=config.drop_path,
         )
         self.baf = None if config.baf == "off" else BAF(config.dim, config.baf, config.variant)
         if config.decoder not in ("panel", "linear"):
@@ -70,81 +87,83 @@ class SHDIQA(nn.Module):
             raise ConfigError('decoder "linear" reads the global token alone: it needs baf "off"')
         if self.baf is not None and self.baf.variant == "B" and not isinstance(self.backbone, TransformerBackbone):
             raise ConfigError(f'variant "B" puts its queries inside a vision transformer, not {config.backbone}')
-        panel = config.decoder == "panel"
-        self.decoder = PanelDecoder(config.dim, config.heads) if panel else LinearDecoder(config.dim)
+        self.decoder: PanelDecoder | LinearDecoder
+        if config.decoder == "panel":
+            self.decoder = PanelDecoder(config.dim, config.heads, config.dropout)
+        else:
+            self.decoder = LinearDecoder(config.dim, config.dropout)
 
     @property
     def dim(self) -> int:
         """Channels of c, Z and the blocks."""
         return self.config.dim
 
-    def _token_grid(self) -> tuple[int, int]:
-        rows, columns = self.backbone.rows, self.backbone.columns
-        assert isinstance(rows, int)
-        assert isinstance(columns, int)
-        return rows, columns
+    def forward(self, pictures: Tensor, sizes: Tensor | None = None) -> Tensor:
+        return self.parts(pictures, sizes=sizes).score
 
-    def masks(self, grid: Grid | None = None) -> Tensor:
-        """Which tokens belong to which block of ``grid`` (None: the configured grid), K x N bool."""
-        return block_masks(*self._token_grid(), self.config.grid if grid is None else grid)
-
-    def members(self, grid: Grid | None = None) -> Members:
-        """The tokens of each block of ``grid`` as indices."""
-        return block_members(*self._token_grid(), self.config.grid if grid is None else grid)
-
-    def forward(self, pictures: Tensor) -> Tensor:
-        return self.parts(pictures).score
-
-    def parts(self, pictures: Tensor, grid: Grid | None = None) -> ModelOutput:
+    def parts(self, pictures: Tensor, grid: Grid | None = None, *, sizes: Tensor | None = None) -> ModelOutput:
         """Score and blocks from one pass, on ``grid`` blocks a side (None: the configured grid).
 
-        pictures: B x 3 x 224 x 224 RGB in [0, 1]. Without BAF the blocks are mean tokens with equal weights, which the
+        pictures and sizes: as for ``forward``. Without BAF the blocks are mean tokens with equal weights, which the
         score does not use.
         """
-        rows, columns = self._token_grid()
         grid = self.config.grid if grid is None else grid
-        masks = self.masks(grid).to(pictures.device)
-        if self.baf is None:
-            whole, tokens = self.backbone(pictures)
-            means = mean_pool(tokens, masks)
-            weights = torch.full_like(means[..., 0], 1 / len(masks))
-            return ModelOutput(
-                self.decoder(whole, tokens), whole, tokens, BlockOutput(means, means, weights, means.mean(1))
-            )
-        if self.baf.variant == "B":
-            queries = self.baf.queries(rows, columns, grid)
-            whole, tokens, aggregated = read_inside(self.backbone, pictures, queries, masks)
+        places = TokenGrid.of(pictures, sizes)
+        if self.baf is not None and self.baf.variant == "B":
+            masks = places.masks(grid, pictures.device)
+            queries = self.baf.queries(places.centres(grid, pictures.device))
+            whole, tokens, aggregated = read_inside(self.backbone, pictures, queries[0], masks[0])
+            blocks = self.baf(aggregated, whole)
         else:
-            whole, tokens = self.backbone(pictures)
-            if self.baf.variant == "A":
-                queries = self.baf.queries(rows, columns, grid)
-                aggregated = self.baf.read(self.decoder.get_submodule("layer"), tokens, queries, self.members(grid))
-            else:
-                aggregated = mean_pool(tokens, masks)
-        blocks = self.baf(aggregated, whole)
-        return ModelOutput(self.decoder(whole + blocks.summary, tokens), whole, tokens, blocks)
+            whole, tokens = self.backbone(pictures, sizes)
+            blocks, masks = self._blocks(whole, tokens, places, grid)
+        reader = whole if self.baf is None else whole + blocks.summary
+        return ModelOutput(self.decoder(reader, tokens, places.absent()), whole, tokens, reader, blocks, masks)
+
+    def regrid(self, output: ModelOutput, places: TokenGrid, grid: Grid) -> ModelOutput:
+        """The same pass with its blocks on another grid; score and reader stay. Not for variant B."""
+        blocks, masks = self._blocks(output.whole, output.tokens, places, grid)
+        return output._replace(blocks=blocks, masks=masks)
+
+    def _blocks(self, whole: Tensor, tokens: Tensor, places: TokenGrid, grid: Grid) -> tuple[BlockOutput, Tensor]:
+        masks = places.masks(grid, tokens.device)
+        if self.baf is None:
+            means = mean_pool(tokens, masks)
+            weights = torch.full_like(means[..., 0], 1 / means.shape[1])
+            return BlockOutput(means, means, weights, means.mean(1)), masks
+        if self.baf.variant == "A":
+            assert isinstance(self.decoder, PanelDecoder)
+            queries = self.baf.queries(places.centres(grid, tokens.device))
+            aggregated = self.baf.read(self.decoder.layer, tokens, queries, masks)
+        else:
+            aggregated = mean_pool(tokens, masks)
+        blocks: BlockOutput = self.baf(aggregated, whole)
+        return blocks, masks
 
 
-class WindowScorer(nn.Module):
-    """What is exported: uint8 windows in, scores in MOS units out.
+class PictureScorer(nn.Module):
+    """What is exported: uint8 pictures in, scores in MOS units out.
 
-    forward: B x 224 x 224 x 3 uint8 RGB -> B. mean, std: those of the training labels, in MOS units.
+    forward: B x H x W x 3 uint8 RGB -> B. Either windows of 224 x 224 or, with ``sizes`` (B x 2 ints), whole pictures
+    as :class:`moslens.picture.windows.View` gives them. mean, std: those of the training labels, in MOS units. view:
+    how pictures are brought to it.
     """
 
-    def __init__(self, model: SHDIQA, mean: float, std: float) -> None:
+    def __init__(self, model: SHDIQA, mean: float, std: float, view: View = WINDOWS) -> None:
         super().__init__()
         self.model = model
         self.mean = mean
         self.std = std
+        self.view = view
 
-    def forward(self, windows: Tensor) -> Tensor:
-        scores: Tensor = self.model(self.pictures(windows)) * self.std + self.mean
+    def forward(self, pictures: Tensor, sizes: Tensor | None = None) -> Tensor:
+        scores: Tensor = self.model(self.planes(pictures), sizes) * self.std + self.mean
         return scores
 
     @staticmethod
-    def pictures(windows: Tensor) -> Tensor:
-        """uint8 B x 224 x 224 x 3 -> float B x 3 x 224 x 224 in [0, 1]."""
-        return windows.permute(0, 3, 1, 2).to(torch.float32) / 255.0
+    def planes(pictures: Tensor) -> Tensor:
+        """uint8 B x H x W x 3 -> float B x 3 x H x W in [0, 1]."""
+        return pictures.permute(0, 3, 1, 2).to(torch.float32) / 255.0
 
 
 def build(name: str = "lite", *, weights: str | Path | None = None, **changes: object) -> SHDIQA:

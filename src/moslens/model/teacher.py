@@ -3,7 +3,7 @@
     Z = backbone(x)                          B x N x d
     p = mean of Z over a region              B x R x d     (or mean and deviation: 2 d)
     e = MLP(p) / |MLP(p)|                    B x R x 128   the embedding, the target of the student
-    kind logits = H_kind(sqrt(128) e)        B x R x 27    the 26 kinds in their order, then pristine
+    kind logits = H_kind(sqrt(128) e)        B x R x C + 1 the C kinds of the teacher in their order, then pristine
     level = 1 + 4 H_level(sqrt(128) e)       B x R         1 to 5
 
 The heads read the embedding, so they can read that of the student too (method.md 12).
@@ -22,25 +22,28 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from moslens.distortions import KINDS
+from moslens.distortions import PAPER_KINDS
 from moslens.errors import ConfigError
 from moslens.model.backbone import build_backbone
-
-CLASSES = len(KINDS) + 1
-"""Classes of a kind classifier: the kinds in their order, then no distortion."""
+from moslens.model.baf import CELL
 
 EMBEDDING = 128
 Labels = TypeVar("Labels", Tensor, NDArray[np.int64])
 
 
-def kind_classes(kinds: Labels) -> Labels:
-    """Classes of kind labels: -1, no distortion, becomes the last class. Any shape."""
-    return kinds % CLASSES
+def kind_classes(kinds: Labels, count: int) -> Labels:
+    """Classes of kind labels, for a classifier of the first ``count`` kinds: -1, no distortion, becomes the last class.
+
+    Any shape. ValueError for a kind that the classifier does not know.
+    """
+    if math.prod(kinds.shape) and int(kinds.max()) >= count:
+        raise ValueError(f"a classifier of {count} kinds cannot learn kind {int(kinds.max())}")
+    return kinds % (count + 1)
 
 
-def class_kinds(classes: Labels) -> Labels:
+def class_kinds(classes: Labels, count: int) -> Labels:
     """The inverse of :func:`kind_classes`."""
-    return (classes + 1) % CLASSES - 1
+    return (classes + 1) % (count + 1) - 1
 
 
 @dataclass(frozen=True)
@@ -48,6 +51,7 @@ class TeacherConfig:
     """``statistics``: "mean" of the tokens of a region, or "mean-std", mean and standard deviation.
 
     ``reference``: a region is described by its difference from the same region of the pristine picture (R-B).
+    ``kinds``: the names of the kinds it tells apart, in the order of its logits.
     """
 
     backbone: str = "tf_efficientnet_lite0"
@@ -55,6 +59,7 @@ class TeacherConfig:
     statistics: str = "mean"
     reference: bool = False
     fold: bool = True
+    kinds: tuple[str, ...] = PAPER_KINDS
 
 
 class Regions(NamedTuple):
@@ -81,7 +86,7 @@ class Teacher(nn.Module):
                 parameter.requires_grad_(False)
         width = int(self.backbone.dim) * (2 if config.statistics == "mean-std" else 1)  # type: ignore[arg-type]
         self.embed = nn.Sequential(nn.LayerNorm(width), nn.Linear(width, width), nn.GELU(), nn.Linear(width, EMBEDDING))
-        self.heads = Heads()
+        self.heads = Heads(config.kinds)
 
     def forward(self, pictures: Tensor, boxes: Tensor, pristine: Tensor | None = None) -> Regions:
         """pictures and, with ``reference``, the pristine pictures: B x 3 x 224 x 224 in [0, 1].
@@ -100,7 +105,7 @@ class Teacher(nn.Module):
     def pool(self, pictures: Tensor, boxes: Tensor) -> Tensor:
         """p, B x R x d (or 2 d), of B x 3 x 224 x 224 pictures and B x R x 4 boxes."""
         _, tokens = self.backbone(pictures)
-        masks = box_masks(boxes, int(self.backbone.rows), int(self.backbone.columns))  # type: ignore[arg-type]
+        masks = box_masks(boxes, pictures.shape[2] // CELL, pictures.shape[3] // CELL)
         share = masks.to(tokens.dtype)
         share = share / share.sum(-1, keepdim=True)
         mean: Tensor = share @ tokens
@@ -111,15 +116,16 @@ class Teacher(nn.Module):
 
 
 class Heads(nn.Module):
-    """Linear heads for kind and level of unit vectors of the embedding space (... x 128)."""
+    """Linear heads for kind and level of unit vectors of the embedding space (... x 128). ``kinds``: their names."""
 
-    def __init__(self) -> None:
+    def __init__(self, kinds: tuple[str, ...] = PAPER_KINDS) -> None:
         super().__init__()
-        self.kind = nn.Linear(EMBEDDING, CLASSES)
+        self.kinds = kinds
+        self.kind = nn.Linear(EMBEDDING, len(kinds) + 1)
         self.level = nn.Linear(EMBEDDING, 1)
 
     def forward(self, embedding: Tensor) -> tuple[Tensor, Tensor]:
-        """Kind logits (... x 27) and level (...), 1 to 5."""
+        """Kind logits (... x C + 1) and level (...), 1 to 5."""
         scaled = embedding * math.sqrt(EMBEDDING)
         return self.kind(scaled), 1 + 4 * self.level(scaled).squeeze(-1)
 

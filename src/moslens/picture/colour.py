@@ -20,6 +20,10 @@ logger = logging.getLogger(__name__)
 MID_GREY = 128
 
 _SIXTEEN_BITS = {"I;16", "I;16L", "I;16B", "I;16N"}
+_INTEGERS = (255.0, 65535.0, 2147483648.0)
+_UNSIGNED = (255.0, 65535.0, 4294967296.0)
+_FLOATS = (1.0, 255.0, 65535.0)
+_ENOUGH = 0.1
 _GREY = {"1", "L", "LA", "La", "I", "F"} | _SIXTEEN_BITS
 _COLOUR = {"P", "PA", "RGB", "RGBX", "RGBA", "RGBa", "YCbCr", "HSV"}
 
@@ -28,12 +32,14 @@ _COLOUR = {"P", "PA", "RGB", "RGBX", "RGBA", "RGBa", "YCbCr", "HSV"}
 class Conversion:
     """``before`` turns a band of the decoded picture into mode L or RGB, ``after`` turns that into sRGB.
 
-    ``direct``: ``before`` changes nothing, so bands are not needed.
+    ``direct``: ``before`` changes nothing, so bands are not needed. ``refuse_unseen``, called when all bands are
+    through, raises UnsupportedImage where every pixel was transparent.
     """
 
     before: Callable[[Image.Image], Image.Image]
     after: Callable[[Image.Image], Image.Image]
     direct: bool
+    refuse_unseen: Callable[[], None]
 
 
 def conversion(image: Image.Image, path: str | None = None) -> Conversion:
@@ -50,6 +56,8 @@ def conversion(image: Image.Image, path: str | None = None) -> Conversion:
         logger.warning("%s: the embedded colour profile is ignored: %s", path or "picture", error)
         to_srgb = None
     full_scale = _full_scale(image) if mode in ("I", "F") else 65535
+    clear = image.has_transparency_data
+    opacity = 0
 
     def before(band: Image.Image) -> Image.Image:
         if mode in _SIXTEEN_BITS or mode in ("I", "F"):
@@ -57,6 +65,9 @@ def conversion(image: Image.Image, path: str | None = None) -> Conversion:
         if mode == "La":
             band = band.convert("LA")  # Pillow converts La to no other mode
         if band.has_transparency_data:
+            nonlocal opacity
+            band = band.convert("RGBA")
+            opacity = max(opacity, int(np.asarray(band.getchannel("A")).max()))
             return _over_mid_grey(band, to_srgb)
         if mode == "CMYK":
             return _rgb(band, to_srgb)
@@ -66,7 +77,11 @@ def conversion(image: Image.Image, path: str | None = None) -> Conversion:
     def after(band: Image.Image) -> Image.Image:
         return _rgb(band, None if mode == "CMYK" or image.has_transparency_data else to_srgb)
 
-    return Conversion(before, after, mode in ("L", "RGB") and not image.has_transparency_data)
+    def refuse_unseen() -> None:
+        if clear and opacity == 0:
+            raise UnsupportedImage("every pixel is transparent")
+
+    return Conversion(before, after, mode in ("L", "RGB") and not clear, refuse_unseen)
 
 
 def _rgb(image: Image.Image, to_srgb: ImageCms.ImageCmsTransform | None) -> Image.Image:
@@ -76,7 +91,6 @@ def _rgb(image: Image.Image, to_srgb: ImageCms.ImageCmsTransform | None) -> Imag
 
 
 def _over_mid_grey(band: Image.Image, to_srgb: ImageCms.ImageCmsTransform | None) -> Image.Image:
-    band = band.convert("RGBA")
     ground = Image.new("RGB", band.size, (MID_GREY,) * 3)
     ground.paste(_rgb(band.convert("RGB"), to_srgb), mask=band.getchannel("A"))
     return ground
@@ -114,18 +128,26 @@ def _to_srgb(image: Image.Image) -> ImageCms.ImageCmsTransform | None:
 def _full_scale(image: Image.Image) -> float:
     """White of a picture with 32-bit samples: 65535 where the format says so, else the smallest usual scale.
 
-    Integers are taken as 8, 16 or 31 bits, floats as 0-1, 0-255 or 0-65535: the first that holds them all.
+    Integers are taken as 8, 16 or 31 bits (32 where they are unsigned), floats as 0-1, 0-255 or 0-65535: the first
+    that holds them all. Where a smaller scale holds nine of ten samples, a few do not decide: the picture is refused,
+    and so are floats that end far above 255 and far below 65535.
     """
     if image.mode == "I" and image.format in ("PNG", "PPM"):
         return 65535.0
+    signed = image.info.get("signed", True if image.mode == "I" else None)
+    scales = _FLOATS if signed is None else _INTEGERS if signed else _UNSIGNED
     tops = range(0, image.height, 256)
-    bands = (np.asarray(image.crop((0, top, image.width, min(top + 256, image.height)))) for top in tops)
-    ranges = np.array([(band.min(), band.max()) for band in bands], np.float64)
-    low, high = ranges.min(), ranges.max()  # not a number if any sample is
-    scales = (255.0, 65535.0, 2147483647.0) if image.mode == "I" else (1.0, 255.0, 65535.0)
-    if not (low >= 0 and high <= scales[-1]):
+    ranges, above = [], np.zeros(len(scales))
+    for top in tops:
+        band = np.asarray(image.crop((0, top, image.width, min(top + 256, image.height))))
+        ranges.append((band.min(), band.max()))
+        above += [np.count_nonzero(band > scale) for scale in scales]
+    low, high = np.array(ranges, np.float64).min(), np.array(ranges, np.float64).max()
+    at = next((i for i, scale in enumerate(scales) if low >= 0 and high <= scale), None)
+    unclear = scales is _FLOATS and at == len(scales) - 1 and high < scales[-1] / 2
+    if at is None or unclear or (at > 0 and above[at - 1] < _ENOUGH * image.width * image.height):
         raise UnsupportedImage(f"samples from {low:g} to {high:g} have no agreed black and white")
-    return next(scale for scale in scales if high <= scale)
+    return scales[at]
 
 
 def _eight_bits(band: Image.Image, full_scale: float) -> Image.Image:

@@ -16,6 +16,8 @@ from importlib import import_module
 from typing import IO, Any, cast
 
 from PIL import Image, ImageFile
+from PIL.JpegImagePlugin import JpegImageFile
+from PIL.PngImagePlugin import PngImageFile
 
 from moslens.errors import (
     CorruptImage,
@@ -27,7 +29,11 @@ from moslens.errors import (
     UnsupportedImage,
     install_hint,
 )
-from moslens.picture.tiff_directory import refuse_endless_entries
+from moslens.picture.damage import refuse_missing_rows
+from moslens.picture.jpeg_scan import load_jpeg
+from moslens.picture.layout import open_tiff
+from moslens.picture.spliced import jpeg_pixels, png_pixels
+from moslens.picture.tiff_directory import holds_camera_raw, refuse_endless_entries
 from moslens.picture.truncation import is_short, where_it_ends
 
 # An MPO file is read as JPEG: the first picture in it is the photo.
@@ -50,6 +56,9 @@ _PLUGINS = {
     "TGA": ("PIL.TgaImagePlugin", "TgaImageFile"),
 }
 
+CAMERA_RAW = "camera raw"
+"""The format that is no plugin's: :mod:`moslens.picture.raw` reads it."""
+
 # How each format begins. Formats without a plugin are listed so that the error can name them.
 _BEGINNINGS = tuple(
     (re.compile(pattern, re.DOTALL), name)
@@ -57,12 +66,14 @@ _BEGINNINGS = tuple(
         (rb"\xff\xd8\xff", "JPEG"),
         (rb"\x89PNG\r\n\x1a\n", "PNG"),
         (rb"RIFF....WEBP", "WebP"),
+        (rb"II\*\0.{4}CR\x02", CAMERA_RAW),
         (rb"II[*+]\0|MM\0[*+]", "TIFF"),
         (rb"BM.{12}[\x0c\x10\x28\x34\x38\x40\x6c\x7c]\0\0\0", "BMP"),
         (rb"GIF8[79]a", "GIF"),
         (rb"\xff\x4f\xff\x51|\0\0\0\x0cjP  \r\n\x87\n", "JPEG 2000"),
         (rb"PF\s+[#\d]", "colour PFM"),
         (rb"P[1-6f]\s+[#\d]", "PPM"),
+        (rb"P7\s", "PAM"),
         (rb"\0\0\x01\0(?!\0\0).{5}\0", "ICO"),
         (rb"\n[\0\x02-\x05]\x01[\x01\x02\x04\x08]", "PCX"),
         (rb"\x01\xda[\0\x01][\x01\x02]", "SGI"),
@@ -81,7 +92,7 @@ _BEGINNINGS = tuple(
         (rb"#\?RADIANCE", "Radiance HDR"),
         (rb"\xff\x0a|\0\0\0\x0cJXL \r\n\x87\n", "JPEG XL"),
         (rb"II\xbc\x01", "JPEG XR"),
-        (rb"FUJIFILMCCD-RAW|IIRO|IIU\0|....ftypcrx ", "camera raw"),
+        (rb"FUJIFILMCCD-RAW|IIRO|IIU\0|....ftypcrx ", CAMERA_RAW),
     )
 )
 _TGA_END = b"TRUEVISION-XFILE.\0"
@@ -100,13 +111,13 @@ _RAN_OUT = re.compile(
 _LARGEST_ICON = 2 * 1024 * 1024
 _CANNOT = re.compile(
     r"unsupported|not (yet )?supported|not available|not installed|cannot handle|unimplemented|"
-    r"unknown (pixel mode|data organi[sz]ation|compression)",
+    r"un(known|recognized) (pixel mode|raw mode|data organi[sz]ation|compression)",
     re.IGNORECASE,
 )
 
 
 def identify(stream: IO[bytes]) -> str:
-    """The name of the format of ``stream``, by its first bytes (TGA: its last).
+    """The name of the format of ``stream``, by its first bytes (TGA: its last; raw files in TIFF: their tags).
 
     Raises NotAnImage, or UnsupportedImage for a picture format that is not opened here.
     """
@@ -122,8 +133,10 @@ def identify(stream: IO[bytes]) -> str:
         if stream.read() != _TGA_END:
             raise NotAnImage("not a picture in any format that moslens knows")
         name = "TGA"
-    if name not in _PLUGINS:
+    if name not in _PLUGINS and name != CAMERA_RAW:
         raise UnsupportedImage(f"moslens does not open {name} files")
+    if name == "TIFF" and holds_camera_raw(stream):
+        return CAMERA_RAW
     return name
 
 
@@ -159,11 +172,26 @@ def read_header(stream: IO[bytes], name: str) -> ImageFile.ImageFile:
         refuse_endless_entries(stream)
     elif name == "ICO":
         _refuse_large_icons(stream)
-    stream.seek(0)
-    image = opener(stream)
-    if name == "TIFF":
-        _refuse_camera_raw(cast(Any, image).tag_v2)
+    profile = None
+    if name == "PNG":
+        stream, profile = png_pixels(stream)
+    image = _opened(opener, stream, name)
+    if profile is not None:
+        image.info["icc_profile"] = profile
     return image
+
+
+def _opened(opener: Callable[[IO[bytes]], ImageFile.ImageFile], stream: IO[bytes], name: str) -> ImageFile.ImageFile:
+    stream.seek(0)
+    if name == "TIFF":
+        return open_tiff(stream, opener)
+    try:
+        return opener(stream)
+    except Exception:
+        mended = jpeg_pixels(stream) if name == "JPEG" else None
+        if mended is None:
+            raise
+        return opener(mended)
 
 
 def keeps_everything(image: Image.Image, stream: IO[bytes]) -> bool:
@@ -172,6 +200,7 @@ def keeps_everything(image: Image.Image, stream: IO[bytes]) -> bool:
     This is so if its components come in several scans. ``stream`` stands behind the header of the first scan, which
     then does not name all components.
     """
+    stream = getattr(image, "fp", None) or stream
     at, components = stream.tell(), len(image.getbands())
     length = 6 + 2 * components
     stream.seek(max(0, at - length - 2))
@@ -195,13 +224,6 @@ def _refuse_large_icons(stream: IO[bytes]) -> None:
                 raise UnsupportedImage(f"the icon holds {abs(width)} x {abs(height)} pixels, more than 256 x 256")
 
 
-def _refuse_camera_raw(tags: Any) -> None:
-    """Many raw formats are TIFF files that begin with a thumbnail, which must not be scored in place of the photo."""
-    reduced_resolution, dng_version = 254, 50706
-    if dng_version in tags or int(tags.get(reduced_resolution, 0)) & 1:
-        raise UnsupportedImage("moslens does not open camera raw files; the first picture in this one is a preview")
-
-
 def read_pixels(image: Image.Image) -> None:
     """Decode an opened picture in place. The caller has checked its size."""
     limit = Image.MAX_IMAGE_PIXELS
@@ -209,7 +231,25 @@ def read_pixels(image: Image.Image) -> None:
         # This plugin applies Pillow's limit once more when it allocates, unless there is memory already.
         tiff = cast(Any, image)
         tiff.im = Image.new(tiff.mode, getattr(tiff, "_tile_size", tiff.size), None).im
+    if isinstance(image, JpegImageFile) and load_jpeg(image):
+        return
+    if isinstance(image, PngImageFile) and image.fp is not None and not image.filename:
+        _read_png(image, image.fp)
     image.load()
+
+
+def _read_png(image: PngImageFile, stream: IO[bytes]) -> None:
+    try:
+        image.load()
+    except Exception:
+        if image.tile:
+            raise
+        # The pixels were read, and a chunk behind them is at fault: once more without that.
+        again = PngImageFile(png_pixels(stream, to_end=True)[0])
+        again.load()
+        image.im = again.im
+        image.info = again.info | image.info
+    refuse_missing_rows(image, stream)
 
 
 def explain_failure(error: Exception, stream: IO[bytes], name: str | None) -> ImageError:

@@ -1,11 +1,12 @@
 """What the model sees of a picture: the working size, windows that cover it fully, and training crops.
 
-Arrays are ``height x width x 3`` of uint8. Scoring uses ``fit`` and ``iter_cover``; training uses ``fit`` and
+Arrays are ``height x width x 3`` of uint8. Scoring uses ``fit`` and ``View``; training on windows uses ``fit`` and
 ``training_crop``. A picture smaller than a window is padded by reflection.
 """
 
 from collections.abc import Iterator
-from typing import overload
+from dataclasses import dataclass
+from typing import NamedTuple, overload
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,39 +14,43 @@ from PIL import Image
 
 WINDOW = 224
 SHORTEST = 32
+SHORTEST_PASS = 128
+"""The shortest side of a whole picture as the network sees it."""
+STRIDE = 32
+"""The network reads sides that are multiples of this."""
 
 Pixels = NDArray[np.uint8]
 
 
-def fitted_size(height: int, width: int, working_size: int) -> tuple[int, int]:
+def fitted_size(height: int, width: int, working_size: int, shortest: int = SHORTEST) -> tuple[int, int]:
     """The (height, width) that ``fit`` gives a picture of that size.
 
-    The longer side is capped at ``working_size``, except where that would push the shorter side below 32 px:
-    a long panorama then keeps its shorter side at 32 px and a longer side above the cap.
+    The longer side is capped at ``working_size``, except where that would push the shorter side below ``shortest`` px:
+    a long panorama then keeps its shorter side at that and a longer side above the cap.
     """
-    shrink = min(1.0, max(working_size / max(height, width), SHORTEST / min(height, width)))
+    shrink = min(1.0, max(working_size / max(height, width), shortest / min(height, width)))
     return max(1, round(height * shrink)), max(1, round(width * shrink))
 
 
 @overload
-def fit(picture: Image.Image, working_size: int) -> Image.Image: ...
+def fit(picture: Image.Image, working_size: int, shortest: int = SHORTEST) -> Image.Image: ...
 @overload
-def fit(picture: Pixels, working_size: int) -> Pixels: ...
-def fit(picture: Image.Image | Pixels, working_size: int) -> Image.Image | Pixels:
+def fit(picture: Pixels, working_size: int, shortest: int = SHORTEST) -> Pixels: ...
+def fit(picture: Image.Image | Pixels, working_size: int, shortest: int = SHORTEST) -> Image.Image | Pixels:
     """Shrink to the working size (see ``fitted_size``), never enlarge; the same kind of object comes back.
 
     Pillow's bicubic resize is used, whose support grows with the factor, so every source pixel counts.
     A picture that fits already is returned as it is.
     """
     if isinstance(picture, Image.Image):
-        height, width = fitted_size(picture.height, picture.width, working_size)
+        height, width = fitted_size(picture.height, picture.width, working_size, shortest)
         if (width, height) == picture.size:
             return picture
         return picture.resize((width, height), Image.Resampling.BICUBIC)
     height, width = picture.shape[:2]
-    if fitted_size(height, width, working_size) == (height, width):
+    if fitted_size(height, width, working_size, shortest) == (height, width):
         return picture
-    return np.array(fit(Image.fromarray(picture), working_size))
+    return np.array(fit(Image.fromarray(picture), working_size, shortest))
 
 
 def window_origins(height: int, width: int, size: int = WINDOW) -> list[tuple[int, int]]:
@@ -81,18 +86,64 @@ def pad(pixels: Pixels, size: int = WINDOW) -> Pixels:
     return np.pad(pixels, around, mode="reflect")
 
 
-def iter_cover(pixels: Pixels, size: int = WINDOW, batch: int = 16) -> Iterator[Pixels]:
-    """The windows of ``cover`` in batches of at most ``batch``: bounded memory for pictures of any length."""
-    height, width = pixels.shape[:2]
-    origins = window_origins(height, width, size)
-    for first in range(0, len(origins), batch):
-        # One window spans an axis that needs padding, so padding each window is padding the picture.
-        yield np.stack([pad(pixels[y : y + size, x : x + size], size) for y, x in origins[first : first + batch]])
+class Piece(NamedTuple):
+    """What the network reads in one pass.
+
+    ``pixels``: H x W x 3. ``y`` and ``x``: where its top left corner lies in the picture at the working size, below 0
+    where the picture was mirrored to fill it. ``height`` and ``width``: how much of it is picture; behind them lies
+    padding that the network leaves out.
+    """
+
+    pixels: Pixels
+    y: int
+    x: int
+    height: int
+    width: int
 
 
-def cover(pixels: Pixels, size: int = WINDOW) -> Pixels:
-    """All windows, (n, size, size, 3), in the order of ``window_origins``; every pixel is in at least one."""
-    return np.concatenate(list(iter_cover(pixels, size)))
+@dataclass(frozen=True)
+class View:
+    """How a picture is brought to the network.
+
+    ``whole``: all of it in one pass, at ``working_size``; a very long picture in a few. Otherwise as 224 x 224 windows
+    that cover it.
+    """
+
+    whole: bool
+    working_size: int
+
+    @property
+    def shortest(self) -> int:
+        """The shorter side is never shrunk below this many px."""
+        return SHORTEST_PASS if self.whole else SHORTEST
+
+    def pieces(self, pixels: Pixels) -> Iterator[Piece]:
+        """The pieces of a picture at the working size, row by row; together they cover every pixel.
+
+        A side shorter than a window, or than ``SHORTEST_PASS``, is mirrored up to it. A whole picture is also padded
+        by reflection to multiples of ``STRIDE``, below and to the right.
+        """
+        size, least = (self.working_size, SHORTEST_PASS) if self.whole else (WINDOW, WINDOW)
+        full = pixels.shape[0], pixels.shape[1]
+        for y, x in window_origins(*full, size):
+            view = pad(pixels[y : y + size, x : x + size], least)
+            height, width = view.shape[:2]
+            top, left = (max(0, least - side) // 2 for side in full)
+            padded = np.pad(view, ((0, -height % STRIDE), (0, -width % STRIDE), (0, 0)), mode="reflect")
+            yield Piece(np.ascontiguousarray(padded), y - top, x - left, height, width)
+
+    def cells(self, side: int, grid: int) -> int:
+        """How many cells of a map a side of ``side`` px is cut into: as fine as the ``grid`` blocks of a piece."""
+        piece = min(side, self.working_size) if self.whole else WINDOW
+        return max(1, (2 * side * grid + piece) // (2 * piece))
+
+
+WINDOWS = View(whole=False, working_size=512)
+
+
+def cover(pixels: Pixels) -> Pixels:
+    """All windows of a picture, n x 224 x 224 x 3; every pixel is in at least one."""
+    return np.stack([piece.pixels for piece in WINDOWS.pieces(pixels)])
 
 
 def training_crop(pixels: Pixels, rng: np.random.Generator, size: int = WINDOW, flip: bool = True) -> Pixels:

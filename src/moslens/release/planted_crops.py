@@ -1,7 +1,9 @@
 """Crops with known faults, to fit and calibrate the kind head on: most blocks are clean, faults may cross blocks.
 
 A quarter of the crops are clean, a quarter are composites of BDM, and half have one to three degraded rectangles
-anywhere, at levels drawn evenly. A block gets the label that covers three quarters of it, or none.
+anywhere, at levels drawn evenly. A block gets the label that covers three quarters of it, or none. So every block has
+one fault at most, as in the paper. With combinations, half of the crops have several faults at once, on the same blocks
+(:mod:`moslens.release.fault_combinations`); a block then has every fault that covers three quarters of it.
 """
 
 from __future__ import annotations
@@ -13,10 +15,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from moslens.blocks import MIN_CHANGE, BlockDegradation
-from moslens.distortions import KINDS, LEVELS, distort
+from moslens.distortions import KIND_INDEX, KINDS, LEVELS, PAPER_KINDS, distort, draw_implementation, get_kind
+from moslens.distortions.implementations import ImplementationSet
 from moslens.distortions.kinds import NO_DISTORTION
 from moslens.picture.grid import Block, grid_blocks
 from moslens.picture.windows import WINDOW
+from moslens.release.fault_combinations import combine_faults
 from moslens.train.distill.pool import Pool, pristine_crop
 
 COVERED = 0.75
@@ -28,15 +32,25 @@ Ints = NDArray[np.int64]
 
 @dataclass(frozen=True)
 class PlantedCrop:
-    """A 224 x 224 x 3 crop, and for each block in reading order its kind (-1 clean) and level (0 clean).
+    """A 224 x 224 x 3 crop, and for each block in reading order the level of each kind in it, 0 where it is not there.
 
-    Where ``labelled`` is False, the kind and level of the block mean nothing.
+    ``faults``: K x all kinds. Where ``labelled`` is False, the faults of the block mean nothing.
     """
 
     picture: Pixels
-    kinds: Ints
-    levels: Ints
+    faults: Ints
     labelled: NDArray[np.bool_]
+
+    @property
+    def kinds(self) -> Ints:
+        """The kind of each block with the highest level; -1 for a clean block."""
+        return np.where(self.faults.any(axis=1), self.faults.argmax(axis=1), NO_DISTORTION)
+
+    @property
+    def levels(self) -> Ints:
+        """The highest level in each block, 0 for a clean one."""
+        highest: Ints = self.faults.max(axis=1)
+        return highest
 
 
 class _PixelLabels:
@@ -62,43 +76,105 @@ class _PixelLabels:
         return kind + NO_DISTORTION, level, bool(labelled) and counts.max() >= COVERED * codes.size
 
 
-def plant(crop: Pixels, grid: int, number: int, rng: np.random.Generator) -> PlantedCrop:
-    """The crop clean, as a composite, or with degraded rectangles, by turns of ``number``; ``grid`` blocks a side."""
+def plant(
+    crop: Pixels,
+    grid: int,
+    number: int,
+    rng: np.random.Generator,
+    kinds: Sequence[str] = PAPER_KINDS,
+    implementations: ImplementationSet = "default",
+    combined: int = 1,
+) -> PlantedCrop:
+    """The crop clean, as a composite, or with degraded rectangles, by turns of ``number``; ``grid`` blocks a side.
+
+    combined: the most faults of a block; from 2 on combinations take the place of rectangles.
+    """
     turn = number % 4
+    if turn > 1 and combined > 1:
+        return _combination(crop, grid, rng, kinds, implementations, combined)
     labels = _PixelLabels()
     picture = crop
     if turn == 1:
-        composite = BlockDegradation(grid=int(rng.choice([2, 3, 4])), levels="uniform")(crop, rng)
+        cuts = int(rng.choice([2, 3, 4]))
+        degrade = BlockDegradation(grid=cuts, kinds=tuple(kinds), levels="uniform", implementations=implementations)
+        composite = degrade(crop, rng)
         picture = composite.image
         for block, kind, level in zip(composite.blocks, composite.kinds, composite.levels, strict=True):
             labels.set(block.slices, kind, level)
     elif turn > 1:
         picture = crop.copy()
         for _ in range(int(rng.integers(1, 4))):
-            _degrade_rectangle(picture, crop, labels, rng)
+            _degrade_rectangle(picture, crop, labels, rng, kinds, implementations)
     found = [labels.of(block) for block in grid_blocks(WINDOW, WINDOW, grid)]
-    kinds, levels, labelled = (np.array(column) for column in zip(*found, strict=True))
-    return PlantedCrop(picture, kinds, levels, labelled)
+    faults = np.zeros((len(found), len(KINDS)), np.int64)
+    for row, (kind, level, _) in zip(faults, found, strict=True):
+        if kind != NO_DISTORTION:
+            row[kind] = level
+    return PlantedCrop(picture, faults, np.array([labelled for _, _, labelled in found]))
 
 
-def _degrade_rectangle(picture: Pixels, crop: Pixels, labels: _PixelLabels, rng: np.random.Generator) -> None:
+def _combination(
+    crop: Pixels,
+    grid: int,
+    rng: np.random.Generator,
+    kinds: Sequence[str],
+    implementations: ImplementationSet,
+    most: int,
+) -> PlantedCrop:
+    """The crop with several faults at once. A block has a label where it is clear of each fault whether it is there."""
+    made = combine_faults(crop, most, rng, kinds, implementations)
+    blocks = grid_blocks(WINDOW, WINDOW, grid)
+    faults = np.zeros((len(blocks), len(KINDS)), np.int64)
+    labelled = np.ones(len(blocks), np.bool_)
+    for fault, change in zip(made.faults, made.changes, strict=True):
+        inside = np.zeros(crop.shape[:2], np.bool_)
+        inside[fault.area] = True
+        for place, block in enumerate(blocks):
+            share = inside[block.slices].mean()
+            if share >= COVERED and change[block.slices].mean() >= MIN_CHANGE:
+                faults[place, KIND_INDEX[fault.kind.name]] = fault.level
+            elif share > 1 - COVERED:
+                labelled[place] = False
+    return PlantedCrop(made.picture, faults, labelled)
+
+
+def _degrade_rectangle(
+    picture: Pixels,
+    crop: Pixels,
+    labels: _PixelLabels,
+    rng: np.random.Generator,
+    kinds: Sequence[str],
+    implementations: ImplementationSet,
+) -> None:
     """Degrade a rectangle with sides of 56 to 224 px, anywhere, in place. Earlier faults inside it are replaced."""
     width, height = (int(side) for side in rng.integers(56, WINDOW + 1, 2))
     x, y = int(rng.integers(WINDOW - width + 1)), int(rng.integers(WINDOW - height + 1))
     inside = np.s_[y : y + height, x : x + width]
-    number = int(rng.integers(len(KINDS)))
-    level = int(rng.choice(KINDS[number].active_levels))
-    degraded = distort(crop, KINDS[number], level, rng, regions=[(x, y, width, height)])[inside]
+    kind = get_kind(kinds[int(rng.integers(len(kinds)))])
+    level = int(rng.choice(kind.active_levels))
+    implementation = draw_implementation(kind, rng, implementations)
+    degraded = distort(crop, kind, level, rng, regions=[(x, y, width, height)], implementation=implementation)[inside]
     change = float(np.abs(degraded.astype(np.int16) - crop[inside]).mean()) / 255
     picture[inside] = degraded
-    labels.set(inside, number, level, labelled=change >= MIN_CHANGE)
+    labels.set(inside, KIND_INDEX[kind.name], level, labelled=change >= MIN_CHANGE)
 
 
 def planted_crops(
-    pool: Pool, names: Sequence[str], working_size: int, grid: int, count: int, seed: int
+    pool: Pool,
+    names: Sequence[str],
+    working_size: int,
+    grid: int,
+    count: int,
+    seed: int,
+    kinds: Sequence[str] = PAPER_KINDS,
+    implementations: ImplementationSet = "default",
+    combined: int = 1,
 ) -> Iterator[PlantedCrop]:
-    """Yield ``count`` crops of the named photos; each is a function of the seed and its number."""
+    """Yield ``count`` crops of the named photos, with faults of ``kinds``; each is a function of seed and number.
+
+    implementations and combined as for :func:`plant`.
+    """
     for number in range(count):
         rng = np.random.default_rng((seed, number))
         crop = pristine_crop(pool.root, names[int(rng.integers(len(names)))], working_size, rng)
-        yield plant(crop, grid, number, rng)
+        yield plant(crop, grid, number, rng, kinds, implementations, combined)

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from moslens.data.records import POINTS, LabelScale, PointScale
 from moslens.errors import ConfigError, DatasetError
 from moslens.metrics import logistic
-from moslens.model.shdiqa import WindowScorer
+from moslens.model.shdiqa import PictureScorer
 from moslens.scoring.card import Calibration
 from moslens.train.run_folder import Run
 
@@ -66,9 +66,9 @@ def points_of(run: Run, stated: LabelScale | None = None) -> PointScale:
     return scale.mos if stores_mos else scale.published
 
 
-def in_points(scorer: WindowScorer, points: PointScale) -> WindowScorer:
+def in_points(scorer: PictureScorer, points: PointScale) -> PictureScorer:
     """The scorer of a run with its scores in points."""
-    return WindowScorer(scorer.model, points.points(scorer.mean), scorer.std * points.factor).eval()
+    return PictureScorer(scorer.model, points.points(scorer.mean), scorer.std * points.factor, scorer.view).eval()
 
 
 def read_held_out(
@@ -119,7 +119,11 @@ def fit_calibration(held: HeldOut) -> Calibration:
     errors = np.sort(np.abs(100 * logistic(scale * held.raw + shift) - held.mos))
     rank = math.ceil((len(errors) + 1) * COVERAGE)
     if rank > len(errors):
-        raise DatasetError(f"{len(errors)} held-out predictions are too few for {COVERAGE:.0%} coverage")
+        least = math.ceil(COVERAGE / (1 - COVERAGE) - 1e-9)
+        raise DatasetError(
+            f"{len(errors)} held-out predictions to calibrate on are too few: {COVERAGE:.0%} coverage needs {least}"
+            " (of several runs the first half is used, the others measure the interval)"
+        )
     return Calibration(scale, shift, float(errors[rank - 1]))
 
 

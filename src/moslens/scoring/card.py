@@ -9,21 +9,27 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import moslens
 from moslens.errors import ModelError
+from moslens.scoring.hub_cache import hub_folder, is_hub_id
 from moslens.system.text import did_you_mean
 
+if TYPE_CHECKING:
+    from moslens.picture.windows import View
+
 DEFAULT_MODEL = "shdiqa-lite"
+CARD = "card.json"
 WEIGHTS = Path(moslens.__file__).with_name("weights")
 ID_DIGITS = 12
 BLOCK_OUTPUTS = ("block_score", "block_weight", "kind_logits", "level")
+_PIXELS = {"resample": "bicubic", "layout": "uint8 NHWC RGB, normalised inside the graph"}
 PREPROCESSING = {
-    "window": 224,
-    "resample": "bicubic",
-    "layout": "uint8 NHWC RGB, normalised inside the graph",
+    "windows": {"window": 224, **_PIXELS},
+    "whole": {"view": "whole", "shortest": 128, "multiple": 32, **_PIXELS},
 }
+"""What a card says of the two views, beside the working size. It does not name windows as its view."""
 
 
 @dataclass(frozen=True)
@@ -43,13 +49,18 @@ class Calibration:
         return max(0.0, score - self.radius), min(100.0, score + self.radius)
 
 
+COLOUR_KINDS = ("color_noise", "chroma_noise", "color_cast")
+"""Kinds of other groups than ``color`` that are faults of colours."""
+
+
 @dataclass(frozen=True)
 class BlockLabels:
     """How the block outputs of a model become labels: the entry ``explain`` of its card.
 
-    ``grid``: blocks per side of a window. ``kinds`` and ``groups``: names, in the order of the logits. ``temperature``
-    divides the logits. A cell of the map gets a kind where the probability that something is wrong reaches
-    ``threshold``. A certain fault of level 5 lowers the quality of its cell by ``penalty`` raw units.
+    ``grid``: blocks per side of a window or whole picture. ``kinds`` and ``groups``: names, in the order of the logits.
+    ``temperature`` divides the logits. A cell of the map gets a kind where the probability that something is wrong
+    reaches ``threshold`` and that of the kind reaches ``certainty``. A certain fault of level 5 lowers the quality of
+    its cell by ``penalty`` raw units.
     """
 
     grid: int
@@ -58,6 +69,13 @@ class BlockLabels:
     temperature: float
     threshold: float
     penalty: float = 0.0
+    certainty: float = 0.0
+
+    @property
+    def of_colour(self) -> list[int]:
+        """The places of the kinds that a picture without colours cannot have."""
+        pairs = enumerate(zip(self.kinds, self.groups, strict=True))
+        return [place for place, (kind, group) in pairs if group == "color" or kind in COLOUR_KINDS]
 
     @classmethod
     def from_record(cls, record: Mapping[str, Any]) -> BlockLabels:
@@ -69,6 +87,7 @@ class BlockLabels:
             temperature=float(record["temperature"]),
             threshold=float(record["threshold"]),
             penalty=float(record.get("penalty", 0.0)),
+            certainty=float(record.get("certainty", 0.0)),
         )
         if len(labels.kinds) != len(labels.groups) or not labels.temperature > 0:
             raise ValueError("explain needs a group for every kind and a temperature above 0")
@@ -89,13 +108,32 @@ class Card:
     record: Mapping[str, Any]
     explain: BlockLabels | None = None
 
+    @property
+    def licence(self) -> str | None:
+        """The licence of the weights, as a person wrote it."""
+        return self.record.get("licence")
+
+    @property
+    def whole(self) -> bool:
+        """Whether the model sees whole pictures, not windows."""
+        return bool(self.record["preprocessing"].get("view") == "whole")
+
+    @property
+    def view(self) -> View:
+        """How a picture is brought to the model."""
+        from moslens.picture.windows import View  # needs numpy, which the process that writes rows does without
+
+        return View(self.whole, self.working_size)
+
     @classmethod
     def read(cls, folder: str | os.PathLike[str]) -> Card:
         """Read ``folder/card.json``; ModelError where it is missing, malformed or not for this version."""
         folder = Path(folder)
-        path = folder / "card.json"
+        path = folder / CARD
         try:
             record = json.loads(path.read_bytes())
+            if record.get("training", {}).get("stage") == "teacher":
+                raise ModelError("a teacher, not a quality model: it names distortions and gives no score", path)
             calibration, preprocessing = record["calibration"], record["preprocessing"]
             card = cls(
                 folder=folder,
@@ -110,13 +148,15 @@ class Card:
             )
         except OSError as error:
             raise ModelError(f"no model here: {error.strerror}", path) from error
-        except (ValueError, KeyError, TypeError) as error:
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise ModelError(f"the card is malformed: {error!r}", path) from error
         if calibration.get("kind") != "logistic":
             raise ModelError(f"unknown calibration {calibration.get('kind')!r}", path)
-        for key, ours in PREPROCESSING.items():
+        for key, ours in PREPROCESSING["whole" if card.whole else "windows"].items():
             if preprocessing.get(key) != ours:
                 raise ModelError(f"needs {key} = {preprocessing.get(key)!r}, this version has {ours!r}", path)
+        if Path(card.file).name != card.file:
+            raise ModelError(f"the file {card.file!r} must be a name in this folder", path)
         if card.id != f"{card.name}@{card.sha256[:ID_DIGITS]}":
             raise ModelError(f"the id {card.id} does not match the hash {card.sha256}", path)
         return card
@@ -134,19 +174,37 @@ class Card:
         return data
 
 
+def graph_metadata(record: Mapping[str, Any]) -> dict[str, str]:
+    """What an exported graph says of itself in ``metadata_props``: entries of its card, those that are no text as JSON.
+
+    ``range`` is that of the score that ``calibration`` makes of the output ``score``. The id is not among them: it is
+    the hash of the file.
+    """
+    calibration = record["calibration"]
+    said = {key: record.get(key) for key in ("name", "range", "direction", "preprocessing", "licence")}
+    said["calibration"] = {key: calibration[key] for key in ("kind", "scale", "shift")}
+    return {key: value if isinstance(value, str) else json.dumps(value) for key, value in said.items() if value}
+
+
 def shipped() -> dict[str, Path]:
     """The models inside the installed package, name to folder, sorted by name."""
     return {path.parent.name: path.parent for path in sorted(WEIGHTS.glob("*/card.json"))}
 
 
 def find_model(model: str | os.PathLike[str] | None = None) -> Path:
-    """The folder of a model: a shipped name, a path, or None for the default. Raises ModelError where there is none."""
+    """The folder of a model. Raises ModelError where there is none. Nothing is downloaded.
+
+    ``model`` is None for the default, a shipped name, a folder, or the id of a Hugging Face repository, ``owner/name``,
+    in the local cache.
+    """
     wanted = DEFAULT_MODEL if model is None else os.fspath(model)
     models = shipped()
     if wanted in models:
         return models[wanted]
     if model is not None and Path(wanted).is_dir():
         return Path(wanted)
+    if is_hub_id(wanted):
+        return hub_folder(wanted)
     names = ", ".join(models) or "none"
     hint = did_you_mean(wanted, models)
     raise ModelError(f"no model {wanted!r}: {hint}neither a folder nor one of the shipped models ({names})")

@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
+from moslens.scoring.labels import NO_FAULT, detail_words, fault_label, note_words
+
 if TYPE_CHECKING:
     from moslens.scoring.quality_map import QualityMap
 
@@ -54,7 +56,7 @@ def draw(quality_map: "QualityMap", size: int = 1024, *, legend: bool = True) ->
     _outline_kinds(pen, quality_map, boxes)
     for block, box in zip(quality_map.blocks, boxes, strict=True):
         if block.kind is not None:
-            _label(pen, f"{block.kind.replace('_', ' ')} {block.severity:.1f}", box)
+            _label(pen, f"{fault_label(block.kind)} {block.severity:.1f}", box)
     lowest = min(range(len(boxes)), key=lambda number: quality_map.blocks[number].score)
     _frame(pen, boxes[lowest])
     return _with_legend(picture, quality_map) if legend else picture
@@ -140,10 +142,12 @@ def _legend_lines(quality_map: "QualityMap", width: int) -> list[str]:
     font = ImageFont.load_default(_FONT)
     parts = [f"score {quality_map.score:.1f} ({quality_map.low:.1f} to {quality_map.high:.1f} in 9 of 10)"]
     for row in quality_map.distortions:
-        name = str(row["kind"]).replace("_", " ")
-        parts.append(f"{name} ({row['group']}): severity {row['severity']:.1f} of 5 on {row['share']:.0%}")
+        parts.append(f"{row['label']} ({row['group']}): severity {row['severity']:.1f} of 5 on {row['share']:.0%}")
     if len(parts) == 1:
-        parts.append("no fault named")
+        parts.append(NO_FAULT)
+    if quality_map.detail is not None:
+        parts.append(detail_words(quality_map.detail.score, quality_map.detail.distortions))
+    parts += note_words(quality_map.notes)
     lines = [parts[0]]
     for part in parts[1:]:
         longer = f"{lines[-1]};  {part}"

@@ -7,15 +7,17 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from moslens.scoring.labels import fault_label
+
 
 @dataclass(frozen=True, slots=True)
 class QualityBlock:
     """A rectangle of the upright picture, in its pixels, with its quality and distortion.
 
     ``score``: 0 to 100, the quality of this block alone; a likely fault lowers it by up to the card's ``penalty``.
-    ``weight``: its share in the picture's score; all weights sum to 1. ``kind`` and ``group``: None where nothing is
-    wrong. ``severity``: 1 to 5 as in ``moslens distortions``, None where nothing is wrong. ``confidence``: the
-    calibrated probability of ``kind``, or, where it is None, that nothing is wrong.
+    ``weight``: its share in the picture's score; all weights sum to 1. ``kind`` and ``group``: None where no
+    fault that the model knows was found. ``severity``: 1 to 5 as in ``moslens distortions``, or None. ``confidence``:
+    the calibrated probability of ``kind``, or, where it is None, that there is no fault that the model knows.
     """
 
     x: int
@@ -39,6 +41,7 @@ class QualityBlock:
             "weight": round(self.weight, 6),
             "kind": self.kind,
             "group": self.group,
+            "label": None if self.kind is None else fault_label(self.kind),
             "severity": None if self.severity is None else round(self.severity, 2),
             "confidence": round(self.confidence, 4),
         }
@@ -57,7 +60,15 @@ def summarize_kinds(blocks: Iterable[QualityBlock]) -> tuple[dict[str, Any], ...
         areas = [block.width * block.height for block in members]
         severity = math.fsum(a * (b.severity or 0.0) for a, b in zip(areas, members, strict=True)) / sum(areas)
         share = sum(areas) / total
-        rows.append({"kind": kind, "group": members[0].group, "severity": round(severity, 2), "share": round(share, 4)})
+        rows.append(
+            {
+                "kind": kind,
+                "group": members[0].group,
+                "label": fault_label(kind),
+                "severity": round(severity, 2),
+                "share": round(share, 4),
+            }
+        )
     return tuple(sorted(rows, key=lambda row: (-float(str(row["share"])), str(row["kind"]))))
 
 

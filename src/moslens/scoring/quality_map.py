@@ -1,11 +1,12 @@
-"""The quality map of a picture, from the same windows and the same forward pass as its score.
+"""The quality map of a picture, from the same pieces and the same forward pass as its score.
 
-windows -> blocks of each -> one map (stitch.py) -> kind, group, severity, confidence of every cell -> QualityMap
+windows or a whole picture -> blocks of each -> one map (stitch.py) -> kind, group, severity, confidence of every cell
+-> QualityMap
 """
 
 import json
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
@@ -15,10 +16,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from moslens.errors import InternalError, OutputError
-from moslens.picture.windows import Pixels, iter_cover, window_origins
+from moslens.picture.windows import Piece, Pixels
 from moslens.scoring.card import BLOCK_OUTPUTS, BlockLabels, Calibration
 from moslens.scoring.map_blocks import QualityBlock, lowest_block, summarize_kinds
-from moslens.scoring.result import Score
+from moslens.scoring.result import Detail, Score
 from moslens.scoring.session import Model
 from moslens.scoring.stitch import Stitched, Stitcher, pixel_cuts
 from moslens.system.text import name_fields
@@ -26,7 +27,7 @@ from moslens.system.text import name_fields
 if TYPE_CHECKING:
     from PIL import Image
 
-Runner = Callable[[Callable[[Pixels], Any], Iterable[Pixels]], Iterable[Any]]
+Runner = Callable[[Callable[[Piece], Any], Iterable[Piece]], Iterable[Any]]
 
 
 @dataclass(frozen=True)
@@ -34,7 +35,8 @@ class QualityMap:
     """A picture's score, and the quality and distortion of each of its blocks in reading order.
 
     ``width`` and ``height`` are those of the upright picture, which the blocks tile exactly. ``pixels`` is the picture
-    at the working size, H x W x 3, for drawing. ``score``, ``low`` and ``high`` are those of :class:`moslens.Score`.
+    at the working size, H x W x 3, for drawing. ``score``, ``low``, ``high``, ``notes`` and ``detail`` are those of
+    :class:`moslens.Score`.
     """
 
     path: str | None
@@ -48,10 +50,12 @@ class QualityMap:
     columns: int
     blocks: tuple[QualityBlock, ...]
     pixels: Pixels = field(repr=False, compare=False)
+    notes: tuple[str, ...] = ()
+    detail: Detail | None = None
 
     @property
     def distortions(self) -> tuple[dict[str, Any], ...]:
-        """One row per named kind: kind, group, mean severity, share of the picture's area; largest share first."""
+        """One row per named kind: kind, group, label, mean severity, share of the area; largest share first."""
         return summarize_kinds(self.blocks)
 
     @property
@@ -69,6 +73,9 @@ class QualityMap:
             "model": self.model,
             "width": self.width,
             "height": self.height,
+            "distortions": [dict(distortion) for distortion in self.distortions],
+            "notes": list(self.notes),
+            "detail": None if self.detail is None else self.detail.to_dict(),
             "grid": {
                 "rows": self.rows,
                 "columns": self.columns,
@@ -88,11 +95,18 @@ class QualityMap:
             self.model,
             self.distortions,
             self.worst_block,
+            notes=self.notes,
+            detail=self.detail,
         )
 
     def to_json(self) -> str:
         """``to_dict`` as ASCII text, on one line."""
         return json.dumps(self.to_dict())
+
+    def _repr_html_(self) -> str:
+        from moslens.scoring.notebook import map_html
+
+        return map_html(self)
 
     def overlay(self, size: int = 1024, *, legend: bool = True) -> "Image.Image":
         """The map drawn over the picture, RGB, the longer side ``size`` px; ``legend`` adds a legend below."""
@@ -109,37 +123,54 @@ class QualityMap:
             raise OutputError(f"cannot be written: {reason}", path) from error
 
 
-def read_windows(
+def read_pieces(
     model: Model, pixels: Pixels, temperature: float, run: Runner = map, path: str | None = None
 ) -> tuple[list[float], Stitched]:
-    """The raw score of every window of a picture at the working size, and the picture's stitched map.
+    """The raw score of every piece of a picture at the working size, and the picture's stitched map.
 
-    ``run`` maps a function over windows, as ``map`` or a pool's ``map`` does. Raises InternalError, which names
+    ``run`` maps a function over pieces, as ``map`` or a pool's ``map`` does. Raises InternalError, which names
     ``path``, where the model gives a map that is not finite.
     """
     labels = model.card.explain
     assert labels is not None
+    view = model.card.view
     height, width = pixels.shape[:2]
-    stitcher = Stitcher(height, width, labels.grid, temperature)
-    origins = iter(window_origins(height, width))
+    stitcher = Stitcher(height, width, view, labels.grid, temperature)
     raws: list[float] = []
 
-    def outputs(window: Pixels) -> list[NDArray[np.float32]]:
-        return model.run(window, ("score", *BLOCK_OUTPUTS))
+    def outputs(piece: Piece) -> tuple[Piece, list[NDArray[np.float32]]]:
+        return piece, model.run(piece, ("score", *BLOCK_OUTPUTS))
 
-    for windows in iter_cover(pixels):
-        scores, *blocks = (np.stack(values) for values in zip(*run(outputs, windows), strict=True))
-        if not all(np.isfinite(values).all() for values in blocks):
-            raise InternalError("the model gave a map that is not finite", path)
-        raws += scores.tolist()
-        stitcher.add(list(islice(origins, len(scores))), *blocks)
+    for pieces in in_batches(view.pieces(pixels)):
+        for piece, (score, *blocks) in run(outputs, pieces):
+            if not all(np.isfinite(values).all() for values in blocks):
+                raise InternalError("the model gave a map that is not finite", path)
+            raws.append(float(score))
+            stitcher.add(piece, *blocks)
     return raws, stitcher.result()
 
 
+def in_batches(pieces: Iterator[Piece], batch: int = 16) -> Iterator[list[Piece]]:
+    """Lists of at most ``batch`` pieces: bounded memory for pictures of any length."""
+    while found := list(islice(pieces, batch)):
+        yield found
+
+
 def label_blocks(
-    stitched: Stitched, labels: BlockLabels, calibration: Calibration, width: int, height: int
+    stitched: Stitched,
+    labels: BlockLabels,
+    calibration: Calibration,
+    width: int,
+    height: int,
+    *,
+    monochrome: bool = False,
 ) -> tuple[QualityBlock, ...]:
-    """The cells of a map as blocks of a picture of ``width`` x ``height`` px, in reading order."""
+    """The cells of a map as blocks of a picture of ``width`` x ``height`` px, in reading order.
+
+    In a ``monochrome`` picture no kind of colour is named.
+    """
+    if monochrome:
+        stitched = stitched.without(labels.of_colour)
     rows, columns = stitched.score.shape
     down, across = pixel_cuts(height, rows), pixel_cuts(width, columns)
     fault = stitched.fault
@@ -149,7 +180,7 @@ def label_blocks(
         for column in range(columns):
             cell = stitched.probabilities[row, column]
             number = int(cell[:-1].argmax())
-            named = bool(fault[row, column] >= labels.threshold)
+            named = bool(fault[row, column] >= labels.threshold and cell[number] >= labels.certainty)
             blocks.append(
                 QualityBlock(
                     x=across[column],

@@ -14,11 +14,35 @@ DECIMALS = 6
 
 
 @dataclass(frozen=True)
+class Detail:
+    """How good a picture is at 100 %, from tiles of at most 384 x 384 px at its native size.
+
+    ``score`` is 0 to 100, higher is better. ``tiles`` are the places of the tiles (x, y, width, height in pixels of the
+    upright picture) and their scores. ``distortions`` are as in :class:`Score`, each with its share of the tiles.
+    """
+
+    score: float
+    tiles: tuple[Mapping[str, Any], ...] = ()
+    distortions: tuple[Mapping[str, Any], ...] = ()
+
+    def to_dict(self) -> dict[str, Any]:
+        """The entry ``detail`` of an output row, ready for JSON."""
+        return {
+            "score": round(self.score, DECIMALS),
+            "tiles": [dict(tile) for tile in self.tiles],
+            "distortions": [dict(distortion) for distortion in self.distortions],
+        }
+
+
+@dataclass(frozen=True)
 class Score:
     """One scored picture. ``score`` is 0 to 100, higher is better; ``low`` to ``high`` is its 90 % interval.
 
     ``width`` and ``height`` are those of the upright picture; ``path`` is None for a picture from memory.
     ``distortions`` and ``worst_block`` are those of :class:`moslens.QualityMap`, empty and None without a map.
+    ``notes`` are codes of what a reader should know: ``hdr``, a PQ or HLG picture brought to the range of a screen;
+    ``not_a_photo``; ``monochrome``; ``tiny``, fewer than 0.1 megapixel. ``detail`` is None where it was not asked for,
+    and for pictures up to twice the working size.
     """
 
     path: str | None
@@ -31,6 +55,8 @@ class Score:
     distortions: tuple[Mapping[str, Any], ...] = ()
     worst_block: Mapping[str, Any] | None = None
     version: str = __version__
+    notes: tuple[str, ...] = ()
+    detail: Detail | None = None
 
     def to_row(self) -> dict[str, Any]:
         """The output row, ready for JSON; scores to six decimals.
@@ -47,10 +73,21 @@ class Score:
             "height": self.height,
             "distortions": [dict(distortion) for distortion in self.distortions],
             "worst_block": None if self.worst_block is None else dict(self.worst_block),
+            "notes": list(self.notes),
+            "detail": None if self.detail is None else self.detail.to_dict(),
             "model": self.model,
             "version": self.version,
             "error": None,
         }
+
+    def to_dict(self) -> dict[str, Any]:
+        """:meth:`to_row`."""
+        return self.to_row()
+
+    def _repr_html_(self) -> str:
+        from moslens.scoring.notebook import score_html
+
+        return score_html(self)
 
 
 @dataclass(frozen=True)
@@ -69,10 +106,15 @@ class Failure:
             **dict.fromkeys(COLUMNS[1:]),
             "status": "error",
             "distortions": [],
+            "notes": [],
             "model": self.model,
             "version": self.version,
             "error": {"code": self.error.code, "message": readable(self.error.message)},
         }
+
+    def to_dict(self) -> dict[str, Any]:
+        """:meth:`to_row`."""
+        return self.to_row()
 
 
 COLUMNS = tuple(Score(None, 0.0, 0.0, 0.0, 0, 0, "").to_row())

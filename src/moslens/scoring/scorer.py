@@ -1,30 +1,36 @@
 """Scoring: from a picture to a calibrated score with its interval.
 
-picture -> working size -> full-coverage windows -> raw score of each -> mean -> calibration -> Score
-                                                 '-> blocks of each  -> one map -> QualityMap (quality_map.py)
+picture -> working size -> pieces: one whole view, or windows -> raw score of each -> mean -> calibration -> Score
+                                                              '-> blocks of each  -> one map -> QualityMap
+        '-> tiles at its native size, where asked for -> each like a picture -> Detail
 """
 
+import logging
 import math
 import os
-from collections.abc import Callable, Generator, Iterable, Mapping
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from functools import lru_cache, partial
+from itertools import chain
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from moslens.errors import ImageError, InternalError, ModelError, NoMapsError
 from moslens.picture.limits import MAX_PIXELS
 from moslens.scoring.card import BlockLabels, find_model
-from moslens.scoring.result import Failure, Score
+from moslens.scoring.result import Detail, Failure, Score
 from moslens.scoring.session import Model
 from moslens.system.cores import available_cores
 from moslens.system.ordered_pool import ordered
 from moslens.system.text import readable
 
 if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
-
     from moslens.picture.load import Picture
+    from moslens.picture.source import Source
+    from moslens.picture.windows import Piece
     from moslens.scoring.quality_map import QualityMap
+
+logger = logging.getLogger(__name__)
 
 Result = TypeVar("Result")
 
@@ -32,24 +38,33 @@ Result = TypeVar("Result")
 class Scorer:
     """Scores pictures with one model. Picklable, safe to share between threads, callable on a batch of rows.
 
-    ``model`` is a shipped name, a model folder or None for the default model. ``threads`` (None: the available
-    cores) is how many windows of one picture run at once in :meth:`score`. ``maps`` False skips the quality maps
-    of :meth:`score`, which saves time; scores are the same. Raises ModelError where the model is missing, broken
-    or altered, ValueError for fewer than one thread.
+    ``model`` is a shipped name, a model folder, the id of a Hugging Face repository in the local cache
+    (``owner/name``), or None for the default model. ``threads`` (None: the available cores) is how many windows of one
+    picture run at once in :meth:`score`. ``maps`` False skips the quality maps of :meth:`score`, which saves time;
+    scores are the same. ``providers`` are what may run the network, best first: ``cuda``, ``openvino``, ``coreml``,
+    ``cpu``, or the names of onnxruntime. One that is not there is passed over with a warning; the CPU is always last.
+    Raises ModelError where the model is missing, broken or altered, ConfigError for an unknown provider, ValueError for
+    fewer than one thread.
     """
 
     def __init__(
-        self, model: str | os.PathLike[str] | None = None, threads: int | None = None, *, maps: bool = True
+        self,
+        model: str | os.PathLike[str] | None = None,
+        threads: int | None = None,
+        *,
+        maps: bool = True,
+        providers: Sequence[str] | None = None,
     ) -> None:
         self._model_name = model if model is None else os.fspath(model)
         self._threads = threads
         self._maps = maps
+        self._providers = providers if providers is None or isinstance(providers, str) else tuple(providers)
         self._open()
 
     def _open(self) -> None:
         if self._threads is not None and self._threads < 1:
             raise ValueError(f"threads must be at least 1, not {self._threads}")
-        self.model = Model(find_model(self._model_name))
+        self.model = Model(find_model(self._model_name), self._providers)
         self.threads = self._threads or available_cores()
         self._own_pool: tuple[int, ThreadPoolExecutor] | None = None
 
@@ -68,6 +83,11 @@ class Scorer:
         return self.model.card.id
 
     @property
+    def providers(self) -> tuple[str, ...]:
+        """The providers in use: the first runs the network, the next what it cannot."""
+        return self.model.providers
+
+    @property
     def has_maps(self) -> bool:
         """Whether the model gives quality maps."""
         return self.model.has_maps
@@ -79,45 +99,62 @@ class Scorer:
             raise NoMapsError(f"{self.model_id} gives scores alone, no quality maps")
         return labels
 
-    def explain(self, source: Any, *, max_pixels: int = MAX_PIXELS) -> "QualityMap":
+    def explain(self, source: "Source", *, max_pixels: int = MAX_PIXELS, detail: bool = False) -> "QualityMap":
         """The quality map of one picture. Raises ImageError, or NoMapsError where the model gives no maps."""
-        return self._explain(source, max_pixels, self._pool)
+        return self._explain(source, max_pixels, self._pool, detail=detail)
 
     def explain_many(
         self,
-        sources: Iterable[Any],
+        sources: "Source | Iterable[Source]",
         *,
         workers: int | None = None,
         max_pixels: int = MAX_PIXELS,
         ahead: int | None = None,
+        folders: bool = True,
+        detail: bool = False,
     ) -> Generator["QualityMap | Failure"]:
         """:meth:`explain` for a stream of pictures, in order; arguments as for :meth:`score_many`."""
         self.need_maps()
-        return self._many(self._explain, sources, workers, max_pixels, ahead)
+        return self._many(partial(self._explain, detail=detail), _each(sources, folders), workers, max_pixels, ahead)
 
-    def explain_or_failure(self, source: Any, *, max_pixels: int = MAX_PIXELS) -> "QualityMap | Failure":
+    def explain_or_failure(
+        self, source: "Source", *, max_pixels: int = MAX_PIXELS, detail: bool = False
+    ) -> "QualityMap | Failure":
         """:meth:`explain` without extra threads; a picture that fails gives a Failure."""
-        return self._attempt(self._explain, source, max_pixels)
+        return self._attempt(partial(self._explain, detail=detail), source, max_pixels)
 
-    def score(self, source: Any, *, max_pixels: int = MAX_PIXELS) -> Score:
-        """Score one picture: a path, bytes, ``PIL.Image`` or uint8 array [H, W, 3]. Raises ImageError."""
-        return self._score(source, max_pixels, self._pool)
+    def score(self, source: "Source", *, max_pixels: int = MAX_PIXELS, detail: bool = False) -> Score:
+        """Score one picture. Raises ImageError.
+
+        A picture is a path, the bytes of a file, an open binary file, a ``PIL.Image``, an array [H, W], [H, W, 3] (RGB)
+        or [H, W, 4] (RGBA), or a torch tensor [3, H, W]: uint8, uint16 of full scale, or floats in [0, 1].
+
+        With ``detail`` a picture above twice the working size is also judged at 100 %, on at most six tiles at its
+        native size (:attr:`Score.detail`). That takes a full decoding and about as long as six pictures; the score is
+        the same.
+        """
+        return self._score(source, max_pixels, self._pool, detail=detail)
 
     def score_many(
         self,
-        sources: Iterable[Any],
+        sources: "Source | Iterable[Source]",
         *,
         workers: int | None = None,
         max_pixels: int = MAX_PIXELS,
         ahead: int | None = None,
+        folders: bool = True,
+        detail: bool = False,
     ) -> Generator[Score | Failure]:
         """Score a stream of pictures, one result each, in order; a picture that fails gives a Failure.
+
+        ``sources`` is an iterable of pictures as for :meth:`score` and of folders, or one of them. A folder gives the
+        pictures in and below it, those that ``moslens score`` takes; with ``folders`` False it gives a Failure.
 
         ``workers`` (None: as many as threads) pictures are processed at once, each by one thread; only these
         hold pixels. At most ``ahead`` (None: 8 per worker) sources are read before the oldest result is taken.
         A separate thread reads the sources, so that a slow source holds no result back.
         """
-        return self._many(self._score, sources, workers, max_pixels, ahead)
+        return self._many(partial(self._score, detail=detail), _each(sources, folders), workers, max_pixels, ahead)
 
     def __call__(self, batch: Any) -> Any:
         """Add score columns to a batch of rows: a dict of columns, or a pandas DataFrame.
@@ -131,7 +168,7 @@ class Scorer:
             raise KeyError("a batch needs a column 'path', 'image' or 'bytes'")
         import numpy as np
 
-        results = list(self.score_many(_cell(value) for value in batch[column]))
+        results = list(self.score_many((_cell(value) for value in batch[column]), folders=False))
         good = [result if isinstance(result, Score) else None for result in results]
         columns: dict[str, Any] = {
             name: np.array([getattr(one, name) if one else math.nan for one in good], np.float64)
@@ -146,32 +183,40 @@ class Scorer:
         return batch.assign(**columns) if hasattr(batch, "assign") else {**batch, **columns}
 
     def __getstate__(self) -> dict[str, Any]:
-        return {"model": self._model_name, "threads": self._threads, "maps": self._maps, "id": self.model_id}
+        names = {"model": self._model_name, "threads": self._threads, "maps": self._maps, "providers": self._providers}
+        return {**names, "id": self.model_id}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self._model_name, self._threads, self._maps = state["model"], state["threads"], state["maps"]
+        self._providers = state["providers"]
         self._open()
         if self.model_id != state["id"]:
             raise ModelError(f"pickled with {state['id']}, here the same name is {self.model_id}")
 
-    def _score(self, source: Any, max_pixels: int, pool: ThreadPoolExecutor | None) -> Score:
-        from moslens.picture.windows import iter_cover
+    def _score(self, source: Any, max_pixels: int, pool: ThreadPoolExecutor | None, *, detail: bool = False) -> Score:
+        from moslens.scoring.quality_map import in_batches
 
         if self._maps and self.has_maps:
-            return self._explain(source, max_pixels, pool).to_score()
-        picture = self._load(source, max_pixels)
+            return self._explain(source, max_pixels, pool, detail=detail).to_score()
+        picture = self._load(source, max_pixels, detail)
         run = pool.map if pool else map
-        raws = [raw for windows in iter_cover(picture.pixels) for raw in run(self._raw, windows)]
+        pieces = self.model.card.view.pieces(picture.pixels)
+        raws = [raw for batch in in_batches(pieces) for raw in run(self._raw, batch)]
         value, low, high = self._calibrated(raws, source)
-        return Score(_path(source), value, low, high, picture.width, picture.height, self.model_id)
+        size = (picture.width, picture.height)
+        found = self._detail(picture, source, run, maps=False)
+        return Score(_path(source), value, low, high, *size, self.model_id, notes=picture.notes, detail=found)
 
-    def _explain(self, source: Any, max_pixels: int, pool: ThreadPoolExecutor | None) -> "QualityMap":
-        from moslens.scoring.quality_map import QualityMap, label_blocks, read_windows
+    def _explain(
+        self, source: Any, max_pixels: int, pool: ThreadPoolExecutor | None, *, detail: bool = False
+    ) -> "QualityMap":
+        from moslens.picture.notes import MONOCHROME
+        from moslens.scoring.quality_map import QualityMap, label_blocks, read_pieces
 
         labels = self.need_maps()
-        picture = self._load(source, max_pixels)
+        picture = self._load(source, max_pixels, detail)
         run = pool.map if pool else map
-        raws, stitched = read_windows(self.model, picture.pixels, labels.temperature, run, _path(source))
+        raws, stitched = read_pieces(self.model, picture.pixels, labels.temperature, run, _path(source))
         value, low, high = self._calibrated(raws, source)
         rows, columns = stitched.score.shape
         return QualityMap(
@@ -184,14 +229,41 @@ class Scorer:
             height=picture.height,
             rows=rows,
             columns=columns,
-            blocks=label_blocks(stitched, labels, self.model.card.calibration, picture.width, picture.height),
+            blocks=label_blocks(
+                stitched,
+                labels,
+                self.model.card.calibration,
+                picture.width,
+                picture.height,
+                monochrome=MONOCHROME in picture.notes,
+            ),
             pixels=picture.pixels,
+            notes=picture.notes,
+            detail=self._detail(picture, source, run, maps=True),
         )
 
-    def _load(self, source: Any, max_pixels: int) -> "Picture":
-        from moslens.picture import load
+    def _load(self, source: Any, max_pixels: int, detail: bool) -> "Picture":
+        """The picture with all its notes, and with its tiles where ``detail`` is asked for."""
+        from moslens.picture import load, notes
 
-        return load.load(source, working_size=self.model.card.working_size, max_pixels=max_pixels)
+        view = self.model.card.view
+        picture = load.load(
+            source, working_size=view.working_size, shortest=view.shortest, max_pixels=max_pixels, tiles=detail
+        )
+        return replace(picture, notes=picture.notes + notes.notes_of(picture.pixels, picture.height, picture.width))
+
+    def _detail(self, picture: "Picture", source: Any, run: Any, *, maps: bool) -> Detail | None:
+        """What the tiles of a picture say; None where it has none."""
+        from moslens.picture.notes import MONOCHROME
+        from moslens.scoring.detail import read_tile, summarize_tiles
+
+        if not picture.tiles:
+            return None
+        monochrome = MONOCHROME in picture.notes
+        tiles = [
+            read_tile(self.model, tile, run, _path(source), maps=maps, monochrome=monochrome) for tile in picture.tiles
+        ]
+        return summarize_tiles(tiles, self.model.card.calibration.score)
 
     def _calibrated(self, raws: list[float], source: Any) -> tuple[float, float, float]:
         calibration = self.model.card.calibration
@@ -200,8 +272,8 @@ class Scorer:
             raise InternalError("the model gave no finite score", _path(source))
         return value, *calibration.interval(value)
 
-    def _raw(self, window: "NDArray[np.uint8]") -> float:
-        return float(self.model.run(window)[0])
+    def _raw(self, piece: "Piece") -> float:
+        return float(self.model.run(piece)[0])
 
     def _many(
         self,
@@ -229,7 +301,39 @@ class Scorer:
             return Failure(_path(source), fault, self.model_id)
 
 
+def score(source: "Source", *, max_pixels: int = MAX_PIXELS, detail: bool = False) -> Score:
+    """:meth:`Scorer.score` with the released model, which is opened once and kept. Raises ImageError."""
+    return _released().score(source, max_pixels=max_pixels, detail=detail)
+
+
+@lru_cache(maxsize=1)
+def _released() -> Scorer:
+    return Scorer()
+
+
+def _each(sources: Any, folders: bool) -> Iterator[Any]:
+    """One source after the other; a folder gives its pictures."""
+    from moslens.picture.arrays import is_one_picture
+    from moslens.picture.choice import Choice
+    from moslens.picture.walk import walk
+
+    choice = Choice()
+    for source in (sources,) if is_one_picture(sources) else sources:
+        if folders and isinstance(source, str | os.PathLike) and os.path.isdir(source):  # noqa: PTH112
+            paths = walk(os.fspath(source), choice)
+            if (first := next(paths, None)) is not None:
+                yield from chain([first], paths)
+            else:
+                logger.warning("%s: no picture in this folder", os.fspath(source))
+        else:
+            yield source
+    for line in choice.left_out():
+        logger.warning(line)
+
+
 def _path(source: Any) -> str | None:
+    if hasattr(source, "read"):  # an open file has its name, or the number of its descriptor
+        source = getattr(source, "name", None)
     return os.fspath(source) if isinstance(source, str | os.PathLike) else None
 
 

@@ -18,22 +18,31 @@ import numpy as np
 from fastapi import FastAPI, Query, Request
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
+from starlette.middleware.cors import CORSMiddleware
 from starlette.requests import ClientDisconnect
 from starlette.responses import Response
 
 from moslens import __version__
-from moslens.errors import ImageError, ImageTooLarge, InternalError
+from moslens.errors import ImageError, InternalError
 from moslens.scoring.quality_map import QualityMap
 from moslens.scoring.result import Failure, Score
 from moslens.scoring.scorer import Scorer
 from moslens.serve import schemas
+from moslens.serve.documentation import add_documentation
 from moslens.serve.logs import event
 from moslens.serve.metrics import CONTENT_TYPE, Metrics
 from moslens.serve.middleware import RequestMiddleware
-from moslens.serve.refusal import AsciiJSONResponse, Refusal, error_body, http_error_response
+from moslens.serve.open_inference import add_open_inference
+from moslens.serve.refusal import (
+    AsciiJSONResponse,
+    Refusal,
+    http_error_response,
+    is_flat,
+    picture_error_response,
+)
 from moslens.serve.settings import Settings
 from moslens.serve.static_files import add_page
-from moslens.serve.upload import Reservation, Upload, UploadBuffer, read_uploads
+from moslens.serve.upload import Reservation, Upload, UploadBuffer, UploadReader, read_uploads
 from moslens.serve.workers import PictureFunction, QueueFull, Workers
 from moslens.system.cores import available_cores
 from moslens.system.text import name_fields
@@ -42,6 +51,12 @@ UPLOAD_CODES = (
     "bad_multipart", "no_file", "upload_timeout", "body_too_large", "too_many_files", "not_multipart", "internal",
     "busy", "timeout",
 )  # fmt: skip
+PictureName = Annotated[
+    str | None, Query(description="The name of a picture that is the whole body; a form has its names in its parts.")
+]
+WithDetail = Annotated[
+    bool, Query(description="Judge pictures above twice the working size also at 100 %; takes several times as long.")
+]
 DESCRIPTION = """Blind image quality: how good a photo is, where it is bad and what is wrong there.
 
 Scores run from 0 to 100, higher is better. The service fetches no address and stores nothing."""
@@ -75,34 +90,35 @@ class Service:
             self.scorer.score(grey)
             self.workers.seconds_per_picture = time.perf_counter() - start
 
-    def score_one(self, source: io.BytesIO, max_pixels: int) -> Score:
+    def score_one(self, source: io.BytesIO, max_pixels: int, *, detail: bool = False) -> Score:
         """The score alone."""
-        return self.scorer.score(source, max_pixels=max_pixels)
+        return self.scorer.score(source, max_pixels=max_pixels, detail=detail)
 
-    def explain_one(self, source: io.BytesIO, max_pixels: int) -> dict[str, Any]:
+    def explain_one(self, source: io.BytesIO, max_pixels: int, *, detail: bool = False) -> dict[str, Any]:
         """The explain JSON with the overlay as a data URL."""
-        return with_overlay(self.scorer.explain(source, max_pixels=max_pixels))
+        return with_overlay(self.scorer.explain(source, max_pixels=max_pixels, detail=detail))
 
     def score_with_map(
-        self, source: io.BytesIO, max_pixels: int, *, overlay: bool
+        self, source: io.BytesIO, max_pixels: int, *, overlay: bool, detail: bool = False
     ) -> tuple[Score, dict[str, Any] | None]:
         """The score and the explain JSON out of one run of the model; no JSON where the model makes no maps."""
         if not self.has_maps:
-            return self.scorer.score(source, max_pixels=max_pixels), None
-        found = self.scorer.explain(source, max_pixels=max_pixels)
+            return self.scorer.score(source, max_pixels=max_pixels, detail=detail), None
+        found = self.scorer.explain(source, max_pixels=max_pixels, detail=detail)
         return found.to_score(), with_overlay(found) if overlay else found.to_dict()
 
     async def process(
-        self, request: Request, function: PictureFunction, *, one_file: bool = False
+        self, request: Request, function: PictureFunction, *, one_file: bool = False, read: UploadReader = read_uploads
     ) -> list[tuple[Upload, Any]]:
         """The uploads of a request, without their bytes, and what ``function`` returned or raised for each.
 
+        ``read`` takes them out of the body, within the limits.
         Raises Refusal, and ClientDisconnect where the client has left.
         """
         if self.workers.full:
             raise self._busy()
         with Reservation(self.upload_buffer) as reservation:
-            uploads = await read_uploads(request, self.settings, reservation)
+            uploads = await read(request, self.settings, reservation)
             request.scope["state"]["pictures"] = len(uploads)
             if one_file and len(uploads) > 1:
                 raise Refusal("one_file")
@@ -190,15 +206,26 @@ def create_app(scorer: Scorer, settings: Settings | None = None) -> FastAPI:
         version=__version__,
         license_info={"name": "Apache-2.0", "identifier": "Apache-2.0"},
         lifespan=lifespan,
-        docs_url=None,  # its page loads scripts from other servers
+        docs_url=None,  # that page loads scripts from other servers; ours is documentation.py
         redoc_url=None,
         redirect_slashes=False,
+        servers=[{"url": "./"}],  # beside openapi.json, also behind a prefix
     )
     app.state.service = service
     app.add_middleware(RequestMiddleware, metrics=service.metrics)
+    if service.settings.cors_origins:
+        app.add_middleware(
+            CORSMiddleware,
+            allow_origins=service.settings.cors_origins,
+            allow_methods=("GET", "HEAD", "POST"),
+            allow_headers=("X-Request-ID",),
+            expose_headers=("Retry-After", "X-Request-ID"),
+        )
     _add_handlers(app)
     _add_routes(app, service)
+    add_open_inference(app, service)
     add_page(app)
+    add_documentation(app)
     return app
 
 
@@ -206,7 +233,7 @@ def _add_handlers(app: FastAPI) -> None:
     @app.exception_handler(Refusal)
     async def refused(request: Request, refusal: Refusal) -> Response:
         request.scope["state"]["code"] = refusal.code
-        return refusal.response()
+        return refusal.response(flat=is_flat(request.scope))
 
     @app.exception_handler(RequestValidationError)
     async def bad_query(request: Request, invalid: RequestValidationError) -> Response:
@@ -215,7 +242,7 @@ def _add_handlers(app: FastAPI) -> None:
 
     @app.exception_handler(HTTPException)
     async def http_error(request: Request, error: HTTPException) -> Response:
-        return http_error_response(error.status_code, error.detail, error.headers)
+        return http_error_response(error.status_code, error.detail, error.headers, flat=is_flat(request.scope))
 
     @app.exception_handler(ClientDisconnect)
     async def client_left(request: Request, error: ClientDisconnect) -> Response:
@@ -236,7 +263,7 @@ def _add_routes(app: FastAPI, service: Service) -> None:
         description="One row for each file, in order. A file that cannot be scored gives a row with its error.",
         response_model=list[schemas.Row],
         responses=schemas.errors(*UPLOAD_CODES, "one_file", "bad_query"),
-        openapi_extra=schemas.multipart("One picture, or many.", many=True),
+        openapi_extra=schemas.uploads(many=True),
         tags=["quality"],
     )
     async def score(
@@ -245,12 +272,14 @@ def _add_routes(app: FastAPI, service: Service) -> None:
         overlay: Annotated[
             bool, Query(description="Whether the map has its drawing; a request that draws takes one picture.")
         ] = True,
+        detail: WithDetail = False,
+        path: PictureName = None,
     ) -> Response:
         if not add_map:
-            outcomes = await service.process(request, service.score_one)
+            outcomes = await service.process(request, partial(service.score_one, detail=detail))
             return AsciiJSONResponse([service.row(upload, outcome) for upload, outcome in outcomes])
         rows = []
-        function = partial(service.score_with_map, overlay=overlay)
+        function = partial(service.score_with_map, overlay=overlay, detail=detail)
         for upload, outcome in await service.process(request, function, one_file=overlay):
             result, found = outcome if isinstance(outcome, tuple) else (outcome, None)
             rows.append({**service.row(upload, result), "map": found and {**found, **name_fields("path", upload.name)}})
@@ -262,18 +291,19 @@ def _add_routes(app: FastAPI, service: Service) -> None:
         description="Blocks that tile the upright picture, and an overlay. 409 where the served model makes no maps.",
         response_model=schemas.Explanation,
         responses=schemas.errors(*UPLOAD_CODES, "one_file", "bad_picture", "no_map"),
-        openapi_extra=schemas.multipart("One picture.", many=False),
+        openapi_extra=schemas.uploads(many=False),
         tags=["quality"],
     )
-    async def explain(request: Request) -> Response:
+    async def explain(request: Request, detail: WithDetail = False, path: PictureName = None) -> Response:
         if not service.has_maps:
             raise Refusal("no_map")
-        ((upload, outcome),) = await service.process(request, service.explain_one, one_file=True)
+        ((upload, outcome),) = await service.process(
+            request, partial(service.explain_one, detail=detail), one_file=True
+        )
         if isinstance(outcome, Exception):
             error = with_name(outcome, upload.name)
-            status = 413 if isinstance(error, ImageTooLarge) else 500 if isinstance(error, InternalError) else 422
             request.scope["state"]["code"] = error.code
-            return AsciiJSONResponse(error_body(error.code, error.message), status)
+            return picture_error_response(error)
         return AsciiJSONResponse({**outcome, **name_fields("path", upload.name)})
 
     @app.get("/v1/models", summary="The model served", response_model=list[schemas.ServedModel], tags=["service"])
@@ -286,7 +316,7 @@ def _add_routes(app: FastAPI, service: Service) -> None:
                     "id": card.id,
                     "name": card.name,
                     "sha256": card.sha256,
-                    "licence": record.get("licence"),
+                    "licence": card.licence,
                     "range": record.get("range", [0, 100]),
                     "direction": record.get("direction", "higher is better"),
                     "calibration": record["calibration"],
@@ -305,8 +335,6 @@ def _add_routes(app: FastAPI, service: Service) -> None:
             {"status": "ok", "model": service.scorer.model_id, "version": __version__, "waiting": waiting}
         )
 
-    app.add_api_route("/healthz", healthz, methods=["HEAD"], include_in_schema=False)  # for monitors that send HEAD
-
     @app.get(
         "/metrics",
         summary="Metrics for Prometheus",
@@ -316,3 +344,6 @@ def _add_routes(app: FastAPI, service: Service) -> None:
     )
     async def metrics() -> Response:
         return Response(service.metrics.text(), media_type=CONTENT_TYPE)
+
+    for path, answer in (("/v1/models", models), ("/healthz", healthz), ("/metrics", metrics)):
+        app.add_api_route(path, answer, methods=["HEAD"], include_in_schema=False)

@@ -9,7 +9,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from moslens.serve.logs import event
 from moslens.serve.metrics import Metrics
-from moslens.serve.refusal import AsciiJSONResponse, error_body
+from moslens.serve.refusal import AsciiJSONResponse, error_body, is_flat
 
 CLIENT_GONE = 499
 LOGGED_PATH = 200
@@ -59,7 +59,8 @@ class RequestMiddleware:
             path = scope["path"][:LOGGED_PATH]
             event("fault", logging.ERROR, error=error, id=request_id.decode(), path=path)
             if not status:
-                body = error_body("internal", f"an internal error; the log has it under {request_id.decode()}")
+                message = f"an internal error; the log has it under {request_id.decode()}"
+                body = error_body("internal", message, flat=is_flat(scope))
                 await AsciiJSONResponse(body, 500)(scope, receive, send_with_headers)
         seconds = time.perf_counter() - start
         status = status or CLIENT_GONE

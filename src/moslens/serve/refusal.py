@@ -1,4 +1,7 @@
-"""Every answer that is not a result: a status, and ``{"error": {"code", "message"}}``."""
+"""Every answer that is not a result: a status, and ``{"error": {"code", "message"}}``.
+
+Under ``/v2``, where another protocol says what an error is, ``{"error": "message", "code": "code"}``.
+"""
 
 import asyncio
 import json
@@ -9,6 +12,7 @@ from typing import Any
 from starlette.responses import JSONResponse, Response
 from starlette.types import Receive, Scope, Send
 
+from moslens.errors import ImageError, ImageTooLarge, InternalError
 from moslens.system.text import readable
 
 DRAIN_BYTES = 64 * 2**20
@@ -16,15 +20,20 @@ DRAIN_SECONDS = 2.0
 
 REASONS: dict[str, tuple[int, str]] = {
     "bad_multipart": (400, "The body is not well-formed multipart/form-data."),
-    "no_file": (400, "The form has no part named file."),
+    "no_file": (400, "The form has no part named file, files or image."),
     "one_file": (400, "This takes one file a request."),
+    "bad_inference": (400, "The body is no request of the Open Inference Protocol for pictures."),
     "not_found": (404, "No such address."),
+    "no_model": (404, "Another model is served."),
     "method_not_allowed": (405, "The address does not take this method."),
     "upload_timeout": (408, "The request did not arrive within the time limit."),
     "no_map": (409, "The served model scores pictures as a whole and makes no maps."),
     "body_too_large": (413, "The body is larger than the limit."),
     "too_many_files": (413, "More files than one request may have."),
-    "not_multipart": (415, "The body must be multipart/form-data."),
+    "not_multipart": (
+        415,
+        "The body must be multipart/form-data, or a picture as image/* or application/octet-stream.",
+    ),
     "bad_picture": (422, "The picture cannot be used; the code says why, as in a row of /v1/score."),
     "bad_query": (422, "A query parameter has a value that it cannot have."),
     "internal": (500, "An internal error of the service."),
@@ -53,21 +62,39 @@ class Refusal(Exception):
         self.headers = {} if retry_after is None else {"Retry-After": str(retry_after)}
         super().__init__(self.message)
 
-    def response(self) -> Response:
-        """The answer. It closes the connection, because the body of the request may not have been read to its end."""
-        return ClosingResponse(error_body(self.code, self.message), self.status, self.headers)
+    def response(self, *, flat: bool = False) -> Response:
+        """The answer, with the body of :func:`error_body`.
+
+        It closes the connection, because the body of the request may not have been read to its end.
+        """
+        return ClosingResponse(error_body(self.code, self.message, flat=flat), self.status, self.headers)
 
 
-def error_body(code: str, message: str) -> dict[str, Any]:
-    """The JSON of an error."""
-    return {"error": {"code": code, "message": readable(message)}}
+def error_body(code: str, message: str, *, flat: bool = False) -> dict[str, Any]:
+    """The JSON of an error. In the ``flat`` one ``error`` is a text, as the Open Inference Protocol has it."""
+    text = readable(message)
+    return {"error": text, "code": code} if flat else {"error": {"code": code, "message": text}}
 
 
-def http_error_response(status: int, message: str, headers: Mapping[str, str] | None = None) -> Response:
+def is_flat(scope: Scope) -> bool:
+    """Whether the errors of a request are flat: those of the Open Inference Protocol."""
+    path = str(getattr(scope.get("route"), "path", scope["path"]))
+    return path == "/v2" or path.startswith("/v2/")
+
+
+def picture_error_response(error: ImageError, *, flat: bool = False) -> Response:
+    """The answer where the one picture of a request, or one of several that stand together, cannot be used."""
+    status = 413 if isinstance(error, ImageTooLarge) else 500 if isinstance(error, InternalError) else 422
+    return AsciiJSONResponse(error_body(error.code, error.message, flat=flat), status)
+
+
+def http_error_response(
+    status: int, message: str, headers: Mapping[str, str] | None = None, *, flat: bool = False
+) -> Response:
     """The answer for an error that the framework found, such as an unknown address."""
     code = next((code for code, (usual, _) in REASONS.items() if usual == status), "bad_request")
     text = REASONS[code][1] if code in REASONS else message or HTTPStatus(status).phrase
-    return AsciiJSONResponse(error_body(code, text), status, headers)
+    return AsciiJSONResponse(error_body(code, text, flat=flat), status, headers)
 
 
 class ClosingResponse(AsciiJSONResponse):

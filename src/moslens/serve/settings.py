@@ -23,6 +23,8 @@ class Settings:
     - ``max_wait``: seconds that a picture may have to wait, estimated from how long recent pictures took. A request
       that would wait longer is refused at once.
     - ``max_buffered``: bytes of uploads in memory.
+
+    ``cors_origins``: the origins (``https://example.org``, ``*`` for any) whose pages may call the API from a browser.
     """
 
     max_body: int = 32 * MEGABYTE
@@ -33,3 +35,4 @@ class Settings:
     queue: int = 64
     max_wait: float = 5.0
     max_buffered: int = 256 * MEGABYTE
+    cors_origins: tuple[str, ...] = ()

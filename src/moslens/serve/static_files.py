@@ -33,10 +33,11 @@ def add_page(app: FastAPI) -> None:
         suffix = entry.name[entry.name.rfind(".") :]
         if suffix in MEDIA_TYPES:
             address = "/" if entry.name == "index.html" else f"/static/{entry.name}"
-            _add(app, address, entry.read_bytes(), MEDIA_TYPES[suffix])
+            add_file(app, address, entry.read_bytes(), MEDIA_TYPES[suffix])
 
 
-def _add(app: FastAPI, address: str, content: bytes, media_type: str) -> None:
+def add_file(app: FastAPI, address: str, content: bytes, media_type: str) -> None:
+    """Serve ``content`` at ``address``, with its hash as the tag by which a browser asks whether it is still so."""
     tag = f'"{hashlib.sha256(content).hexdigest()[:16]}"'
     headers = {"etag": tag, "cache-control": "no-cache", "content-security-policy": CONTENT_SECURITY_POLICY}
 

@@ -1,7 +1,18 @@
-"""Reads the files of a multipart body into memory, within the limits; nothing is written to disk."""
+"""Reads the files of a request into memory, within the limits; nothing is written to disk.
+
+The body is multipart/form-data with the files in parts named as in FIELDS, or one picture as it is (image/* or
+application/octet-stream).
+"""
 
 import asyncio
+import base64
+import quopri
+import re
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
+from email.errors import HeaderParseError
+from email.header import decode_header, make_header
+from urllib.parse import unquote_to_bytes
 
 from python_multipart.exceptions import FormParserError
 from python_multipart.multipart import MultipartParser, parse_options_header
@@ -10,9 +21,13 @@ from starlette.requests import Request
 from moslens.serve.refusal import Refusal
 from moslens.serve.settings import MEGABYTE, Settings
 
-FIELD = b"file"
+FIELDS = ("file", "files", "image")
 MAX_PART_HEADERS = 16 * 1024
 OTHER_PARTS = 100
+
+QUOTED = re.compile(rb'"(?:\\.|[^"\\])*"')
+EXTENDED_NAME = re.compile(rb";\s*filename\*\s*=\s*(utf-8|iso-8859-1)'[^']*'([^\s;]*)", re.IGNORECASE)
+ENCODED_WORDS = re.compile(r"(\s*=\?[^?\s]+\?[bq]\?[^?\s]*\?=)+", re.IGNORECASE)
 
 
 @dataclass
@@ -53,9 +68,13 @@ class Reservation:
         return True
 
 
+UploadReader = Callable[[Request, Settings, Reservation], Awaitable[list[Upload]]]
+"""Reads the pictures of a request, as :func:`read_uploads` does."""
+
+
 @dataclass
 class _FileCollector:
-    """The callbacks of the multipart parser; keeps the parts named ``file``."""
+    """The callbacks of the multipart parser; keeps the parts named as in FIELDS."""
 
     max_files: int
     files: list[Upload] = field(default_factory=list)
@@ -87,13 +106,13 @@ class _FileCollector:
 
     def on_headers_finished(self) -> None:
         self._chunks = None
-        kind, options = parse_options_header(self._headers.get(b"content-disposition", b""))
-        if kind != b"form-data" or options.get(b"name") != FIELD:
+        header = self._headers.get(b"content-disposition", b"")
+        kind, options = parse_options_header(header)
+        if kind != b"form-data" or options.get(b"name", b"").decode("latin-1") not in FIELDS:
             return
         if len(self.files) >= self.max_files:
             raise Refusal("too_many_files", f"more than {self.max_files} files in one request")
-        name = options.get(b"filename")
-        self._name = None if name is None else name.decode("utf-8", "surrogateescape")
+        self._name = file_name(header, options.get(b"filename"))
         self._chunks = []
 
     def on_part_data(self, data: bytes, start: int, end: int) -> None:
@@ -102,7 +121,8 @@ class _FileCollector:
 
     def on_part_end(self) -> None:
         if self._chunks is not None:
-            self.files.append(Upload(self._name, b"".join(self._chunks)))
+            coding = self._headers.get(b"content-transfer-encoding", b"").strip().lower()
+            self.files.append(Upload(self._name, _decoded(b"".join(self._chunks), coding)))
             self._chunks = None
 
     def on_end(self) -> None:
@@ -113,34 +133,54 @@ class _FileCollector:
             raise Refusal("bad_multipart", "the headers of a part are too long")
 
 
+def _decoded(data: bytes, coding: bytes) -> bytes:
+    """The content of a part; clients that write forms like mail encode it. Raises Refusal for broken base64."""
+    if coding == b"base64":
+        try:
+            return base64.b64decode(b"".join(data.split()), validate=True)
+        except ValueError as error:
+            raise Refusal("bad_multipart", f"a part is not the base64 that its header says: {error}") from None
+    return quopri.decodestring(data) if coding == b"quoted-printable" else data
+
+
+def file_name(header: bytes, plain: bytes | None) -> str | None:
+    """The name that a part was sent under: ``filename*`` (RFC 5987), else ``plain``, its ``filename``.
+
+    Some clients write ``filename`` as encoded words (RFC 2047), which are decoded.
+    """
+    if found := EXTENDED_NAME.search(QUOTED.sub(b'""', header)):
+        return unquote_to_bytes(found[2]).decode(found[1].decode(), "surrogateescape")
+    if plain is None:
+        return None
+    name = plain.decode("utf-8", "surrogateescape")
+    if ENCODED_WORDS.fullmatch(name):
+        try:
+            return str(make_header(decode_header(name)))
+        except (HeaderParseError, LookupError, ValueError):  # not what it looks like
+            return name
+    return name
+
+
 async def read_uploads(request: Request, settings: Settings, reservation: Reservation) -> list[Upload]:
-    """The files of a request, in order.
+    """The files of a request, in order. A body that is one picture has its name in the query, as ``path``.
 
     Raises Refusal where the body is malformed, too large or too slow, and starlette's ClientDisconnect.
     """
+    refuse_compressed(request)
     kind, options = parse_options_header(request.headers.get("content-type", ""))
     boundary = options.get(b"boundary", b"")
+    if kind.startswith(b"image/") or kind == b"application/octet-stream":
+        chunks: list[bytes] = []
+        await receive(request, settings, reservation, chunks.append)
+        return [Upload(request.query_params.get("path"), b"".join(chunks))]
     if kind != b"multipart/form-data" or not boundary:
         raise Refusal("not_multipart")
-    too_large = Refusal("body_too_large", f"the body is larger than {settings.max_body / MEGABYTE:g} MB")
-    if int(request.headers.get("content-length", 0)) > settings.max_body:
-        raise too_large
     collector = _FileCollector(settings.max_files)
     names = [name for name in dir(collector) if name.startswith("on_")]
-    count = 0
     try:
         parser = MultipartParser(boundary, {name: getattr(collector, name) for name in names})  # type: ignore[arg-type]
-        async with asyncio.timeout(settings.timeout):
-            async for chunk in request.stream():
-                count += len(chunk)
-                if count > settings.max_body:
-                    raise too_large
-                if not reservation.grow(len(chunk)):
-                    raise Refusal("busy", "the memory for uploads is full", retry_after=1)
-                parser.write(chunk)
+        await receive(request, settings, reservation, parser.write)
         parser.finalize()
-    except TimeoutError:
-        raise Refusal("upload_timeout", f"the request did not arrive within {settings.timeout:g} s") from None
     except FormParserError as error:
         raise Refusal("bad_multipart", f"not well-formed multipart/form-data: {error}") from None
     if not collector.ended:
@@ -148,3 +188,30 @@ async def read_uploads(request: Request, settings: Settings, reservation: Reserv
     if not collector.files:
         raise Refusal("no_file")
     return collector.files
+
+
+def refuse_compressed(request: Request) -> None:
+    """Raises Refusal for a body in another encoding than its own."""
+    if (coding := request.headers.get("content-encoding", "").strip().lower()) not in ("", "identity"):
+        raise Refusal("not_multipart", f"a compressed body is not taken (Content-Encoding: {coding}): send it as it is")
+
+
+async def receive(
+    request: Request, settings: Settings, reservation: Reservation, take: Callable[[bytes], object]
+) -> None:
+    """Give the body to ``take`` as it comes. Raises Refusal where it is too large or too slow."""
+    too_large = Refusal("body_too_large", f"the body is larger than {settings.max_body / MEGABYTE:g} MB")
+    if int(request.headers.get("content-length", 0)) > settings.max_body:
+        raise too_large
+    count = 0
+    try:
+        async with asyncio.timeout(settings.timeout):
+            async for chunk in request.stream():
+                count += len(chunk)
+                if count > settings.max_body:
+                    raise too_large
+                if not reservation.grow(len(chunk)):
+                    raise Refusal("busy", "the memory for uploads is full", retry_after=1)
+                take(chunk)
+    except TimeoutError:
+        raise Refusal("upload_timeout", f"the request did not arrive within {settings.timeout:g} s") from None

@@ -48,5 +48,17 @@ def import_path() -> list[str]:
     return kept if place in kept else [*kept, place]
 
 
+def end_with_parent(parent: int) -> None:
+    """Have this process killed when ``parent`` ends, also while a library holds the interpreter's lock (Linux)."""
+    if sys.platform == "linux":
+        import ctypes
+        import signal
+
+        set_parent_death_signal = 1
+        ctypes.CDLL(None).prctl(set_parent_death_signal, signal.SIGKILL, 0, 0, 0)
+        if os.getppid() != parent:
+            os._exit(0)
+
+
 def _is_current_folder(entry: str) -> bool:
     return os.path.realpath(entry or os.curdir) == os.path.realpath(os.curdir)

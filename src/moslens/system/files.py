@@ -10,6 +10,9 @@ from typing import Any
 
 from moslens.errors import CheckpointError, MoslensError, OutputError
 
+CACHE_TAG = "CACHEDIR.TAG"
+_CACHE_SIGNATURE = b"Signature: 8a477f597d28d172789f06886806bc55"
+
 
 @contextmanager
 def whole_file(path: Path, *, durable: bool = True) -> Iterator[Path]:
@@ -39,6 +42,20 @@ def write_bytes(path: Path, data: bytes, *, durable: bool = True) -> None:
     """Write a file by :func:`whole_file`. Raises OutputError."""
     with whole_file(path, durable=durable) as scratch:
         scratch.write_bytes(data)
+
+
+def mark_as_made(folder: Path) -> None:
+    """Say by a ``CACHEDIR.TAG`` (bford.info/cachedir) that what lies in the folder is made from other files."""
+    write_bytes(folder / CACHE_TAG, _CACHE_SIGNATURE + b"\n# Made by moslens from other pictures.\n", durable=False)
+
+
+def is_marked_as_made(folder: str | os.PathLike[str]) -> bool:
+    """Whether the folder has a ``CACHEDIR.TAG``, of whatever program."""
+    try:
+        with (Path(folder) / CACHE_TAG).open("rb") as file:
+            return file.read(len(_CACHE_SIGNATURE)) == _CACHE_SIGNATURE
+    except OSError:
+        return False
 
 
 def write_text(path: Path, text: str) -> None:

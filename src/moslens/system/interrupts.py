@@ -42,6 +42,11 @@ class Interrupts:
         for number, before in self._before.items():
             signal.signal(number, before)
 
+    @property
+    def waiting(self) -> int:
+        """The signal that arrived in a block of :meth:`held`; 0 where none did."""
+        return self._waiting
+
     def _arrived(self, number: int, frame: FrameType | None) -> None:
         if not self._holding:
             raise Stopped(number)

@@ -1,8 +1,11 @@
 """A progress bar on the terminal."""
 
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from typing import TypeVar
+
+T = TypeVar("T")
 
 
 @contextmanager
@@ -21,3 +24,11 @@ def progress(word: str, total: int | None) -> Iterator[Callable[[], None]]:
     with Progress(*columns, console=Console(stderr=True)) as bar:
         task = bar.add_task(word, total=total)
         yield lambda: bar.advance(task)
+
+
+def tracked(items: Iterable[T], word: str, total: int | None) -> Iterator[T]:
+    """Yield the items while a bar of :func:`progress` moves on with them."""
+    with progress(word, total) as advance:
+        for item in items:
+            yield item
+            advance()

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import base64
+import json
 import os
 import re
 from collections.abc import Iterable, Mapping
 from difflib import get_close_matches
 from typing import Any
 
+_NOT_PLAIN = ('"', "=", "+", "-", "@", "\t", "\r", "\n", "\uff1d", "\uff0b", "\uff0d", "\uff20")
 _NOT_UTF8 = re.compile(r"[\ud800-\udfff]")
 
 
@@ -35,6 +37,23 @@ def name_in(row: Mapping[str, Any], key: str = "path") -> Any:
     """The name that :func:`name_fields` wrote into a row. Raises KeyError, ValueError or TypeError for another row."""
     shown, data = row[key], row.get(f"{key}_base64")
     return shown if data is None else os.fsdecode(base64.b64decode(data, validate=True))
+
+
+def csv_name(path: str | None) -> str | None:
+    """A path for a CSV cell: itself; as JSON, in ASCII, where it is not UTF-8 or begins like no plain name.
+
+    All rows of a CSV file have the same columns, so there is no ``path_base64``: ``\\udcXX`` in the JSON is byte XX.
+    A cell that begins with ``=`` or its like would be a formula in a spreadsheet, which could send or run something.
+    """
+    if path is None:
+        return None
+    plain = readable(path) == path and not path.startswith(_NOT_PLAIN)
+    return path if plain else json.dumps(path)
+
+
+def path_of_csv_name(cell: str) -> str:
+    """The path in a cell that :func:`csv_name` wrote. Raises ValueError for a cell that it cannot have written."""
+    return str(json.loads(cell)) if cell.startswith('"') else cell
 
 
 def printable(text: str) -> str:

@@ -1,17 +1,19 @@
 """Checkpoints that survive a kill at any moment.
 
 A checkpoint is ``checkpoint-STEP.safetensors`` and ``checkpoint-STEP.json``, which is written last. It is valid only if
-the JSON holds the hash of the tensors.
+the JSON holds the hash of the tensors. A trunk keeps ``branch-STEP.*`` of the same form for runs that branch off it.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
-from torch import Tensor
+from torch import Tensor, nn
 
 from moslens.errors import CheckpointError, OutputError
 from moslens.system.files import file_sha256, read_json, whole_file, write_json
@@ -40,11 +42,20 @@ def load_tensors(path: Path) -> dict[str, Tensor]:
 def save_checkpoint(run: Path, step: int, tensors: dict[str, Tensor]) -> None:
     """Store the state after ``step`` steps and delete older checkpoints."""
     name = f"checkpoint-{step:08d}"
-    digest = save_tensors(run / f"{name}.safetensors", tensors)
-    write_json(run / f"{name}.json", {"step": step, "sha256": digest, "torch": torch.__version__})
+    _save(run / name, step, tensors, {})
     for old in run.glob("checkpoint-*"):
         if not old.name.startswith(name):
             old.unlink(missing_ok=True)
+
+
+def keep_checkpoint(run: Path, step: int, total: int, tensors: dict[str, Tensor]) -> None:
+    """Store the state after ``step`` of ``total`` steps for runs that branch off there; nothing deletes it."""
+    _save(run / f"branch-{step:08d}", step, tensors, {"total": total})
+
+
+def _save(name: Path, step: int, tensors: dict[str, Tensor], more: dict[str, Any]) -> None:
+    digest = save_tensors(name.with_suffix(".safetensors"), tensors)
+    write_json(name.with_suffix(".json"), {"step": step, "sha256": digest, "torch": torch.__version__, **more})
 
 
 def latest_checkpoint(run: Path) -> tuple[int, dict[str, Tensor]] | None:
@@ -66,21 +77,65 @@ def latest_checkpoint(run: Path) -> tuple[int, dict[str, Tensor]] | None:
     return None
 
 
-def optimiser_tensors(optimiser: torch.optim.Optimizer) -> dict[str, Tensor]:
-    """The state of an optimiser as tensors named "optimiser.INDEX.NAME", INDEX being that of the parameter."""
-    state = optimiser.state_dict()["state"]
+def kept_checkpoint(run: Path, step: int, total: int) -> dict[str, Tensor]:
+    """The tensors that a trunk kept after ``step`` of ``total`` steps.
+
+    CheckpointError where it kept none there, has another total, or the file is broken.
+    """
+    for path in sorted(run.glob("branch-*.json")):
+        try:
+            state = read_json(path)
+            kept, steps, digest = int(state["step"]), int(state["total"]), str(state["sha256"])
+        except (KeyError, TypeError, ValueError) as error:
+            raise CheckpointError(f"not the record of a checkpoint ({error!r})", path) from error
+        if steps != total:
+            raise CheckpointError(f"trains {steps} steps, and the run that branches off {total}: they must agree", run)
+        if kept != step:
+            continue
+        tensors = path.with_suffix(".safetensors")
+        if not tensors.is_file() or file_sha256(tensors) != digest:
+            raise CheckpointError("is not whole", tensors)
+        return load_tensors(tensors)
+    raise CheckpointError(
+        f"keeps no checkpoint after step {step} of {total}: train it with keep_at = {step / total:.4g}", run
+    )
+
+
+def optimiser_tensors(optimiser: torch.optim.Optimizer, parameters: Mapping[str, nn.Parameter]) -> dict[str, Tensor]:
+    """The state of an optimiser as tensors named "optimiser.PARAMETER.NAME"; ``parameters`` by their names."""
     return {
-        f"optimiser.{index}.{name}": torch.as_tensor(value)
-        for index, values in state.items()
-        for name, value in values.items()
+        f"optimiser.{key}.{name}": torch.as_tensor(value)
+        for key, parameter in parameters.items()
+        for name, value in optimiser.state.get(parameter, {}).items()
     }
 
 
-def restore_optimiser(optimiser: torch.optim.Optimizer, tensors: dict[str, Tensor]) -> None:
-    """Load what :func:`optimiser_tensors` returned; keys are "INDEX.NAME"."""
-    state: dict[int, dict[str, Tensor]] = {}
-    for key, value in tensors.items():
-        index, name = key.split(".", 1)
-        state.setdefault(int(index), {})[name] = value
+def restore_optimiser(
+    optimiser: torch.optim.Optimizer, parameters: Mapping[str, nn.Parameter], tensors: Mapping[str, Tensor]
+) -> None:
+    """Load what :func:`optimiser_tensors` returned; keys are "PARAMETER.NAME".
+
+    A parameter without a state starts fresh, a state without a parameter is ignored. Version 0.1 wrote the place of
+    the parameter in the optimiser for its name.
+    """
     groups = optimiser.state_dict()["param_groups"]
+    places = {
+        parameter: place for place, parameter in enumerate(p for g in optimiser.param_groups for p in g["params"])
+    }
+    place_of = {key: places[parameter] for key, parameter in parameters.items() if parameter in places}
+    place_of |= {str(place): place for place in places.values()}
+    by_place = {place: parameter for parameter, place in places.items()}
+    state: dict[int, dict[str, Tensor]] = {}
+    for full, value in tensors.items():
+        key, name = full.rsplit(".", 1)
+        place = place_of.get(key)
+        if place is not None:
+            state.setdefault(place, {})[name] = laid_out_as(by_place[place], value)
     optimiser.load_state_dict({"state": state, "param_groups": groups})
+
+
+def laid_out_as(model: Tensor, value: Tensor) -> Tensor:
+    """``value`` in the memory layout of ``model``, on which the last bit of a sum can depend; files do not keep it."""
+    if value.shape != model.shape:
+        return value
+    return torch.empty_like(model, dtype=value.dtype, requires_grad=False).copy_(value)

@@ -6,23 +6,28 @@ import json
 import logging
 import math
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import nullcontext
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
+import numpy as np
 import torch
 from accelerate import Accelerator, PartialState
 from accelerate.utils import DistributedDataParallelKwargs
 from torch import Tensor, nn
 
+from moslens.distortions import PAPER_KINDS
 from moslens.errors import CheckpointError, ConfigError
 from moslens.system.files import read_json, write_json, write_text
+from moslens.system.interrupts import Interrupts, Stopped
 from moslens.system.lock import locked_folder
 from moslens.system.malloc import keep_freed_memory
 from moslens.train import checkpoint
-from moslens.train.config import OptimSection, TrainConfig, from_dict
+from moslens.train.branch import branch_step, open_trunk, trunk_facts
+from moslens.train.config import OptimSection, TrainConfig, config_difference, from_dict
+from moslens.train.curves import draw_curves
+from moslens.train.progress import watch
 from moslens.train.run_folder import Run
 
 log = logging.getLogger(__name__)
@@ -57,15 +62,22 @@ def _claim_run(run: Path, config: TrainConfig, facts: dict[str, Any], resume: bo
         old = read_json(path)
         # Compare configurations, not files: a file may lack settings that were added later, with defaults that keep
         # the old behaviour.
-        same = from_dict(old.pop("config", {}), path) == from_dict(config.to_dict())
+        before, now = from_dict(old.pop("config", {}), path), from_dict(config.to_dict())
         # The scale of the labels decides nothing in training. Version 0.1 did not store it; a card may be corrected.
+        # The trunk was checked when the run was started, and may be gone by now.
         old.pop("label_scale", None)
+        old.pop("trunk", None)
+        # Version 0.1 did not name its kinds: they were the paper's.
+        if "kinds" in facts:
+            old.setdefault("kinds", list(PAPER_KINDS))
         decisive = {key: value for key, value in facts.items() if key != "label_scale"}
-        if not same or old != json.loads(json.dumps(decisive)):
-            raise CheckpointError("was started with another configuration or other data", run)
+        changed = config_difference(before, now)
+        if changed or old != json.loads(json.dumps(decisive)):
+            raise CheckpointError(f"was started with another configuration or other data{changed}", run)
         return
+    trunk = trunk_facts(config, facts) if config.branch.run else {}
     run.mkdir(parents=True, exist_ok=True)
-    write_json(path, {"config": config.to_dict(), **facts})
+    write_json(path, {"config": config.to_dict(), **facts, **trunk})
 
 
 def parameter_groups(module: nn.Module, optim: OptimSection) -> list[dict[str, Any]]:
@@ -146,45 +158,124 @@ class MovingAverage:
             torch._foreach_lerp_(list(self.values.values()), list(self.source.values()), 1 - decay)
 
 
-@dataclass
+class EpochMean:
+    """Mean of the weights at the ends of the last epochs (Izmailov et al. 2018, at the end of any schedule)."""
+
+    def __init__(self) -> None:
+        self.values: dict[str, Tensor] = {}
+        self.counts: dict[str, int] = {}
+
+    def add(self, weights: Mapping[str, Tensor]) -> None:
+        """Take the weights at the end of one more epoch into the mean."""
+        for name, value in weights.items():
+            count = self.counts[name] = self.counts.get(name, 0) + 1
+            if count == 1:
+                self.values[name] = value.detach().clone()
+            else:
+                self.values[name].lerp_(value.detach(), 1 / count)
+
+
 class _State:
-    """The content of a checkpoint: the task (its model and buffers), the optimiser, the average, the step."""
+    """The content of a checkpoint: the task (its model and buffers), the optimiser, the averages, the step."""
 
-    task: nn.Module
-    optimiser: torch.optim.Optimizer
-    average: MovingAverage | None
-    step: int = 0
+    def __init__(self, task: nn.Module, optim: OptimSection) -> None:
+        self.task = task
+        self.optimiser = torch.optim.AdamW(parameter_groups(task, optim), betas=(0.9, 0.999))
+        self.parameters = {k: p for k, p in task.named_parameters() if p.requires_grad}
+        self.average = MovingAverage(task, optim.ema) if optim.ema else None
+        self.mean = EpochMean()
+        self.step = 0
 
-    def save(self, run: Path) -> None:
+    def tensors(self) -> dict[str, Tensor]:
         tensors = {f"task.{k}": v for k, v in self.task.state_dict().items()}
-        tensors |= checkpoint.optimiser_tensors(self.optimiser)
+        tensors |= checkpoint.optimiser_tensors(self.optimiser, self.parameters)
         if self.average is not None:
             tensors |= {f"average.{k}": v for k, v in self.average.values.items()}
-        checkpoint.save_checkpoint(run, self.step, tensors)
+        tensors |= {f"mean.{k}": v for k, v in self.mean.values.items()}
+        return tensors | {f"count.{k}": torch.tensor(v) for k, v in self.mean.counts.items()}
 
-    def restore(self, run: Path) -> None:
-        found = checkpoint.latest_checkpoint(run)
-        if found is None:
-            return
-        self.step, tensors = found
-        parts: dict[str, dict[str, Tensor]] = {"task": {}, "optimiser": {}, "average": {}}
+    def load(self, tensors: Mapping[str, Tensor], *, strict: bool) -> None:
+        """Take over the state by name. What a tensor is missing for stays as it is, unless ``strict``."""
+        parts: dict[str, dict[str, Tensor]] = {"task": {}, "optimiser": {}, "average": {}, "mean": {}, "count": {}}
         for key, value in tensors.items():
             part, name = key.split(".", 1)
             parts[part][name] = value
-        self.task.load_state_dict(parts["task"])
-        checkpoint.restore_optimiser(self.optimiser, parts["optimiser"])
+        self.task.load_state_dict(parts["task"], strict=strict)
+        checkpoint.restore_optimiser(self.optimiser, self.parameters, parts["optimiser"])
+        own = self.task.state_dict()
         if self.average is not None:
-            self.average.values = {k: parts["average"][k] for k in self.average.source}
+            for name, parameter in self.average.source.items():
+                value = parts["average"].get(name, parameter.detach().clone())
+                self.average.values[name] = checkpoint.laid_out_as(parameter, value)
+        for name in parts["mean"].keys() & own.keys():
+            self.mean.values[name] = checkpoint.laid_out_as(own[name], parts["mean"][name])
+            self.mean.counts[name] = int(parts["count"][name])
+
+    def restore(self, run: Path) -> bool:
+        """Go to the newest checkpoint of a run; False where it has none."""
+        found = checkpoint.latest_checkpoint(run)
+        if found is None:
+            return False
+        self.step, tensors = found
+        self.load(tensors, strict=True)
+        return True
+
+    def branch_off(self, config: TrainConfig, run: Path, total: int, steps: int) -> None:
+        """Start where a trunk was. CheckpointError where it does not fit to ``total`` steps, ``steps`` an epoch."""
+        self.step = branch_step(config.branch.at, total)
+        folder, tensors = open_trunk(config, run, self.step, total)
+        kept = {k: v for k, v in self.tensors().items() if k in tensors}
+        for name, value in kept.items():
+            if tensors[name].shape != value.shape:
+                shapes = f"{tuple(tensors[name].shape)}, and in the run that branches off {tuple(value.shape)}"
+                raise CheckpointError(f"{name} has the shape {shapes}", folder)
+        wanted = epochs_averaged(config.optim, self.step, steps)
+        found = max((int(v) for k, v in tensors.items() if k.startswith("count.")), default=0)
+        if found != wanted:
+            raise CheckpointError(
+                f"averaged {found} epochs by then, and the run that branches off wants {wanted}: see optim.average",
+                folder,
+            )
+        own = self.task.state_dict()
+        self.load({k: v for k, v in tensors.items() if not k.startswith("task.") or k[5:] in own}, strict=False)
+
+    def end_epoch(self) -> None:
+        """Take the present weights and statistics of the model into the mean."""
+        weights: dict[str, Tensor] = dict(self.parameters if self.average is None else self.average.values)
+        for name, value in self.task.state_dict().items():
+            if name.startswith("model.") and value.is_floating_point() and name not in self.parameters:
+                weights[name] = value
+        self.mean.add(weights)
+
+    def final_weights(self) -> None:
+        """Leave in the task what the run is to leave: its last weights, their moving average, or the mean."""
+        if self.mean.values:
+            self.task.load_state_dict(self.mean.values, strict=False)
+        elif self.average is not None:
+            self.task.load_state_dict(self.average.values, strict=False)
+
+
+def epochs_averaged(optim: OptimSection, step: int, steps: int) -> int:
+    """How many ends of epochs are in the mean after ``step``, ``steps`` an epoch."""
+    return max(0, step // steps - (optim.epochs - optim.average))
+
+
+def seed_step(seed: int, step: int, process: int) -> None:
+    """Seed torch for one step: dropout of a resumed run is that of an unbroken one, and differs by process."""
+    words = np.random.SeedSequence((seed, step, process)).generate_state(1, np.uint64)
+    torch.manual_seed(int(words[0]))
 
 
 def fit(task: nn.Module, batches: Batches, config: TrainConfig, run: Path, *, stop_after: int | None = None) -> bool:
-    """Train ``task`` to its last epoch, from the newest checkpoint of ``run`` where there is one.
+    """Train ``task`` to its last epoch, from the newest checkpoint of ``run``, else from its trunk, else from scratch.
 
     ``task(batch)`` returns a dict of scalar losses; "loss" is minimised and every term is logged. Writes
-    ``model.safetensors`` (the task's ``model``, or its moving average) and returns True in the main process, False in
-    the others. ``stop_after`` ends training early, at that step, with a checkpoint, and returns False: for tests.
-    OutputError where another process trains into ``run``, CheckpointError where the loss is not finite, ConfigError
-    where the batch cannot be shared evenly among the processes.
+    ``model.safetensors`` (the task's ``model``, or an average of it) and ``curves.png`` and returns True in the main
+    process, False in the others. Shows a progress bar on a terminal and logs now and then elsewhere.
+    ``stop_after`` ends training early, at that step, with a checkpoint, and returns False: for tests.
+    Stopped, after the step and a checkpoint, where SIGINT or SIGTERM arrives. OutputError where another process trains
+    into ``run``, CheckpointError where the loss is not finite or the trunk does not fit, ConfigError where the batch
+    cannot be shared evenly among the processes.
     """
     cuda = torch.cuda.is_available()
     if not cuda:
@@ -192,9 +283,17 @@ def fit(task: nn.Module, batches: Batches, config: TrainConfig, run: Path, *, st
     # DistributedDataParallel waits for a gradient of every parameter unless told that some are unused: here, those of
     # the frozen body.
     unused = DistributedDataParallelKwargs(find_unused_parameters=config.optim.head_first > 0)
-    accelerator = Accelerator(cpu=not cuda, mixed_precision="fp16" if cuda else "no", kwargs_handlers=[unused])
+    accelerator = Accelerator(cpu=not cuda, mixed_precision=precision(), kwargs_handlers=[unused])
     with locked_folder(run) if accelerator.is_main_process else nullcontext():
         return _fit(accelerator, task, batches, config, run, stop_after)
+
+
+def precision() -> str:
+    """bf16 where the GPU computes in it (compute capability 8 and up; older ones emulate it), which needs no scaling
+    of gradients; else fp16. Full precision on a CPU."""
+    if not torch.cuda.is_available():
+        return "no"
+    return "bf16" if torch.cuda.is_bf16_supported() and torch.cuda.get_device_capability() >= (8, 0) else "fp16"
 
 
 def _fit(
@@ -205,49 +304,91 @@ def _fit(
             f"optim.batch {config.optim.batch} is not a multiple of {accelerator.num_processes} processes"
         )
     task.to(accelerator.device).to(memory_format=torch.channels_last)
-    optimiser = torch.optim.AdamW(parameter_groups(task, config.optim), betas=(0.9, 0.999))
-    state = _State(task, optimiser, MovingAverage(task, config.optim.ema) if config.optim.ema else None)
-    state.restore(run)
-    wrapped, state.optimiser = accelerator.prepare(task, optimiser)
     total = config.optim.epochs * batches.steps
+    state = _State(task, config.optim)
+    if not state.restore(run) and config.branch.run:
+        state.branch_off(config, run, total, batches.steps)
+    wrapped, state.optimiser = accelerator.prepare(task, state.optimiser)
     end = total if stop_after is None else min(total, stop_after)
-    if accelerator.is_main_process:
+    main = accelerator.is_main_process
+    if main:
         _trim_log(Run(run).log_file, state.step)
         log.info("step %d of %d, %d process(es)", state.step, total, accelerator.num_processes)
 
     wrapped.train()
-    body = _PretrainedBody(task)
+    with Interrupts() as interrupts, interrupts.held():
+        with watch(run, config, state.step, total, batches.steps) if main else nullcontext(_unseen) as show:
+            stopped = _train(accelerator, wrapped, state, batches, config, run, end, show, interrupts)
+        if stopped:
+            if main:
+                log.warning("%s: stopped and saved after step %d of %d: --resume goes on there", run, state.step, total)
+            raise Stopped(stopped)
+    accelerator.wait_for_everyone()
+    if state.step < total or not main:
+        return False
+    state.final_weights()
+    checkpoint.save_tensors(Run(run).weights_file, dict(task.get_submodule("model").state_dict()))
+    draw_curves(Run(run))
+    return True
+
+
+def _unseen(row: Mapping[str, Any]) -> None:
+    """What a process shows that is not the main one."""
+
+
+def _train(
+    accelerator: Accelerator,
+    wrapped: nn.Module,
+    state: _State,
+    batches: Batches,
+    config: TrainConfig,
+    run: Path,
+    end: int,
+    show: Callable[[Mapping[str, Any]], None],
+    interrupts: Interrupts,
+) -> int:
+    """Train up to step ``end``. Returns 0, or the signal that stopped it after a step that it has saved."""
+    optim = config.optim
+    total = optim.epochs * batches.steps
+    keep = branch_step(config.keep_at, total) if config.keep_at else -1
+    body = _PretrainedBody(state.task)
     started, first = time.monotonic(), state.step
     for batch in _batches_from(batches, state.step, end, accelerator):
-        factor = rate_of(config.optim, state.step, batches.steps)
-        share = body_factor(config.optim, state.step, total)
+        seed_step(config.seed, state.step, accelerator.process_index)
+        factor = rate_of(optim, state.step, batches.steps)
+        share = body_factor(optim, state.step, total)
         body.set_trainable(share > 0)
-        losses, norm = _step(accelerator, wrapped, state.optimiser, batch, (factor, factor * share), config.optim.clip)
+        losses, norm = _step(accelerator, wrapped, state.optimiser, batch, (factor, factor * share), optim.clip)
         state.step += 1
+        epoch, rest = divmod(state.step, batches.steps)
         if state.average is not None:
             state.average.update(state.step)
-        if not accelerator.is_main_process:
-            continue
-        row = {
-            "step": state.step,
-            "epoch": (state.step - 1) // batches.steps,
-            **losses,
-            "gradient": norm,
-            "rate": factor,
-        }
-        seconds = (time.monotonic() - started) / (state.step - first)
-        _log_step(Run(run).log_file, row | {"seconds_a_step": seconds})
-        if not math.isfinite(losses["loss"]):
-            raise CheckpointError(f"the loss is not finite at step {state.step}", run)
-        if state.step % config.checkpoint_every == 0 or state.step == end:
-            state.save(run)
-    accelerator.wait_for_everyone()
-    if state.step < total or not accelerator.is_main_process:
-        return False
-    if state.average is not None:
-        task.load_state_dict(state.average.values, strict=False)
-    checkpoint.save_tensors(Run(run).weights_file, dict(task.get_submodule("model").state_dict()))
-    return True
+        if not rest and epoch > optim.epochs - optim.average:
+            state.end_epoch()
+        if accelerator.is_main_process:
+            seconds = (time.monotonic() - started) / (state.step - first)
+            row = {"step": state.step, "of": total, "epoch": (state.step - 1) // batches.steps, **losses}
+            row |= {"gradient": norm, "rate": factor, "seconds_a_step": seconds}
+            _log_step(Run(run).log_file, row)
+            show(row)
+            if not math.isfinite(losses["loss"]):
+                raise CheckpointError(f"the loss is not finite at step {state.step}", run)
+            if state.step == keep:
+                checkpoint.keep_checkpoint(run, state.step, total, state.tensors())
+        stopped = _agreed(accelerator, interrupts.waiting)
+        due = stopped or state.step == end or not state.step % config.checkpoint_every
+        if due and accelerator.is_main_process:
+            checkpoint.save_checkpoint(run, state.step, state.tensors())
+        if stopped:
+            return stopped
+    return 0
+
+
+def _agreed(accelerator: Accelerator, signal: int) -> int:
+    """The signal that any process got, so that all stop after the same step; 0 where none did."""
+    if accelerator.num_processes == 1:
+        return signal
+    return int(accelerator.gather(torch.tensor([signal], device=accelerator.device)).max())
 
 
 def _batches_from(batches: Batches, step: int, end: int, accelerator: Accelerator) -> Iterator[Any]:

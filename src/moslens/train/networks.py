@@ -6,16 +6,21 @@ from pathlib import Path
 
 import torch
 
+from moslens.distortions import kind_names
 from moslens.errors import CheckpointError, ConfigError
 from moslens.model import SHDIQA, build
-from moslens.model.shdiqa import CONFIGS, WindowScorer
+from moslens.model.shdiqa import CONFIGS, PictureScorer
 from moslens.model.teacher import Teacher, TeacherConfig
+from moslens.picture.windows import View
 from moslens.train.config import ModelSection, TrainConfig
 from moslens.train.run_folder import Run
 
 
-def teacher_config(config: TrainConfig) -> TeacherConfig:
-    """The teacher of a training configuration; it has the backbone of the model. ConfigError for an unknown model."""
+def teacher_config(config: TrainConfig, kinds: tuple[str, ...] | None = None) -> TeacherConfig:
+    """The teacher of a training configuration; it has the backbone of the model. ConfigError for an unknown model.
+
+    kinds: those of a finished teacher, by default the ones that the configuration trains.
+    """
     if config.model.config not in CONFIGS:
         raise ConfigError(f"no model configuration {config.model.config!r}: one of {', '.join(CONFIGS)}")
     fields = vars(CONFIGS[config.model.config]) | config.model.changes
@@ -25,6 +30,7 @@ def teacher_config(config: TrainConfig) -> TeacherConfig:
         statistics=config.teacher.statistics,
         reference=config.teacher.view == "reference",
         fold=fields["fold"],
+        kinds=kind_names(config.bdm.kinds) if kinds is None else kinds,
     )
 
 
@@ -37,13 +43,13 @@ def load_teacher(run: Path) -> tuple[Teacher, TrainConfig]:
     config = folder.config
     if config.stage != "teacher":
         raise CheckpointError(f"is not the run of a teacher but of stage {config.stage}", run)
-    teacher = Teacher(teacher_config(config))
+    teacher = Teacher(teacher_config(config, folder.kinds))
     teacher.load_state_dict(folder.weights())
     teacher.requires_grad_(False)
     return teacher.eval().to(memory_format=torch.channels_last), config
 
 
-def load_run(run: Path) -> tuple[WindowScorer, TrainConfig]:
+def load_run(run: Path) -> tuple[PictureScorer, TrainConfig]:
     """The finished model of a run folder, as a scorer in MOS units, and its configuration.
 
     CheckpointError for the run of a teacher or one that is not finished.
@@ -55,7 +61,8 @@ def load_run(run: Path) -> tuple[WindowScorer, TrainConfig]:
     model = build_model(config.model, pretrained=False)
     model.load_state_dict(folder.weights())
     model.eval().to(memory_format=torch.channels_last)
-    return WindowScorer(model, **folder.labels).eval(), config
+    view = View(whole=config.data.view == "whole", working_size=config.data.working_size)
+    return PictureScorer(model, **folder.labels, view=view).eval(), config
 
 
 def build_model(section: ModelSection, *, pretrained: bool) -> SHDIQA:

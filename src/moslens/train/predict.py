@@ -1,36 +1,49 @@
-"""Scores of a trained run, with the decoding and the windows of the released model."""
+"""Scores of a trained run, with the decoding and the view of the released model."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
+from statistics import fmean
+from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
 from moslens.data.records import Dataset
-from moslens.model.shdiqa import WindowScorer
+from moslens.model.block_heads import PictureDescriber
+from moslens.model.shdiqa import PictureScorer
 from moslens.picture.load import load
-from moslens.picture.windows import cover
+from moslens.picture.windows import Piece, View
 from moslens.train.networks import load_run
 
 
-def predict_windows(scorer: WindowScorer, windows: NDArray[np.uint8], batch: int = 16) -> NDArray[np.float64]:
-    """Scores of n x 224 x 224 x 3 uint8 windows, in MOS units: n."""
+def predict_pieces(network: PictureScorer | PictureDescriber, pieces: Iterable[Piece]) -> Iterator[Any]:
+    """What a scorer or describer gives for each piece of a picture, in MOS units, each with a leading axis of one."""
     with torch.inference_mode():
-        parts = [scorer(torch.from_numpy(windows[i : i + batch])) for i in range(0, len(windows), batch)]
-    return torch.cat(parts).double().numpy()
+        for piece in pieces:
+            sizes = torch.tensor([[piece.height, piece.width]]) if network.view.whole else None
+            yield network(torch.from_numpy(piece.pixels)[None], sizes)
 
 
-def predict(scorer: WindowScorer, paths: Iterable[Path], working_size: int) -> Iterator[float]:
-    """Yield the score of each picture, in MOS units: the mean over the windows that cover it."""
+def predict_pixels(scorer: PictureScorer, pixels: NDArray[np.uint8]) -> float:
+    """The score of a picture at the working size, in MOS units: the mean over its pieces."""
+    return fmean(float(score) for score in predict_pieces(scorer, scorer.view.pieces(pixels)))
+
+
+def load_for(view: View, source: Any) -> NDArray[np.uint8]:
+    """The pixels of a picture at the working size of a view. Raises ImageError."""
+    return load(source, working_size=view.working_size, shortest=view.shortest).pixels
+
+
+def predict(scorer: PictureScorer, paths: Iterable[Path]) -> Iterator[float]:
+    """Yield the score of each picture, in MOS units. Raises ImageError."""
     for path in paths:
-        windows = cover(load(path, working_size=working_size).pixels)
-        yield float(predict_windows(scorer, windows).mean())
+        yield predict_pixels(scorer, load_for(scorer.view, path))
 
 
 def predict_run(run: Path, dataset: Dataset, indices: Sequence[int]) -> Iterator[float]:
     """Yield the score of ``dataset.samples[i]`` for each i in ``indices`` by a finished run, in MOS units."""
-    scorer, config = load_run(run)
-    yield from predict(scorer, (dataset.samples[i].path for i in indices), config.data.working_size)
+    scorer, _ = load_run(run)
+    yield from predict(scorer, (dataset.samples[i].path for i in indices))

@@ -1,9 +1,10 @@
-"""The quality stage: learn opinion scores from crops of labelled photos."""
+"""The quality stage: learn opinion scores from labelled photos."""
 
 from __future__ import annotations
 
 import dataclasses
 import logging
+import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,15 +13,15 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from moslens.data.crops import CropStream, QualityBatches, decode_all
+from moslens.data.labelled_views import Batch, LabelledViews, QualityBatches, decode_all
 from moslens.data.records import Dataset, LabelScale
 from moslens.data.sets import is_csv, load_dataset
 from moslens.data.split import Split, make_split
 from moslens.errors import ConfigError
-from moslens.losses import quality_loss
 from moslens.model import SHDIQA
-from moslens.model.pixels import as_float
+from moslens.system.progress import tracked
 from moslens.train.config import DataSection, TrainConfig
+from moslens.train.labelled_loss import labelled_loss
 from moslens.train.networks import build_model
 from moslens.train.predict import predict_run
 from moslens.train.run_folder import Run
@@ -42,17 +43,17 @@ class Labels:
 
 
 class QualityTask(nn.Module):
-    """One batch in, a dict of losses out: {"loss", "quality"}."""
+    """One batch in, a dict of losses out: "loss" and the terms of :func:`labelled_loss`."""
 
-    def __init__(self, model: SHDIQA, correlation: float = 0.0) -> None:
+    def __init__(self, model: SHDIQA, correlation: float = 0.0, mirror: float = 0.0) -> None:
         super().__init__()
         self.model = model
         self.correlation = correlation
+        self.mirror = mirror
 
-    def forward(self, batch: tuple[Tensor, Tensor]) -> dict[str, Tensor]:
-        crops, labels = batch
-        loss = quality_loss(self.model(as_float(crops)), labels, self.correlation)
-        return {"loss": loss, "quality": loss.detach()}
+    def forward(self, batch: Batch) -> dict[str, Tensor]:
+        loss, terms = labelled_loss(self.model, batch, self.correlation, self.mirror)
+        return {"loss": loss, **terms}
 
 
 def dataset_of(data: DataSection) -> Dataset:
@@ -104,11 +105,43 @@ def labelled_stream(config: TrainConfig, dataset: Dataset, split: Split) -> tupl
     """Decode the training part into memory and standardise its labels where ``data.standardise`` says so."""
     samples = [dataset.samples[i] for i in split.train]
     mos = np.array([sample.mos for sample in samples])
-    labels = Labels(float(mos.mean()), float(mos.std())) if config.data.standardise else Labels(0.0, 1.0)
+    labels = training_labels(config.data, dataset, split)
     log.info("decoding %d pictures", len(samples))
-    pictures = decode_all([sample.path for sample in samples], config.data.working_size)
-    stream = CropStream(pictures, [float(v) for v in (mos - labels.mean) / labels.std], config.seed)
-    return QualityBatches(stream, config.optim.batch, config.data.repeats, config.data.workers), labels
+    stream = LabelledViews(
+        decode_all([sample.path for sample in samples], decoded_size(config.data)),
+        [float(v) for v in (mos - labels.mean) / labels.std],
+        config.seed,
+        whole=config.data.working_size if config.data.view == "whole" else None,
+        shares=shares_of(config.data),
+        device="cuda" if torch.cuda.is_available() else "cpu",
+    )
+    return QualityBatches(stream, config.optim.batch, config.data.repeats), labels
+
+
+def training_labels(data: DataSection, dataset: Dataset, split: Split) -> Labels:
+    """Mean and standard deviation of the labels of the training part; 0 and 1 where labels are learned as they are."""
+    if not data.standardise:
+        return Labels(0.0, 1.0)
+    mos = np.array([dataset.samples[i].mos for i in split.train])
+    return Labels(float(mos.mean()), float(mos.std()))
+
+
+def point_of(dataset: Dataset, labels: Labels) -> float:
+    """One point of 0 to 100 in the units in which a run learns its labels."""
+    low, high = dataset.card.scale.ends
+    return (high - low) / 100 / labels.std
+
+
+def shares_of(data: DataSection) -> tuple[float, float]:
+    """``data.shares``, checked. ConfigError unless it is two shares in order."""
+    if len(data.shares) != 2 or not 0 < data.shares[0] <= data.shares[1] <= 1:
+        raise ConfigError(f"data.shares is two shares of a side, the smaller one first, not {list(data.shares)}")
+    return data.shares[0], data.shares[1]
+
+
+def decoded_size(data: DataSection) -> int:
+    """The working size to decode training pictures at: the smallest view of a whole picture need not be enlarged."""
+    return data.working_size if data.view == "windows" else math.ceil(data.working_size / shares_of(data)[0])
 
 
 def label_facts(dataset: Dataset, split: Split, labels: Labels) -> dict[str, Any]:
@@ -129,7 +162,7 @@ def train_quality(config: TrainConfig, run: Path, *, resume: bool = False) -> No
     batches, labels = labelled_stream(config, dataset, split)
     open_run(run, config, label_facts(dataset, split, labels), resume=resume)
     torch.manual_seed(config.seed)
-    task = QualityTask(build_model(config.model, pretrained=True), config.optim.correlation)
+    task = QualityTask(build_model(config.model, pretrained=True), config.optim.correlation, config.optim.mirror)
     if fit(task, batches, config, run):
         finish_quality_run(run, dataset, split)
 
@@ -143,5 +176,5 @@ def finish_quality_run(run: Path, dataset: Dataset, split: Split) -> None:
     if not indices:
         return
     samples = [dataset.samples[i] for i in indices]
-    prediction = list(predict_run(run, dataset, indices))
+    prediction = list(tracked(predict_run(run, dataset, indices), f"scoring the {part} part", len(indices)))
     Run(run).store_predictions(part, [s.name for s in samples], [s.mos for s in samples], prediction)

@@ -1,8 +1,12 @@
 """The files of a run folder.
 
-config.json             the configuration, statistics and scale of the labels, hashes of the data
+config.json             the configuration, statistics and scale of the labels, hashes of the data, the kinds of a head
 log.jsonl               the losses, one line per step
 checkpoint-STEP.*       the state of training, see checkpoint.py
+branch-STEP.*           of a trunk: the state that other runs branch off from
+curves.png              the log as curves, of a finished run
+tensorboard             the log for TensorBoard, where that is installed
+messages.txt            of a run among many splits: what it wrote to standard error
 model.safetensors       the weights of a finished run
 embedding.safetensors   of a student: the projection of its block tokens, and the heads that read it
 predictions.csv         image, mos, prediction and part of the pictures that the run held out; mos is Sample.mos
@@ -26,6 +30,7 @@ from moslens import metrics
 from moslens.data.csv_set import cell_number, raise_problems, read_rows
 from moslens.data.records import LabelScale
 from moslens.data.sets import find_card, is_csv
+from moslens.distortions import PAPER_KINDS, kind_names
 from moslens.errors import CheckpointError, ConfigError
 from moslens.system.files import file_sha256, read_json, write_json, write_text
 from moslens.train.config import TrainConfig, from_dict, with_current_names
@@ -33,6 +38,7 @@ from moslens.train.config import TrainConfig, from_dict, with_current_names
 if TYPE_CHECKING:
     from torch import Tensor
 
+_LOG_TAIL = 1 << 16  # bytes, more than a row of the log takes
 _COLUMNS = ("image", "mos", "prediction", "part")
 
 
@@ -58,6 +64,9 @@ class Run:
         self.predictions_file = folder / "predictions.csv"
         self.metrics_file = folder / "metrics.json"
         self.card_file = folder / "card.json"
+        self.curves_file = folder / "curves.png"
+        self.tensorboard_folder = folder / "tensorboard"
+        self.messages_file = folder / "messages.txt"
 
     @cached_property
     def record(self) -> dict[str, Any]:
@@ -100,6 +109,20 @@ class Run:
             return LabelScale.from_record(self.record["label_scale"])
         except (LookupError, TypeError, ValueError, ConfigError) as error:
             raise CheckpointError(f"malformed label_scale ({error})", self.config_file) from error
+
+    @property
+    def kinds(self) -> tuple[str, ...]:
+        """The names of the kinds that the heads of a teacher or student tell apart, in the order of their logits.
+
+        Version 0.1 did not store them: its heads know the paper's. CheckpointError where this version lacks one.
+        """
+        stored = self.record.get("kinds")
+        if stored is None:
+            return PAPER_KINDS
+        names = kind_names("all")[: len(stored)] if isinstance(stored, list) else ()
+        if not names or list(names) != stored:
+            raise CheckpointError("its heads know other kinds of distortions than this version", self.config_file)
+        return names
 
     @property
     def finished(self) -> bool:
@@ -156,6 +179,17 @@ class Run:
         """``metrics.json``. CheckpointError where the run was not measured."""
         found: dict[str, Any] = read_json(self.metrics_file)
         return found
+
+    def last_row(self) -> dict[str, Any] | None:
+        """The last whole row of the log, of a run in work too; None where there is none."""
+        try:
+            with self.log_file.open("rb") as file:
+                file.seek(max(0, self.log_file.stat().st_size - _LOG_TAIL))
+                lines = file.read().split(b"\n")[:-1]
+            row: dict[str, Any] = json.loads(lines[-1])
+        except (OSError, ValueError, LookupError):
+            return None
+        return row
 
     def seconds(self) -> float:
         """Training time in seconds: steps times the mean time of a step, so pauses before a resume do not count.

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import torch
 
+from moslens.distortions import kind_names
 from moslens.model.teacher import Teacher
 from moslens.system.files import write_json
 from moslens.train.config import TrainConfig
@@ -39,7 +40,7 @@ def train_teacher(config: TrainConfig, run: Path, *, resume: bool = False) -> No
     from moslens.train.loop import fit, open_run
 
     pool = pool_of(config.bdm)
-    facts = {"pool": pool.facts()}
+    facts = {"pool": pool.facts(), "kinds": list(kind_names(config.bdm.kinds))}
     open_run(run, config, facts, resume=resume)
     task = build_task(config)
     if fit(task, teacher_stream(config, pool), config, run):
@@ -49,7 +50,7 @@ def train_teacher(config: TrainConfig, run: Path, *, resume: bool = False) -> No
 def write_card(config: TrainConfig, pool: Pool, run: Path) -> None:
     """Measure a finished teacher on held-out photos and write ``card.json``: its settings, data and accuracies."""
     card = {
-        "model": dataclasses.asdict(teacher_config(config)),
+        "model": dataclasses.asdict(teacher_config(config, Run(run).kinds)),
         "view": config.teacher.view,
         "data": "crops of pristine photos, degraded by moslens.distortions; no opinion score was used",
         "pool": pool.facts(),

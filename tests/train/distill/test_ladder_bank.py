@@ -12,12 +12,12 @@ import torch
 
 from helpers.tiny_distillation import make_pool, student_config
 from helpers.tiny_training import make_labelled
-from moslens.distortions import KINDS
+from moslens.distortions import KINDS, PAPER_KINDS
 from moslens.errors import CheckpointError, ConfigError
 from moslens.losses import block_ranking_loss, ranking_loss
 from moslens.model import build
-from moslens.model.baf import block_masks
-from moslens.train.config import DistillSection, RankSection
+from moslens.model.baf import TokenGrid
+from moslens.train.config import DistillSection, HarmlessSection, RankSection
 from moslens.train.distill.ladder_bank import (
     MAX_VERSIONS,
     LadderBatches,
@@ -28,7 +28,7 @@ from moslens.train.distill.ladder_bank import (
 )
 from moslens.train.distill.pool import open_pool
 from moslens.train.distill.student_task import StudentTask, changed_blocks
-from moslens.train.student import train_student
+from moslens.train.student import rank_kinds, train_student
 
 
 @pytest.fixture(scope="module")
@@ -105,6 +105,68 @@ def test_a_step_is_a_function_of_its_address_and_processes_share_it(bank: Path) 
         LadderBatches(bank, batch=1000, versions=3, seed=0)
 
 
+def test_the_clean_version_is_drawn_where_it_has_a_margin(bank: Path) -> None:
+    drawn = [LadderBatches(bank, 8, 3, 3, with_clean=clean).draw(0, 0)["places"] for clean in (False, True)]
+    assert (drawn[0][:, 0] > 0).any()
+    assert (drawn[1][:, 0] == 0).all()
+    assert (drawn[1].diff(dim=1) >= 0).all()
+    assert torch.equal(drawn[0][:, 1:], drawn[1][:, 1:])
+
+
+def test_ladders_of_all_kinds_for_whole_pictures(pool_folder: Path, tmp_path: Path) -> None:
+    pool = open_pool(pool_folder, held_out=0.25)
+    plan = plan_ladders(pool, 256, len(KINDS), 0, kinds="all", implementations="all", size=256)
+    assert plan.to_dict()["size"] == 256
+    assert "size" not in plan_ladders(pool, 256, 4, 0).to_dict()
+    for index in range(0, len(KINDS), 5):
+        ladder = plan.make(index)
+        assert {version.shape for version in ladder} == {(256, 256, 3)}
+        assert all((version != ladder[0]).any() for version in ladder[1:])
+    few = plan_ladders(pool, 256, 4, 0, ("sensor_noise",), "all", "all", 256)
+    batch = LadderBatches(open_ladders(tmp_path / "bank", few, processes=1), 2, 3, 0).draw(0, 0)
+    assert batch["pictures"].shape == (2, 3, 3, 256, 256)
+    assert batch["blank"].shape == (1, 3, 256, 256)
+    model = build("lite", backbone="test_efficientnet", dim=24, heads=2, baf="full")
+    section = RankSection(weight=1.0, blocks=0.5, clean_margin=0.5)
+    losses = StudentTask(model, DistillSection(kd="none", ramp=0.0), 1, rank=section)({"r": batch})
+    assert losses["loss"].isfinite()
+    assert losses["rank_blocks"] > 0
+    for size in (192, 240):
+        with pytest.raises(ConfigError, match=r"rank\.size"):
+            plan_ladders(pool, 256, 4, 0, size=size)
+
+
+def test_a_whole_view_trains_with_ladders_of_its_size(pool_folder: Path, tmp_path: Path) -> None:
+    config = student_config(
+        make_labelled(tmp_path / "set", 8), pool_folder, tmp_path / "none", tmp_path / "none", kd="none"
+    )
+    rank = RankSection(weight=0.5, clean_margin=0.25, size=256, batch=1, bank=str(tmp_path / "ladders"), entries=2)
+    config = dataclasses.replace(
+        config,
+        rank=rank,
+        bdm=dataclasses.replace(config.bdm, kinds="all", implementations="all"),
+        data=dataclasses.replace(config.data, view="whole", working_size=256),
+        optim=dataclasses.replace(config.optim, epochs=1),
+    )
+    train_student(config, tmp_path / "run")
+    assert '"rank"' in (tmp_path / "run" / "log.jsonl").read_text()
+    windows = dataclasses.replace(config, data=dataclasses.replace(config.data, view="windows"))
+    with pytest.raises(ConfigError, match=r"rank\.size 256 is for data\.view whole"):
+        train_student(windows, tmp_path / "other")
+
+
+def test_where_black_and_white_is_harmless_no_ladder_ends_in_it(pool_folder: Path, tmp_path: Path) -> None:
+    config = student_config(tmp_path / "labels.csv", pool_folder, tmp_path, tmp_path, kd="none")
+    assert rank_kinds(config) == ()
+    harmless = dataclasses.replace(config, harmless=HarmlessSection(weight=0.1))
+    assert set(PAPER_KINDS) - set(rank_kinds(harmless)) == {"hsv_saturation"}
+    colours = dataclasses.replace(harmless, rank=RankSection(kinds=("color",)))
+    assert "color_shift" in rank_kinds(colours)
+    assert "hsv_saturation" not in rank_kinds(colours)
+    with pytest.raises(ConfigError, match="ends in black and white"):
+        rank_kinds(dataclasses.replace(harmless, rank=RankSection(kinds=("hsv_saturation",))))
+
+
 def test_blank_frames_show_nothing() -> None:
     frames = [blank_frame(np.random.default_rng(seed)) for seed in range(40)]
     assert all(frame.shape == (3, 224, 224) and frame.dtype == np.uint8 for frame in frames)
@@ -126,6 +188,14 @@ def test_the_loss_by_hand() -> None:
     assert ranking_loss(torch.tensor([[0.0, 0.5, 1.0]]), places, 0.25).item() == pytest.approx(
         (0.75 + 1.75 + 1.0) / 3, abs=1e-6
     )
+
+
+def test_the_clean_version_lies_above_by_a_margin_of_its_own() -> None:
+    scores, places = torch.tensor([[1.0, 0.9, 0.0]]), torch.tensor([[0, 1, 3]])
+    # the pairs with the clean version want .5 more: .75 of .1, 1.25 of 1.0, and the third pair as before
+    assert ranking_loss(scores, places, 0.25, 0.5).item() == pytest.approx((0.65 + 0.25) / 3, abs=1e-6)
+    worse = torch.tensor([[1, 2, 3]])
+    assert ranking_loss(scores, worse, 0.25, 9.0).item() == ranking_loss(scores, worse, 0.25).item()
 
 
 def test_equal_places_do_not_count_and_the_gradient_points_down_the_ladder() -> None:
@@ -154,7 +224,7 @@ def test_blocks_fall_where_they_changed_and_stay_where_they_did_not() -> None:
 def test_changed_blocks_are_those_of_the_quarter_that_was_degraded() -> None:
     pictures = torch.full((1, 2, 3, 224, 224), 0.5)
     pictures[0, 1, :, :112, 112:] = 0.6
-    changed = changed_blocks(pictures, block_masks(14, 14, 4))
+    changed = changed_blocks(pictures, TokenGrid(14, 14).masks(4)[0])
     expected = torch.zeros(4, 4, dtype=torch.bool)
     expected[:2, 2:] = True
     assert torch.equal(changed[0, 0, 1].view(4, 4), expected)
@@ -199,3 +269,16 @@ def test_a_student_trains_with_ladders_and_its_config_says_so(pool_folder: Path,
     assert (tmp_path / "run" / "predictions.csv").is_file()
     assert config.to_dict()["rank"]["weight"] == 0.5
     assert "rank" not in dataclasses.replace(config, rank=RankSection()).to_dict()
+
+
+def test_ladders_of_some_kinds_or_groups_alone(pool_folder: Path) -> None:
+    pool = open_pool(pool_folder, held_out=0.25)
+    every, blind, dark = (plan_ladders(pool, 512, 6, 0, kinds) for kinds in ((), ("brightness", "jpeg"), ("darken",)))
+    assert blind.kinds == ("jpeg", "brighten", "darken", "mean_shift")
+    assert blind.to_dict()["kinds"] == list(blind.kinds)
+    assert "kinds" not in every.to_dict()  # banks from before there was a choice are still those of their plan
+    for index in range(dark.entries):
+        means = [float(version.mean()) for version in dark.make(index)]
+        assert all(low < high for high, low in pairwise(means))
+    with pytest.raises(ConfigError, match=r"rank\.kinds: .*'exposures'"):
+        plan_ladders(pool, 512, 6, 0, ("exposures",))

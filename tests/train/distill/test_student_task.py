@@ -52,6 +52,7 @@ def made_batch(seed: int, *, grid: int = 2, batch: int = 2, width: int = 128) ->
         "q": (
             torch.randint(0, 256, (3, 3, 224, 224), generator=g, dtype=torch.uint8),
             torch.randn(3, generator=g),
+            None,
         ),
         "d": {
             "composites": torch.randint(0, 256, (batch, 3, 224, 224), generator=g, dtype=torch.uint8),

@@ -1,4 +1,4 @@
-"""Sources of predictions: trained runs, a model folder or shipped model, or a CSV file.
+"""Sources of predictions: trained runs, ensembles of them, a model folder or shipped model, or a CSV file.
 
 Each source says on which parts of a data set it is to be measured, and predicts the pictures.
 """
@@ -6,18 +6,30 @@ Each source says on which parts of a data set it is to be measured, and predicts
 from pathlib import Path
 
 from moslens.errors import CheckpointError
+from moslens.evaluate.predictors.averages import EnsembleSource
 from moslens.evaluate.predictors.base import Part, Prediction, Source
 from moslens.evaluate.predictors.csv_file import TableSource
 from moslens.evaluate.predictors.kept import Store
 from moslens.evaluate.predictors.model import ModelSource
 from moslens.evaluate.predictors.runs import RunSource
+from moslens.train.ensemble_folder import find_ensembles
 from moslens.train.run_folder import find_runs
 
-__all__ = ["ModelSource", "Part", "Prediction", "RunSource", "Source", "Store", "TableSource", "open_source"]
+__all__ = [
+    "EnsembleSource",
+    "ModelSource",
+    "Part",
+    "Prediction",
+    "RunSource",
+    "Source",
+    "Store",
+    "TableSource",
+    "open_source",
+]
 
 
 def open_source(argument: str, *, reuse: bool = False) -> Source:
-    """Open a CSV of predictions, a run folder (or a folder of ``split-N`` runs), a model folder or a shipped model.
+    """Open a CSV of predictions, a run, an ensemble (or a folder of ``split-N``), a model folder or a shipped model.
 
     ``reuse`` takes the predictions that finished runs stored instead of computing them again. DatasetError,
     CheckpointError or ModelError where it cannot be opened, by what ``argument`` looks like.
@@ -26,6 +38,9 @@ def open_source(argument: str, *, reuse: bool = False) -> Source:
     if path.suffix.lower() == ".csv":
         return TableSource(path)
     if path.is_dir() and not (path / "card.json").is_file():
+        ensembles = find_ensembles(path)
+        if ensembles:
+            return EnsembleSource(path.resolve().name, [ensemble.folder for ensemble in ensembles], reuse)
         runs = find_runs(path)
         if not runs:
             raise CheckpointError("neither a run (config.json, split-N/config.json) nor a model (card.json)", path)

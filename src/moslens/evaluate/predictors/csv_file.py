@@ -5,10 +5,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path, PurePath
 from typing import Any
 
-from moslens.data.csv_set import cell_number, raise_problems, read_rows
+from moslens.data.csv_set import cell_number, loose_name, raise_problems, read_rows
 from moslens.data.records import Dataset
 from moslens.errors import DatasetError
 from moslens.evaluate.predictors.base import Part, Prediction, test_parts
+from moslens.system.text import path_of_csv_name
 
 _IMAGE_COLUMNS = ("image", "path", "name")
 _VALUE_COLUMNS = ("prediction", "score")
@@ -51,15 +52,18 @@ class TableSource:
     def _match(self, dataset: Dataset) -> dict[int, Prediction]:
         places: dict[str, int | None] = {}
         for i, sample in enumerate(dataset.samples):
-            for name in {sample.path.name, PurePath(sample.name).name} - {sample.name}:
+            names = {sample.path.name, PurePath(sample.name).name}
+            for name in (names | {loose_name(name) for name in (*names, sample.name)}) - {sample.name}:
                 places[name] = None if name in places else i
         places |= {sample.name: i for i, sample in enumerate(dataset.samples)}
         problems: list[str] = []
         rows: dict[int, int] = {}
         found: dict[int, Prediction] = {}
         for n, row in self._rows:
-            name = PurePath(row[self._image]).as_posix()
-            index = places.get(name, places.get(PurePath(name).name))
+            name = _name(row[self._image])
+            loose = loose_name(name)
+            ways = (name, PurePath(name).name, loose, PurePath(loose).name)
+            index = next((places[way] for way in ways if way in places), None)
             if index is None:
                 problems.append(f"row {n}, column {self._image}: {row[self._image]!r} is no picture of {dataset.name}")
             elif index in rows:
@@ -104,3 +108,10 @@ class TableSource:
         if missing:
             raise DatasetError(f"no row for {missing[0]} and {len(missing) - 1} more", self._path)
         yield from ((i, found[i]) for i in indices)
+
+
+def _name(cell: str) -> str:
+    try:
+        return PurePath(path_of_csv_name(cell)).as_posix()
+    except ValueError:  # a quote that no row of ours begins with
+        return PurePath(cell).as_posix()

@@ -40,7 +40,7 @@ class ModelSource:
         """Yield (index, prediction). DatasetError for a picture that cannot be scored: it must not be left out."""
         from moslens.scoring.result import Failure
 
-        results = self.scorer.score_many(dataset.samples[i].path for i in indices)
+        results = self.scorer.score_many((dataset.samples[i].path for i in indices), folders=False)
         for i, result in zip(indices, results, strict=True):
             if isinstance(result, Failure):
                 raise DatasetError(f"a picture cannot be scored: {result.error.message}", dataset.root)

@@ -1,4 +1,5 @@
-// The two calls that the page makes, and the errors that they may end in.
+// The two calls that the page makes, and the errors that they may end in. Addresses are relative to the page, which may
+// lie below a prefix of a reverse proxy.
 
 const TRIES = 20;
 
@@ -52,8 +53,8 @@ async function upload(address, file, signal) {
 
 // The row of one photo with its map; `overlay` asks for the drawing too, which costs the server more than the score.
 export async function score(file, overlay, signal) {
-  const [row] = await upload(`/v1/score?map=true&overlay=${overlay}`, file, signal);
+  const [row] = await upload(`v1/score?map=true&detail=true&overlay=${overlay}`, file, signal);
   return row;
 }
 
-export const models = () => fetchJson("/v1/models");
+export const models = () => fetchJson("v1/models");

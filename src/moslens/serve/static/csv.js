@@ -1,6 +1,6 @@
 // Rows as CSV, with the columns of `moslens score --format csv`.
 
-const COLUMNS = ["path", "status", "score", "low", "high", "width", "height", "distortions", "worst_block", "model", "version", "error"];
+const COLUMNS = ["path", "status", "score", "low", "high", "width", "height", "distortions", "worst_block", "notes", "detail_score", "detail", "model", "version", "error"];
 
 // Spreadsheets run text that begins like a formula, and a file name may begin so. A quote in front keeps it text.
 const harmless = (text) => (/^[=+\-@\t\r\n]/.test(text) ? `'${text}` : text);
@@ -13,7 +13,7 @@ function cell(value) {
 }
 
 export function toCsv(rows) {
-  const lines = rows.map((row) => COLUMNS.map((name) => cell(row[name])).join(","));
+  const lines = rows.map((row) => COLUMNS.map((name) => cell(name === "detail_score" ? row.detail?.score : row[name])).join(","));
   return [COLUMNS.join(","), ...lines, ""].join("\r\n");
 }
 

@@ -93,9 +93,11 @@ export function offerKinds(items) {
   const select = byId("show");
   const known = new Set([...select.options].map((option) => option.value));
   for (const item of items)
-    for (const { kind } of item.row?.distortions ?? [])
-      if (!known.has(`kind:${kind}`)) {
-        known.add(`kind:${kind}`);
-        select.append(make("option", { value: `kind:${kind}`, textContent: plain(kind) }));
+    for (const found of item.row?.distortions ?? []) {
+      const value = `kind:${found.kind}`;
+      if (!known.has(value)) {
+        known.add(value);
+        select.append(make("option", { value, textContent: plain(found) }));
       }
+    }
 }

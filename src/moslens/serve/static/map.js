@@ -116,7 +116,7 @@ function addLabel(map, group) {
   const middle = (cell) => [cell.x + cell.width / 2, cell.y + cell.height / 2];
   const mean = [0, 1].map((axis) => group.reduce((sum, cell) => sum + middle(cell)[axis], 0) / group.length);
   const distance = (cell) => Math.hypot(middle(cell)[0] - mean[0], middle(cell)[1] - mean[1]);
-  const label = make("span", { className: "label", textContent: plain(group[0].kind) });
+  const label = make("span", { className: "label", textContent: plain(group[0]) });
   const others = [...labels.children].map((other) => other.getBoundingClientRect());
   labels.append(label);
   for (const cell of [...group].sort((a, b) => distance(a) - distance(b))) {

@@ -2,7 +2,7 @@
 
 import { byId, make, setBar, setStyle } from "./dom.js";
 import { drawMap, mark, removeMap } from "./map.js";
-import { fault, place, range, story, summary, whole, word } from "./words.js";
+import { atFullSize, fault, noteWords, place, range, story, summary, whole, word } from "./words.js";
 
 const NO_MAP = "This model scores the photo as a whole; it does not say where it is bad.";
 const photo = byId("photo");
@@ -46,6 +46,8 @@ function showFaults(item) {
   const map = item.map;
   const where = (kind) => map && place(map.grid.blocks.filter((block) => block.kind === kind), map.width, map.height);
   byId("story").textContent = row ? story(row, where) : "";
+  byId("full-size").textContent = row ? atFullSize(row) : "";
+  byId("notes").textContent = row ? noteWords(row) : "";
   byId("faults").replaceChildren(...(row?.distortions ?? []).map((each) => makeFault(each, where(each.kind))));
 }
 

@@ -3,38 +3,19 @@
 const WORDS = ["bad", "poor", "fair", "good", "excellent"]; // the five grades of ITU-R BT.500
 const STRENGTHS = ["faint", "mild", "clear", "strong", "severe"]; // levels 1 to 5 of `moslens distortions`
 
-const NAMES = {
-  gaussian_blur: "blur",
-  lens_blur: "out of focus",
-  motion_blur: "motion blur",
-  color_diffusion: "bleeding colours",
-  color_shift: "colour fringes",
-  color_quantization: "too few colours",
-  hsv_saturation: "faded colours",
-  lab_saturation: "garish colours",
-  jpeg2000: "JPEG 2000 smear",
-  jpeg: "JPEG blocks",
-  white_noise: "noise",
-  color_noise: "colour noise",
-  impulse_noise: "salt-and-pepper noise",
-  multiplicative_noise: "speckle noise",
-  denoise: "smeared details",
-  brighten: "too bright",
-  darken: "too dark",
-  mean_shift: "shifted brightness",
-  jitter: "jittered pixels",
-  non_eccentricity: "misplaced patches",
-  pixelate: "pixelation",
-  quantization: "too few tones",
-  color_block: "blank patches",
-  high_sharpen: "oversharpening",
-  contrast_change: "wrong contrast",
-  nonlinear_contrast: "flat contrast",
+const NO_FAULT = "No fault that this model knows was found";
+
+const NOTES = {
+  not_a_photo: "Not a photo: the score is outside what this model knows.",
+  monochrome: "Black and white or toned.",
+  tiny: "Fewer than 0.1 megapixel.",
+  hdr: "High dynamic range, brought to the range of a screen.",
+  preview: "The preview inside a raw file.",
 };
 
 export const word = (score) => WORDS[Math.min(4, Math.floor(score / 20))];
 export const whole = (score) => String(Math.round(score));
-export const plain = (kind) => NAMES[kind] ?? kind.replaceAll("_", " ");
+export const plain = ({ kind, label }) => label ?? kind.replaceAll("_", " ");
 export const percent = (share) => `${Math.round(100 * share)}\u00a0%`;
 export const strength = (severity) => STRENGTHS[Math.min(5, Math.max(1, Math.round(severity))) - 1];
 export const upper = (text) => text.charAt(0).toUpperCase() + text.slice(1);
@@ -61,27 +42,37 @@ export function place(blocks, width, height) {
 }
 
 // One fault of the photo; `where` is null without a map.
-export function fault({ kind, severity, share }, where) {
+export function fault(found, where) {
   const at = where ? `${where}, ` : "";
-  return `${upper(plain(kind))}, ${strength(severity)}: ${at}${percent(share)} of the photo`;
+  return `${upper(plain(found))}, ${strength(found.severity)}: ${at}${percent(found.share)} of the photo`;
 }
+
+// How good a photo is at 100 %; nothing where the row does not say.
+export function atFullSize({ detail }) {
+  if (!detail) return "";
+  const faults = detail.distortions.map((each) => `${plain(each)}, ${strength(each.severity)}`).join("; ");
+  return `At 100\u00a0%: ${whole(detail.score)} of 100, ${word(detail.score)}${faults ? ` (${faults})` : ""}.`;
+}
+
+// What a reader of the score should know.
+export const noteWords = (row) => (row.notes ?? []).map((note) => NOTES[note] ?? note.replaceAll("_", " ")).join(" ");
 
 // One sentence on the worst fault of a photo.
 export function story(row, where) {
   const [worst] = [...row.distortions].sort((a, b) => b.severity * b.share - a.severity * a.share);
   if (worst) {
     const at = where(worst.kind);
-    return `What hurts most: ${plain(worst.kind)}, ${strength(worst.severity)}${at ? `, ${at}` : ""}.`;
+    return `What hurts most: ${plain(worst)}, ${strength(worst.severity)}${at ? `, ${at}` : ""}.`;
   }
   if (!row.worst_block) return "";
   const at = place([row.worst_block], row.width, row.height);
-  return row.score >= 60 ? "Nothing in particular is wrong." : `No single fault stands out. The weakest part: ${at}.`;
+  return row.score >= 60 ? `${NO_FAULT}.` : `${NO_FAULT}. The weakest part: ${at}.`;
 }
 
 export function region(block) {
   const score = `this part scores ${whole(block.score)}`;
-  if (block.kind === null) return `Nothing wrong found here, ${score}`;
+  if (block.kind === null) return `${NO_FAULT} here, ${score}`;
   const severity = block.severity === null ? "" : `, ${strength(block.severity)} (${block.severity.toFixed(1)} of 5)`;
   const sure = block.confidence === null ? "" : `, ${percent(block.confidence)} sure`;
-  return `${upper(plain(block.kind))}${severity}${sure}, ${score}`;
+  return `${upper(plain(block))}${severity}${sure}, ${score}`;
 }

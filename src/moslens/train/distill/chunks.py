@@ -10,6 +10,7 @@ A killed process loses only the chunks it was computing.
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import json
 import logging
 import shutil
@@ -75,15 +76,37 @@ def build_bank(
         write_json(record, stored)
     elif read_json(record) != stored:
         raise CheckpointError("is a bank of other settings or pictures: name another folder or remove it", folder)
-    if (folder / f"{names[-1]}.npy").is_file():
+    if finished(folder, names):
         return
     count = plan.entries
     free, needed = shutil.disk_usage(folder).free, 2 * count * entry_bytes  # chunks and merged arrays, side by side
     if free < needed:
         raise CheckpointError(f"a bank of {count} needs {needed / 1e9:.1f} GB, {free / 1e9:.1f} are free", folder)
-    log.info("%s: making %d entries", folder, count)
-    build_parts(folder / "parts", count, plan.arrays, processes)
+    compute_arrays(folder, count, plan.arrays, names, processes)
+
+
+def finished(folder: Path, names: Sequence[str]) -> bool:
+    """Whether :func:`compute_arrays` has written its arrays, in the order of ``names``."""
+    return (folder / f"{names[-1]}.npy").is_file()
+
+
+def compute_arrays(
+    folder: Path, count: int, job: Callable[[range], Arrays], names: Sequence[str], processes: int | None = None
+) -> None:
+    """Write the arrays ``names`` of ``count`` entries, made by ``job``, into ``folder``; finished ones are left alone.
+
+    A call that was killed is completed by the next. ``job`` and processes: as :func:`build_parts`.
+    """
+    if finished(folder, names):
+        return
+    log.info("%s: making %s of %d entries", folder, " and ".join(names), count)
+    build_parts(folder / "parts", count, job, processes)
     merge_parts(folder / "parts", count, {name: folder / f"{name}.npy" for name in names})
+
+
+def key_of(*facts: Any) -> str:
+    """A name for what ``facts``, values for JSON, decide: twelve hex digits of their SHA-256."""
+    return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:12]
 
 
 def build_parts(folder: Path, count: int, job: Callable[[range], Arrays], processes: int | None = None) -> None:

@@ -4,8 +4,9 @@
     BANK/composites.npy       n x 3 x 224 x 224 uint8, read through a memory map
     BANK/kinds.npy levels.npy n x 16 int8, blocks in reading order; -1 and 0 for a clean block and for padding
     BANK/targets/KEY.npy      n x 16 x D float32, one file for each teacher, view and target
+    BANK/views/, opinions/    views to have an opinion on, and opinions, see bank_opinions.py
 
-The degraded views of a composite are not stored. They are made again when a teacher describes them, and must give the
+Other degraded views of a composite are not stored. They are made again when a teacher describes them, and must give the
 stored composite.
 """
 
@@ -24,8 +25,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from moslens.blocks import BlockDegradation, Composite
-from moslens.distortions.kinds import NO_DISTORTION
-from moslens.errors import ConfigError
+from moslens.distortions.kinds import NO_DISTORTION, kind_names
+from moslens.errors import CheckpointError, ConfigError
 from moslens.picture.windows import WINDOW
 from moslens.train.config import BdmSection
 from moslens.train.distill.chunks import Arrays, BankPlan, build_bank
@@ -70,6 +71,8 @@ class CompositePlan(BankPlan):
             p_clean=self.bdm.p_clean,
             levels=self.bdm.levels,
             feather=self.bdm.feather,
+            kinds=kind_names(self.bdm.kinds),
+            implementations=self.bdm.implementations,
         )
         return degrade(crop, rng)
 
@@ -88,9 +91,7 @@ class CompositePlan(BankPlan):
 
     def to_dict(self) -> dict[str, Any]:
         """What ``plan.json`` holds."""
-        tree = super().to_dict()
-        del tree["bdm"]["root"]
-        return tree
+        return super().to_dict() | {"bdm": self.bdm.record()}
 
 
 def plan_bank(pool: Pool, bdm: BdmSection, working_size: int, entries: int, seed: int) -> CompositePlan:
@@ -117,6 +118,17 @@ class Bank:
         return digest.hexdigest()
 
 
+def made_again(plan: CompositePlan, index: int, stored: NDArray[np.generic], folder: Path) -> Composite:
+    """The composite of entry ``index``, which must be the one in ``stored``, the pictures of the bank in ``folder``.
+
+    CheckpointError where it is not: with other versions of the codecs a bank cannot be made again.
+    """
+    composite = plan.make(index)
+    if not np.array_equal(composite.image.transpose(2, 0, 1), stored[index]):
+        raise CheckpointError(f"entry {index} cannot be made again here: remove the bank to build it again", folder)
+    return composite
+
+
 def open_bank(folder: Path, plan: CompositePlan, *, processes: int | None = None) -> Bank:
     """The bank of a plan in ``folder``, built or completed first where needed. Raises as :func:`build_bank`."""
     names = ("kinds", "levels", "composites")
@@ -127,9 +139,17 @@ def open_bank(folder: Path, plan: CompositePlan, *, processes: int | None = None
 class BankBatches:
     """The D stream: each step draws ``batch`` entries of one grid, decided by (seed, epoch, step) alone."""
 
-    def __init__(self, bank: Bank, targets: NDArray[np.float32] | None, batch: int, seed: int) -> None:
+    def __init__(
+        self,
+        bank: Bank,
+        targets: NDArray[np.float32] | None,
+        batch: int,
+        seed: int,
+        opinions: NDArray[np.float32] | None = None,
+    ) -> None:
         self.bank = bank
         self.targets = targets
+        self.opinions = opinions
         self.seed = seed
         self.batch = batch
         self.members = {int(g): np.flatnonzero(bank.plan.grids == g) for g in np.unique(bank.plan.grids)}
@@ -141,7 +161,7 @@ class BankBatches:
         """The part of a batch that process ``rank`` of ``world`` trains on.
 
         ``composites`` uint8 B x 3 x 224 x 224, ``kinds`` and ``levels`` int64 B x K, ``grid``, and where the bank has
-        targets ``targets`` float32 B x K x D.
+        targets ``targets`` float32 B x K x D, where it has opinions ``opinions`` float32 B x K.
         """
         rng = np.random.default_rng((self.seed, 2, epoch, step))
         grids = sorted(self.members)
@@ -157,6 +177,8 @@ class BankBatches:
         }
         if self.targets is not None:
             batch["targets"] = torch.from_numpy(self.targets[chosen, :count])
+        if self.opinions is not None:
+            batch["opinions"] = torch.from_numpy(self.opinions[chosen, :count])
         return batch
 
 

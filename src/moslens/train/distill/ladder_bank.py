@@ -1,7 +1,7 @@
 """The bank of ladders: versions of one pristine crop from clean to worst, for the severity ranking of method.md 13.
 
     BANK/plan.json       what decides the ladders
-    BANK/pictures.npy    n x 6 x 3 x 224 x 224 uint8, from clean to worst, padded with black
+    BANK/pictures.npy    n x 6 x 3 x S x S uint8, from clean to worst, padded with black; S = 224 for windows
     BANK/rungs.npy       n int8, the number of versions, the clean one counted
 
 Three ladders in four get worse by level: one kind on the whole crop, first clean, then at every level that changes it.
@@ -11,6 +11,7 @@ and 4 quarters of the crop.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,12 +20,15 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from moslens.distortions import KINDS, Kind, distort
+from moslens.distortions import PAPER_KINDS, Kind, distort, draw_implementation, get_kind, kind_names
+from moslens.distortions.implementations import ImplementationSet, require_implementations
+from moslens.distortions.kinds import KindSet
 from moslens.errors import ConfigError
 from moslens.picture.grid import grid_blocks
-from moslens.picture.windows import WINDOW
+from moslens.picture.windows import STRIDE, WINDOW
 from moslens.train.distill.chunks import Arrays, BankPlan, build_bank
-from moslens.train.distill.pool import Pool, photo_in_turn, pristine_crop
+from moslens.train.distill.named_kinds import named_kinds
+from moslens.train.distill.pool import Pool, photo_in_turn, pristine_crop, pristine_square
 
 MAX_VERSIONS = 6
 # Levels of the signed kinds, in ARNIQA's order, that are about as strong as each other: one of each group is drawn.
@@ -33,19 +37,32 @@ _SIGNED: dict[str, tuple[tuple[int, ...], ...]] = {"mean_shift": ((2, 3), (4, 5)
 
 @dataclass(frozen=True)
 class LadderPlan(BankPlan):
-    """What decides every entry of a bank of ladders."""
+    """What decides every entry of a bank of ladders. ``kinds``: the names to draw from, in turn.
+
+    ``implementations`` as in ``BdmSection``. ``size``: sides of the pictures in px. Those of 224 are crops of photos at
+    the working size, larger ones show most of a photo.
+    """
+
+    kinds: tuple[str, ...] = PAPER_KINDS
+    implementations: ImplementationSet = "default"
+    size: int = WINDOW
 
     def make(self, index: int) -> list[NDArray[np.uint8]]:
-        """Ladder ``index``: 2 to 6 versions of a crop, from clean to worst, each 224 x 224 x 3."""
+        """Ladder ``index``: 2 to 6 versions of a crop, from clean to worst, each ``size`` x ``size`` x 3."""
         rng = np.random.default_rng((self.seed, 5, index))
         name = photo_in_turn(self.names, index, lambda turn: (self.seed, 5, turn, 0))
-        crop = pristine_crop(self.root, name, self.working_size, rng)
-        kind = KINDS[index % len(KINDS)]
-        return _by_area(crop, kind, rng) if rng.random() < 0.25 else _by_level(crop, kind, rng)
+        if self.size == WINDOW:
+            crop = pristine_crop(self.root, name, self.working_size, rng)
+        else:
+            crop = pristine_square(self.root, name, self.size, rng)
+        kind = get_kind(self.kinds[index % len(self.kinds)])
+        implementation = draw_implementation(kind, rng, self.implementations)
+        make = _by_area if rng.random() < 0.25 else _by_level
+        return make(crop, kind, implementation, rng)
 
     def arrays(self, indices: range) -> Arrays:
         """``pictures`` and ``rungs`` of some entries."""
-        pictures = np.zeros((len(indices), MAX_VERSIONS, 3, WINDOW, WINDOW), np.uint8)
+        pictures = np.zeros((len(indices), MAX_VERSIONS, 3, self.size, self.size), np.uint8)
         counts = np.zeros(len(indices), np.int8)
         for place, index in enumerate(indices):
             ladder = self.make(index)
@@ -55,19 +72,34 @@ class LadderPlan(BankPlan):
 
     def to_dict(self) -> dict[str, Any]:
         """What ``plan.json`` holds."""
-        return super().to_dict() | {"rungs": MAX_VERSIONS}
+        tree = super().to_dict() | {"rungs": MAX_VERSIONS}
+        kinds, implementations, size = tree.pop("kinds"), tree.pop("implementations"), tree.pop("size")
+        if self.kinds != PAPER_KINDS:
+            tree["kinds"] = list(kinds)
+        if implementations != "default":
+            tree["implementations"] = implementations
+        if size != WINDOW:
+            tree["size"] = size
+        return tree
 
 
-def _by_level(crop: NDArray[np.uint8], kind: Kind, rng: np.random.Generator) -> list[NDArray[np.uint8]]:
+def _by_level(
+    crop: NDArray[np.uint8], kind: Kind, implementation: str, rng: np.random.Generator
+) -> list[NDArray[np.uint8]]:
     steps = _SIGNED.get(kind.name, tuple((level,) for level in kind.active_levels))
     levels = [int(rng.choice(step)) for step in steps]
     seed = int(rng.integers(2**32))
-    return [crop, *(distort(crop, kind, level, np.random.default_rng(seed)) for level in levels)]
+    return [
+        crop,
+        *(distort(crop, kind, level, np.random.default_rng(seed), implementation=implementation) for level in levels),
+    ]
 
 
-def _by_area(crop: NDArray[np.uint8], kind: Kind, rng: np.random.Generator) -> list[NDArray[np.uint8]]:
-    worse = distort(crop, kind, int(rng.integers(3, 6)), rng)
-    blocks = grid_blocks(WINDOW, WINDOW, 2)
+def _by_area(
+    crop: NDArray[np.uint8], kind: Kind, implementation: str, rng: np.random.Generator
+) -> list[NDArray[np.uint8]]:
+    worse = distort(crop, kind, int(rng.integers(3, 6)), rng, implementation=implementation)
+    blocks = grid_blocks(crop.shape[1], crop.shape[0], 2)
     ladder, current = [crop], crop
     for number in rng.permutation(len(blocks)):
         block = blocks[number]
@@ -80,13 +112,14 @@ def _by_area(crop: NDArray[np.uint8], kind: Kind, rng: np.random.Generator) -> l
 class LadderBatches:
     """The R stream: each step draws ``batch`` ladders, ``versions`` pictures of each, and one blank frame.
 
-    ConfigError where the bank has fewer ladders than a batch, or ``versions`` is not 2 to 6.
+    ``with_clean``: the clean version is always among them. ConfigError where the bank has fewer ladders than a batch,
+    or ``versions`` is not 2 to 6.
     """
 
-    def __init__(self, folder: Path, batch: int, versions: int, seed: int) -> None:
+    def __init__(self, folder: Path, batch: int, versions: int, seed: int, *, with_clean: bool = False) -> None:
         self.pictures = np.load(folder / "pictures.npy", mmap_mode="r")
         self.counts = np.load(folder / "rungs.npy")
-        self.batch, self.versions, self.seed = batch, versions, seed
+        self.batch, self.versions, self.seed, self.with_clean = batch, versions, seed, with_clean
         if not 1 <= batch <= len(self.counts):
             raise ConfigError(f"rank.batch is 1 to {len(self.counts)}, the entries of the bank, not {batch}", folder)
         if not 2 <= versions <= MAX_VERSIONS:
@@ -95,8 +128,8 @@ class LadderBatches:
     def draw(self, epoch: int, step: int, rank: int = 0, world: int = 1) -> dict[str, Any]:
         """The part of a batch that process ``rank`` of ``world`` trains on.
 
-        ``pictures`` uint8 B x R x 3 x 224 x 224, ``places`` int64 B x R, their places on the ladder (0 clean), and
-        ``blank`` uint8 1 x 3 x 224 x 224. Places rise along a row. A ladder with fewer versions than R repeats its
+        ``pictures`` uint8 B x R x 3 x S x S, ``places`` int64 B x R, their places on the ladder (0 clean), and
+        ``blank`` uint8 1 x 3 x S x S. Places rise along a row. A ladder with fewer versions than R repeats its
         last one, and the ranking loss leaves out pairs of equal places.
         """
         rng = np.random.default_rng((self.seed, 3, epoch, step))
@@ -104,7 +137,7 @@ class LadderBatches:
         places = np.stack([self._places(int(self.counts[entry]), rng) for entry in chosen])
         mine = np.s_[rank::world]
         pictures = np.stack([self.pictures[e][p] for e, p in zip(chosen[mine], places[mine], strict=True)])
-        frame = blank_frame(np.random.default_rng((self.seed, 4, epoch, step, rank)))
+        frame = blank_frame(np.random.default_rng((self.seed, 4, epoch, step, rank)), self.pictures.shape[-1])
         return {
             "pictures": torch.from_numpy(pictures),
             "places": torch.from_numpy(places[mine]),
@@ -113,12 +146,14 @@ class LadderBatches:
 
     def _places(self, count: int, rng: np.random.Generator) -> NDArray[np.int64]:
         chosen = np.sort(rng.choice(count, min(count, self.versions), replace=False))
+        if self.with_clean:
+            chosen[0] = 0
         return np.pad(chosen, (0, self.versions - len(chosen)), mode="edge")
 
 
-def blank_frame(rng: np.random.Generator) -> NDArray[np.uint8]:
-    """A picture without content, 3 x 224 x 224: black, white, one grey, one colour, or noise of any strength."""
-    shape = (3, WINDOW, WINDOW)
+def blank_frame(rng: np.random.Generator, size: int = WINDOW) -> NDArray[np.uint8]:
+    """A picture without content, 3 x size x size: black, white, one grey, one colour, or noise of any strength."""
+    shape = (3, size, size)
     what = rng.integers(5)
     if what < 2:
         flat = np.full((3, 1, 1), 0.0 if what == 0 or rng.random() < 0.5 else 255.0)
@@ -133,13 +168,31 @@ def blank_frame(rng: np.random.Generator) -> NDArray[np.uint8]:
     return np.clip(np.round(frame), 0, 255).astype(np.uint8)
 
 
-def plan_ladders(pool: Pool, working_size: int, entries: int, seed: int) -> LadderPlan:
-    """The plan of a bank of ladders over the training part of a pool. ConfigError for no entries."""
-    return LadderPlan(pool.root, pool.train, pool.hash_of(pool.train), working_size, entries, seed)
+def plan_ladders(
+    pool: Pool,
+    working_size: int,
+    entries: int,
+    seed: int,
+    named: Sequence[str] = (),
+    kinds: KindSet = "paper",
+    implementations: ImplementationSet = "default",
+    size: int = WINDOW,
+) -> LadderPlan:
+    """The plan of a bank of ladders over the training part of a pool: of the kinds and groups that are ``named``.
+
+    Where none is, of ``kinds``. ConfigError for no entries, unknown names and a ``size`` of pictures that no
+    network reads, MissingExtra where the implementations need OpenCV and that is not installed.
+    """
+    require_implementations(implementations)
+    names = named_kinds(named, "rank.kinds") or kind_names(kinds)
+    if size < WINDOW or size % STRIDE:
+        raise ConfigError(f"rank.size is a multiple of {STRIDE} from {WINDOW} up, not {size}")
+    data_hash = pool.hash_of(pool.train)
+    return LadderPlan(pool.root, pool.train, data_hash, working_size, entries, seed, names, implementations, size)
 
 
 def open_ladders(folder: Path, plan: LadderPlan, *, processes: int | None = None) -> Path:
     """The folder of a plan's bank, built or completed first where needed. Raises as :func:`build_bank`."""
-    entry_bytes = MAX_VERSIONS * 3 * WINDOW * WINDOW
+    entry_bytes = MAX_VERSIONS * 3 * plan.size * plan.size
     build_bank(folder, plan, ("rungs", "pictures"), entry_bytes=entry_bytes, processes=processes)
     return folder

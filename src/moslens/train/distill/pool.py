@@ -11,11 +11,13 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from moslens.data.roles import refuse_as_pool
 from moslens.errors import ConfigError, DatasetError
 from moslens.picture.load import load
-from moslens.picture.windows import training_crop
+from moslens.picture.windows import fit, pad, training_crop
 from moslens.train.config import BdmSection
 
+_SHARES = (0.85, 1.0)
 _SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff"}
 
 
@@ -48,17 +50,30 @@ class Pool:
 def open_pool(root: str | Path, *, held_out: float = 0.15, seed: int = 0) -> Pool:
     """The pictures in a folder, split by the hash of seed and name: a share ``held_out`` of them is held out.
 
-    DatasetError where there is no such folder, or it has no pictures for one of the parts.
+    DatasetError where there is no such folder, or it has no pictures for one of the parts. ConfigError for a folder
+    that trains nothing, see :mod:`moslens.data.roles`.
     """
     root = Path(root)
-    if not root.is_dir():
-        raise DatasetError("no such folder of pristine pictures", root)
-    names = sorted(p.relative_to(root).as_posix() for p in root.rglob("*") if p.suffix.lower() in _SUFFIXES)
+    names = pictures_in(root)
     out = tuple(name for name in names if _fraction(f"{seed}/{name}") < held_out)
     train = tuple(name for name in names if _fraction(f"{seed}/{name}") >= held_out)
     if not train or (held_out > 0 and not out):
         raise DatasetError(f"{len(names)} pictures are too few to hold out a share of {held_out}", root)
     return Pool(root, train, out)
+
+
+def pictures_in(root: Path) -> list[str]:
+    """The sorted names of the pictures in a folder and those below it. Raises as :func:`open_pool`."""
+    if not root.is_dir():
+        raise DatasetError("no such folder of pristine pictures", root)
+    refuse_as_pool(root)
+    return sorted(p.relative_to(root).as_posix() for p in root.rglob("*") if p.suffix.lower() in _SUFFIXES)
+
+
+def unlabelled_photos(pool: Pool, folders: Sequence[str]) -> tuple[Path, ...]:
+    """The training part of a pool, then the pictures of further folders. Raises as :func:`open_pool`."""
+    further = [Path(folder) / name for folder in folders for name in pictures_in(Path(folder))]
+    return (*(pool.root / name for name in pool.train), *further)
 
 
 def pool_of(bdm: BdmSection, root: Path | None = None) -> Pool:
@@ -81,6 +96,17 @@ def photo_in_turn(names: Sequence[str], index: int, key: Callable[[int], tuple[i
     """The photo of item ``index``. All photos come once in every round, in an order that ``key(round)`` seeds."""
     turn, place = divmod(index, len(names))
     return names[int(np.random.default_rng(key(turn)).permutation(len(names))[place])]
+
+
+def pristine_square(root: Path, name: str, side: int, rng: np.random.Generator) -> NDArray[np.uint8]:
+    """Most of a pool picture as a square of ``side`` px, mirrored half of the time: as a square photo is seen whole.
+
+    Its sides are 85 to 100 % of the shorter side of the picture, which is brought to twice ``side`` first. A square
+    that is smaller than that is padded by reflection, not enlarged.
+    """
+    picture = load(root / name, working_size=2 * side).pixels
+    length = round(rng.uniform(*_SHARES) * min(picture.shape[:2]))
+    return pad(np.array(fit(training_crop(picture, rng, size=length), side)), side)
 
 
 def pristine_crop(root: Path, name: str, working_size: int, rng: np.random.Generator) -> NDArray[np.uint8]:

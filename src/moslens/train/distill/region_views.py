@@ -16,7 +16,8 @@ from torch.utils.data import DataLoader
 from torch.utils.data import Dataset as TorchDataset
 
 from moslens.blocks import MIN_CHANGE, BlockDegradation
-from moslens.distortions import KINDS, distort
+from moslens.distortions import KINDS, distort, draw_implementation, kind_names
+from moslens.distortions.implementations import require_implementations
 from moslens.distortions.kinds import NO_DISTORTION
 from moslens.picture.grid import CELL, Block, grid_blocks
 from moslens.train.config import BdmSection, TeacherSection
@@ -54,6 +55,8 @@ class DegradedViews(TorchDataset[Item]):
         self.names = names
         self.section = section
         self.bdm = bdm
+        self.kinds = kind_names(bdm.kinds)
+        require_implementations(bdm.implementations)
         self.working_size = working_size
         self.seed = seed
 
@@ -67,7 +70,7 @@ class DegradedViews(TorchDataset[Item]):
         shared = np.random.default_rng((self.seed, 2, epoch, content))
         name = photo_in_turn(self.names, content, lambda turn: (self.seed, 3, epoch, turn))
         crop = pristine_crop(self.root, name, self.working_size, shared)
-        kind = int(shared.permutation(len(KINDS))[place % len(KINDS)])
+        kind = int(shared.permutation(len(self.kinds))[place % len(self.kinds)])
         if self.section.view == "composite":
             picture, boxes, kinds, levels, labelled = self._composite(crop, rng)
         else:
@@ -94,7 +97,9 @@ class DegradedViews(TorchDataset[Item]):
         level = int(rng.choice(KINDS[number].active_levels))
         grid = int(rng.choice([2, 3, 4]))
         regions = [(b.x, b.y, b.width, b.height) for b in grid_blocks(TOKENS * CELL, TOKENS * CELL, grid)]
-        picture = distort(crop, KINDS[number], level, rng, regions=regions)
+        kind = KINDS[number]
+        implementation = draw_implementation(kind, rng, self.bdm.implementations)
+        picture = distort(crop, kind, level, rng, regions=regions, implementation=implementation)
         labelled = np.array([changed(picture, crop, box) for box in boxes])
         return picture, boxes, np.full(count, number), np.full(count, level), labelled
 
@@ -106,6 +111,8 @@ class DegradedViews(TorchDataset[Item]):
             p_clean=self.bdm.p_clean,
             levels="uniform",
             feather=self.bdm.feather,
+            kinds=self.kinds,
+            implementations=self.bdm.implementations,
         )(crop, rng)
         chosen = rng.integers(0, len(composite.blocks), self.section.regions)
         boxes = np.array([block_box(composite.blocks[k]) for k in chosen])

@@ -3,11 +3,17 @@
     Q stream   labelled crops  -> student -> score            -> L_Q
     D stream   composites      -> student -> block tokens a~ -> u = projection(a~) -> L_CKD against the teacher's e
                                                              -> affinities of a~   -> L_AKD against those of e
+                                          -> block quality    -> L_B against the opinion on a block in its uniform view
+    P stream   whole photos    -> student -> scores           -> L_P against the opinion on the photo
+    V stream   uniform views   -> student -> scores           -> L_V, the same on views of the composites
     R stream   ladders         -> student -> scores           -> L_R, the severity ranking of method.md 13 (extension)
-    L = L_Q + ramp (lambda_c L_CKD + lambda_a L_AKD [+ weight L_R]),  ramp rising from 0 to 1 over the first epoch
+    H stream   photo, changed  -> student -> scores           -> L_H, harmless changes, method.md 15 (extension)
+    L = L_Q + ramp (lambda_c L_CKD + lambda_a L_AKD [+ lambda_p L_P + lambda_v L_V + lambda_b L_B] [+ weight L_R]
+                    [+ weight L_H])
+    with a ramp that rises from 0 to 1 over the first epoch
 
 The baseline ``kd = "mse"`` is L = L_Q + ramp lambda_m mean |u - e|^2. With ``head = "supervised"`` a head on a~ also
-learns the labels of the composites: + ramp lambda_h L_H (model/block_heads.py).
+learns the labels of the composites: + ramp lambda_h times the loss of model/block_heads.py.
 """
 
 from __future__ import annotations
@@ -20,6 +26,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from moslens.blocks import MIN_CHANGE
+from moslens.distortions import PAPER_KINDS
 from moslens.errors import ConfigError
 from moslens.losses import (
     Candidates,
@@ -27,15 +34,18 @@ from moslens.losses import (
     batch_candidates,
     block_ranking_loss,
     contrast,
+    harmless_loss,
     imitation_loss,
-    quality_loss,
+    opinion_loss,
     ranking_loss,
 )
 from moslens.model import SHDIQA
 from moslens.model.baf import mean_pool
 from moslens.model.block_heads import SupervisedHead, block_quality
+from moslens.model.decoder import LinearDecoder
 from moslens.model.pixels import as_float
-from moslens.train.config import DistillSection, RankSection
+from moslens.train.config import DistillSection, HarmlessSection, RankSection
+from moslens.train.labelled_loss import labelled_loss
 
 EMPTY = -1
 
@@ -43,11 +53,14 @@ EMPTY = -1
 class StudentTask(nn.Module):
     """forward: {"q": (crops, labels), "d": {composites, targets, kinds, levels, grid}, "r": {pictures, places, blank}}.
 
-    Any stream may be missing. Crops and composites are uint8 B x 3 x 224 x 224; see ``draw`` of BankBatches and
-    LadderBatches. Returns ``loss``, every term of it that the batch gives (``quality``, ``mse``, ``ckd``, ``akd``,
-    ``head``, ``rank``, ``blank``, ``rank_blocks``), the ``ramp``, and how often a block's embedding is nearest to its
-    own target among those of its picture (``in_image``; ``in_image_chance`` for a random one) and of other pictures
-    (``cross_image``).
+    "p" and "v" are as "q", with opinions for labels; "h" has pairs. Any stream may be missing. Crops and composites are
+    uint8 B x 3 x 224 x 224; see ``draw`` of BankBatches, LadderBatches and HarmlessBatches. Returns ``loss``, every
+    term of it that the batch gives (``quality``, ``mse``, ``ckd``, ``akd``, ``head``, ``rank``, ``blank``,
+    ``rank_blocks``, ``opinion_photos``, ``opinion_views``, ``opinion_blocks``, ``harmless``), the ``ramp``, and how
+    often a block's embedding is nearest to its own target among those of its picture (``in_image``; ``in_image_chance``
+    for a random one) and of other pictures (``cross_image``).
+
+    ``rank``: its margins in the units of the scores. ``point``: one point of 0 to 100 in them.
 
     The step count, the queue and the moving average are buffers, so that a resumed run continues exactly. With several
     processes, targets are gathered from all of them, so every process has the same queue and negatives; embeddings of
@@ -66,23 +79,32 @@ class StudentTask(nn.Module):
         steps_an_epoch: int,
         *,
         width: int = 128,
+        kinds: tuple[str, ...] = PAPER_KINDS,
         rank: RankSection | None = None,
+        harmless: HarmlessSection | None = None,
+        point: float = 1.0,
         correlation: float = 0.0,
+        mirror: float = 0.0,
     ) -> None:
         super().__init__()
         if distill.head == "supervised" and distill.kd == "none":
             raise ConfigError('distill.head "supervised" learns from the composites: it needs a distill.kd')
+        if distill.lambda_b and isinstance(model.decoder, LinearDecoder):
+            raise ConfigError('distill.lambda_b weighs the quality of blocks: decoder "linear" has none')
         self.model = model
         self.distill = distill
         self.rank = rank or RankSection()
+        self.harmless = harmless or HarmlessSection()
+        self.point = point
         self.correlation = correlation
+        self.mirror = mirror
         if self.rank.blocks and model.baf is None:
             raise ConfigError("rank.blocks ranks the blocks of BAF: it needs a model with it")
         self.ramp_steps = distill.ramp * steps_an_epoch
         self.register_buffer("step", torch.zeros((), dtype=torch.int64))
         projects = distill.kd in ("mse", "ckd", "ckd+akd") or distill.projected
         self.projection = nn.Linear(model.dim, width) if projects and distill.kd != "none" else None
-        self.head = SupervisedHead(model.dim) if distill.head == "supervised" else None
+        self.head = SupervisedHead(model.dim, kinds) if distill.head == "supervised" else None
         if "ckd" in distill.kd and distill.negatives == "queue":
             self.register_buffer("queue", torch.zeros(distill.queue, width))
             self.register_buffer("queue_kinds", torch.zeros(distill.queue, dtype=torch.int64))
@@ -95,15 +117,27 @@ class StudentTask(nn.Module):
         losses: dict[str, Tensor] = {}
         total = torch.zeros((), device=self.step.device)
         if "q" in batch:
-            crops, labels = batch["q"]
-            losses["quality"] = quality_loss(self.model(as_float(crops)), labels, self.correlation)
-            total = total + losses["quality"]
+            loss, terms = labelled_loss(self.model, batch["q"], self.correlation, self.mirror)
+            losses |= terms
+            total = total + loss
         ramp = self._ramp()
         if "r" in batch:
             terms = self._rank(batch["r"])
             whole = terms["rank"] + terms["blank"] + self.rank.blocks * terms.get("rank_blocks", 0.0)
             total = total + ramp * self.rank.weight * whole
             losses |= terms
+        if "h" in batch:
+            losses["harmless"] = self._harmless(batch["h"])
+            total = total + ramp * self.harmless.weight * losses["harmless"]
+        for name, term, weight in (
+            ("p", "opinion_photos", self.distill.lambda_p),
+            ("v", "opinion_views", self.distill.lambda_v),
+        ):
+            if name in batch:
+                pictures, opinions, sizes = batch[name]
+                losses[term] = opinion_loss(self.model(as_float(pictures), sizes), opinions)
+                total = total + ramp * weight * losses[term]
+                losses["ramp"] = torch.tensor(ramp)
         if "d" in batch:
             terms = self._distil(batch["d"], scored="q" in batch)
             weights = {
@@ -111,6 +145,7 @@ class StudentTask(nn.Module):
                 "ckd": self.distill.lambda_c,
                 "akd": self.distill.lambda_a,
                 "head": self.distill.lambda_h,
+                "opinion_blocks": self.distill.lambda_b,
             }
             for name, weight in weights.items():
                 if name in terms:
@@ -131,22 +166,32 @@ class StudentTask(nn.Module):
         output = self.model.parts(pictures)
         count = places.numel()
         terms = {
-            "rank": ranking_loss(output.score[:count].view(places.shape), places, rank.margin),
+            "rank": ranking_loss(output.score[:count].view(places.shape), places, rank.margin, rank.clean_margin),
             "blank": (output.score[count:].float() - rank.floor).clamp_min(0).mean(),
         }
         if rank.blocks:
             quality = block_quality(self.model, output)[:count].view(*places.shape, -1)
-            changed = changed_blocks(pictures[:count].view(*places.shape, *pictures.shape[1:]), self.model.masks())
+            changed = changed_blocks(pictures[:count].view(*places.shape, *pictures.shape[1:]), output.masks[0])
             terms["rank_blocks"] = block_ranking_loss(quality, places, changed, rank.margin)
         return terms
+
+    def _harmless(self, batch: dict[str, Any]) -> Tensor:
+        changed = self.model(as_float(batch["changed"]), batch["changed_sizes"])
+        # After the pass with gradients: autocast keeps the weights that it casts, here without gradients.
+        with torch.no_grad():
+            self.model.eval()
+            clean = self.model(as_float(batch["clean"]), batch["clean_sizes"])
+            self.model.train(self.training)
+        return harmless_loss(changed, clean, self.harmless.dead_zone * self.point)
 
     def _distil(self, batch: dict[str, Any], *, scored: bool) -> dict[str, Tensor]:
         pictures = as_float(batch["composites"])
         output = self.model.parts(pictures, batch["grid"])
         tokens = output.blocks.gated
         embedding = None if self.projection is None else self.projection(tokens)
+        targets: Any
         if self.average is None:
-            targets = batch["targets"]
+            targets = batch.get("targets")  # of a teacher of kinds, if there is one
         else:
             targets = self.average.targets(self.model, self.projection, pictures, batch["grid"], self.distill.decay)
         terms: dict[str, Tensor] = {}
@@ -159,6 +204,8 @@ class StudentTask(nn.Module):
             terms["akd"] = affinity_distillation(features, targets, mode=self.distill.akd)
         if self.head is not None:
             terms["head"] = self.head.loss(tokens, batch["kinds"], batch["levels"])
+        if self.distill.lambda_b and "opinions" in batch:
+            terms["opinion_blocks"] = opinion_loss(block_quality(self.model, output), batch["opinions"])
         if not scored:
             # DistributedDataParallel waits for a gradient of every parameter: those of the score get zeros.
             terms["akd" if "akd" in terms else self.distill.kd] += 0.0 * output.score.sum()

@@ -11,12 +11,12 @@ import torch
 from numpy.typing import NDArray
 
 from moslens.blocks import Composite
-from moslens.errors import CheckpointError, ConfigError
+from moslens.errors import ConfigError
 from moslens.model.pixels import as_float
 from moslens.model.teacher import Teacher
 from moslens.train.config import Target, TeacherView
 from moslens.train.distill.chunks import Arrays, build_parts, merge_parts
-from moslens.train.distill.composite_bank import Bank, CompositePlan
+from moslens.train.distill.composite_bank import Bank, CompositePlan, made_again
 from moslens.train.distill.region_views import block_box, isolate, planes
 from moslens.train.networks import load_teacher
 from moslens.train.run_folder import Run
@@ -89,10 +89,7 @@ def _targets_of_entries(
     stored = np.load(folder / "composites.npy", mmap_mode="r")
     rows = []
     for index in indices:
-        composite = plan.make(index)
-        if not np.array_equal(composite.image.transpose(2, 0, 1), stored[index]):
-            raise CheckpointError(f"entry {index} cannot be made again here: remove the bank to build it again", folder)
-        rows.append(block_targets(teacher, composite, view, target))
+        rows.append(block_targets(teacher, made_again(plan, index, stored, folder), view, target))
     targets = np.zeros((len(indices), plan.width, rows[0].shape[1]), np.float32)
     for place, row in enumerate(rows):
         targets[place, : len(row)] = row

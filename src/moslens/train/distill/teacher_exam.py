@@ -26,7 +26,7 @@ class RegionAnswers:
 
     def add(self, kinds: Tensor, levels: Tensor, answer: Regions) -> None:
         """Add true kinds and levels (R) and the answer for these regions (1 x R)."""
-        top = class_kinds(answer.kinds[0].topk(3, dim=1).indices)
+        top = class_kinds(answer.kinds[0].topk(3, dim=1).indices, answer.kinds.shape[-1] - 1)
         for kind, level, guesses, guess in zip(kinds, levels, top, answer.levels[0], strict=True):
             rank = (guesses == kind).nonzero().flatten().tolist()
             self.rows.append((int(kind), int(level), int(guesses[0]), rank[0] if rank else 3, float(guess)))
@@ -55,13 +55,14 @@ class RegionAnswers:
 
 @torch.inference_mode()
 def measure_views(teacher: Teacher, pool: Pool, working_size: int, view: str, repeats: int) -> dict[str, Any]:
-    """Figures on held-out photos: every kind at every level that changes a picture, ``repeats`` photos each.
+    """Figures on held-out photos: the teacher's kinds at every level that changes a picture, ``repeats`` photos each.
 
     The teacher describes one random block of a random grid in each picture. Kinds and levels are thus balanced. A
     twentieth as many pictures are pristine.
     """
     answers = RegionAnswers()
-    wanted = [(kind, level) for kind in range(len(KINDS)) for level in KINDS[kind].active_levels] * repeats
+    known = range(len(teacher.config.kinds))
+    wanted = [(kind, level) for kind in known for level in KINDS[kind].active_levels] * repeats
     wanted += [(NO_DISTORTION, 0)] * (len(wanted) // 20)
     for index, (kind, level) in enumerate(wanted):
         rng = np.random.default_rng((9_001, index))
@@ -95,7 +96,8 @@ def measure_composites(teacher: Teacher, pool: Pool, working_size: int, count: i
         rng = np.random.default_rng((9_002, index))
         name = pool.held_out[int(rng.integers(len(pool.held_out)))]
         crop = pristine_crop(pool.root, name, working_size, rng)
-        composite = BlockDegradation(grid=int(rng.choice([2, 3, 4])), min_change=MIN_CHANGE)(crop, rng)
+        degrade = BlockDegradation(grid=int(rng.choice([2, 3, 4])), kinds=teacher.config.kinds, min_change=MIN_CHANGE)
+        composite = degrade(crop, rng)
         boxes = torch.from_numpy(np.stack([block_box(b) for b in composite.blocks]))[None]
         kinds = torch.from_numpy(composite.kinds)
         levels = torch.from_numpy(composite.levels)

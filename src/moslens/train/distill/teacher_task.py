@@ -33,7 +33,8 @@ class TeacherTask(nn.Module):
         pristine = as_float(batch["pristine"]) if "pristine" in batch else None
         regions: Regions = self.model(as_float(batch["picture"]), batch["boxes"], pristine)
         kinds, levels, labelled = batch["kinds"], batch["levels"], batch["labelled"]
-        logits, classes = regions.kinds.float().flatten(0, 1), kind_classes(kinds).flatten()
+        logits = regions.kinds.float().flatten(0, 1)
+        classes = kind_classes(kinds, logits.shape[1] - 1).flatten()
         shown = classes.masked_fill(~labelled.flatten(), _IGNORED)
         kind_loss = F.cross_entropy(
             logits, shown, ignore_index=_IGNORED, label_smoothing=self.smoothing, reduction="sum"

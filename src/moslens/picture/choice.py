@@ -4,7 +4,14 @@ import os
 import re
 from collections.abc import Iterator, Sequence
 
-from moslens.picture.names import DEVELOPED_SUFFIXES, PICTURE_SUFFIXES, is_raw_name, suffix_of
+from moslens.picture.names import (
+    DRAWING_SUFFIXES,
+    PICTURE_SUFFIXES,
+    REFUSED_SUFFIXES,
+    is_raw_name,
+    raw_doubles,
+    suffix_of,
+)
 
 # Copies of file attributes by macOS (AppleDouble), caches of small pictures, and what was deleted or is not finished.
 _CLUTTER = re.compile(
@@ -18,7 +25,7 @@ class Choice:
     """Chooses among names, files and folders (which end in a separator), and counts what it leaves out."""
 
     def __init__(self) -> None:
-        self._files = self._folders = self._raw = 0
+        self._files = self._folders = self._raw = self._drawings = 0
 
     def without_clutter(self, names: Sequence[str], named: str = "") -> list[str]:
         """The names without thumbnails, trash and AppleDouble files, and without what lies in folders of these.
@@ -37,15 +44,21 @@ class Choice:
                 self._files += _is_picture(name)
         return kept
 
+    def leave_out_folder(self) -> None:
+        """Count a folder of made pictures that is not walked."""
+        self._folders += 1
+
     def pictures(self, names: Sequence[str]) -> list[str]:
         """Folders, pictures, and raw files without a JPEG or HEIC of the same name beside them."""
-        developed = {_stem(name) for name in names if suffix_of(name) in DEVELOPED_SUFFIXES}
+        doubles = raw_doubles(names)
         kept = []
         for name in names:
-            if is_raw_name(name) and _stem(name) in developed:
+            if name in doubles:
                 self._raw += 1
             elif _is_folder(name) or _is_picture(name):
                 kept.append(name)
+            else:
+                self._drawings += suffix_of(name) in DRAWING_SUFFIXES
         return kept
 
     def left_out(self) -> Iterator[str]:
@@ -53,11 +66,14 @@ class Choice:
         if self._files or self._folders:
             counts = _count(self._files, "file"), _count(self._folders, "folder")
             yield (
-                f"left out {' and '.join(filter(None, counts))} of thumbnails, trash or macOS attributes (._*);"
+                f"left out {' and '.join(filter(None, counts))} of thumbnails, maps, trash or macOS attributes (._*);"
                 " what is named itself is scored"
             )
         if self._raw:
             yield f"left out {_count(self._raw, 'raw file')} with a JPEG or HEIC of the same name beside it"
+        if self._drawings:
+            counted = _count(self._drawings, "drawing or document", "drawings and documents")
+            yield f"left out {counted} (such as .psd, .svg, .pdf)"
 
 
 def _is_folder(name: str) -> bool:
@@ -65,12 +81,8 @@ def _is_folder(name: str) -> bool:
 
 
 def _is_picture(name: str) -> bool:
-    return suffix_of(name) in PICTURE_SUFFIXES or is_raw_name(name)
+    return suffix_of(name) in PICTURE_SUFFIXES or suffix_of(name) in REFUSED_SUFFIXES or is_raw_name(name)
 
 
-def _stem(name: str) -> str:
-    return name[: len(name) - len(suffix_of(name))].lower()
-
-
-def _count(number: int, word: str) -> str:
-    return f"{number:,} {word}{'s' if number != 1 else ''}" if number else ""
+def _count(number: int, word: str, plural: str = "") -> str:
+    return f"{number:,} {word if number == 1 else plural or word + 's'}" if number else ""

@@ -1,0 +1,111 @@
+"""Train SHDIQA whole: the teacher of kinds, the quality models whose opinions it learns, the students, and the figures.
+
+    python -m tools.train_shdiqa --data DIR --output runs/shdiqa [--splits 0-9] [--jobs N]
+
+``DIR`` holds the folders ``livec`` and ``pristine``. Every step is a command of moslens that goes on where it was, so
+the same line again continues after a kill. A step can be changed: ``--set student.optim.epochs=12``.
+``OUTPUT/times.json`` has the seconds of each step, those of earlier calls included that were not killed outright.
+"""
+
+import argparse
+import json
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+from benchmarks.common import ROOT, machine, moslens_command
+from moslens.system.files import read_json, write_json
+
+CONFIGS = {
+    "teacher": "teacher-photographic-lite.toml",
+    "whole": "lite-whole.toml",
+    "windows": "lite.toml",
+    "student": "shdiqa-photographic-lite.toml",
+}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--data", type=Path, required=True, help="folder of livec and pristine")
+    parser.add_argument("--output", type=Path, required=True)
+    parser.add_argument("--splits", default="0-9")
+    parser.add_argument("--jobs", default="", help="runs at once; by default one a core, ten on a GPU")
+    parser.add_argument("--set", action="append", default=[], metavar="STEP.SECTION.KEY=VALUE", dest="changes")
+    parser.add_argument("--only", nargs="+", choices=[*CONFIGS, "figures"], help="these steps alone")
+    options = parser.parse_args()
+    options.output.mkdir(parents=True, exist_ok=True)
+    steps = commands(options.data, options.output, options.splits, options.jobs, options.changes)
+    for name, command in steps:
+        if options.only is None or name in options.only:
+            code = run_step(name, command, options.output / "times.json")
+            if code:
+                sys.exit(code if code > 0 else 128 - code)
+
+
+def commands(data: Path, output: Path, splits: str, jobs: str, changes: Sequence[str]) -> list[tuple[str, list[str]]]:
+    """The steps in their order, each with the arguments of ``moslens``. SystemExit for a change of an unknown step."""
+    of_step: dict[str, list[str]] = {name: [] for name in CONFIGS}
+    for change in changes:
+        name, _, rest = change.partition(".")
+        if name not in of_step or not rest:
+            raise SystemExit(f"--set {change}: a change begins with a step, one of {', '.join(of_step)}")
+        of_step[name] += ["--set", rest]
+    labelled, pool = ["--set", f"data.root={data / 'livec'}"], ["--set", f"bdm.root={data / 'pristine'}"]
+    split = ["--splits", splits, *(["--jobs", jobs] if jobs else [])]
+    teachers = json.dumps([(output / name).as_posix() for name in ("whole", "windows")])
+    distill = {
+        "teacher": output / "teacher",
+        "bank": output / "bank",
+        "photo_bank": output / "photos",
+        "opinions": teachers,
+    }
+    places = [one for key, value in distill.items() for one in ("--set", f"distill.{key}={value}")]
+    own = {
+        "teacher": pool,
+        "whole": [*labelled, *split],
+        "windows": [*labelled, *split],
+        "student": [*labelled, *pool, *split, *places],
+    }
+    steps = [
+        (
+            name,
+            ["train", str(ROOT / "configs" / config), *own[name], *of_step[name], "-o", str(output / name), "--resume"],
+        )
+        for name, config in CONFIGS.items()
+    ]
+    measured = ["--dataset", "livec", "--root", str(data / "livec"), "--splits", splits, "--reuse"]
+    for name in ("whole", "student"):
+        figures = str(output / f"livec-{name}")
+        steps.append(("figures", ["evaluate", str(output / name), *measured, "--output", figures]))
+    compared = [str(output / "whole"), str(output / "student"), *measured, "--top", "0", "--format", "json"]
+    return [*steps, ("figures", ["compare", *compared])]
+
+
+def run_step(name: str, command: Sequence[str], times: Path) -> int:
+    """Run a step, add its seconds to ``times``, and give its exit code, below 0 where a signal ended it."""
+    print(f"{name}: moslens {' '.join(command)}", flush=True)
+    begun = time.perf_counter()
+    child = subprocess.Popen(moslens_command(*command))
+
+    def pass_on(number: int, frame: object) -> None:
+        # A terminal sends Ctrl-C to the child itself, which saves the step in work before it leaves.
+        if number == signal.SIGTERM:
+            child.terminate()
+
+    before = {number: signal.signal(number, pass_on) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        code = child.wait()
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+    record = read_json(times) if times.is_file() else {"seconds": {}, "machine": machine()}
+    record["seconds"][name] = round(record["seconds"].get(name, 0.0) + time.perf_counter() - begun, 1)
+    write_json(times, record)
+    return code
+
+
+if __name__ == "__main__":
+    main()
