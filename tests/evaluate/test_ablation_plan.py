@@ -108,8 +108,8 @@ def test_the_committed_plan_of_opinions_adds_one_loss_after_the_other() -> None:
         "order": (1, 0.5, 0.5, "ckd+akd", "full"),
     }
     assert plan.main == "quality"
-    assert plan.main_row.config(0).keep_at == 0.7
-    assert {row.name for row in plan.rows if row.branch_at == 0.7} == set(rows) - {"quality"}
+    assert plan.main_row.config(0).keep_at == 0.3
+    assert {row.name for row in plan.rows if row.branch_at == 0.3} == set(rows) - {"quality"}
     assert len({json.dumps([vars(c.optim), vars(c.data)]) for c in rows.values()}) == 1
     assert {name for name, c in rows.items() if c.rank.weight} == {"order"}
     blind = set(named_kinds(rows["order"].rank.kinds, "rank.kinds"))

@@ -19,7 +19,7 @@ from helpers.processes import run_in_two_processes
 from helpers.small_task import SmallBatches, SmallTask, fit_and_stop_one_process, small_config, small_fit
 from moslens.errors import ConfigError
 from moslens.system.interrupts import Stopped
-from moslens.train import loop, progress
+from moslens.train import progress
 from moslens.train.checkpoint import latest_checkpoint, save_checkpoint
 from moslens.train.curves import read_log
 from moslens.train.loop import EpochMean, parameter_groups, seed_step
@@ -242,21 +242,3 @@ def test_training_goes_on_without_tensorboard(tmp_path: Path, monkeypatch: pytes
     monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", None)
     assert small_fit(small_config(), tmp_path / "run")
     assert not (tmp_path / "run" / "tensorboard").exists()
-
-
-@pytest.mark.parametrize(
-    ("there", "supported", "capability", "precision"),
-    [
-        (False, False, (0, 0), "no"),
-        (True, True, (9, 0), "bf16"),
-        (True, True, (7, 5), "fp16"),
-        (True, False, (7, 0), "fp16"),
-    ],
-)
-def test_precision_by_card(
-    monkeypatch: pytest.MonkeyPatch, there: bool, supported: bool, capability: tuple[int, int], precision: str
-) -> None:
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: there)
-    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda: supported)
-    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda: capability)
-    assert loop.precision() == precision

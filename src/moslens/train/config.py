@@ -18,6 +18,7 @@ from moslens.errors import ConfigError
 Stage = Literal["quality", "teacher", "student"]
 View = Literal["windows", "whole"]
 Rule = Literal["cosine", "lineage"]
+Precision = Literal["auto", "float32", "bf16"]
 Statistics = Literal["mean", "mean-std"]
 TeacherView = Literal["uniform", "reference", "composite", "isolated"]
 TargetView = Literal["uniform", "reference", "composite", "isolated", "ema"]
@@ -91,7 +92,8 @@ class OptimSection:
     within a batch, beside the SmoothL1 of opinion scores; ``mirror`` that of the difference between a picture's score
     and its mirror image's, for a quarter of a batch. The body is frozen for the first share ``head_first`` of all
     steps, because gradients through untrained layers would damage its weights. ``average`` > 0: the run leaves the mean
-    of its weights at the ends of the last ``average`` epochs, with ``ema`` that of the moving averages.
+    of its weights at the ends of the last ``average`` epochs, with ``ema`` that of the moving averages. ``precision``:
+    "auto" is bf16 or fp16 on a GPU and full precision on a CPU, where "bf16" pays with AMX or AVX-512 BF16 alone.
     """
 
     epochs: int = 8
@@ -111,6 +113,7 @@ class OptimSection:
     step_epochs: int = 3
     warmup_prefix: bool = False
     average: int = 0
+    precision: Precision = "auto"
 
     def __post_init__(self) -> None:
         if not 0 <= self.average <= self.epochs:

@@ -27,6 +27,7 @@ from moslens.train import checkpoint
 from moslens.train.branch import branch_step, open_trunk, trunk_facts
 from moslens.train.config import OptimSection, TrainConfig, config_difference, from_dict
 from moslens.train.curves import draw_curves
+from moslens.train.precision import mixed_precision, speed_up_depthwise
 from moslens.train.progress import watch
 from moslens.train.run_folder import Run
 
@@ -283,17 +284,11 @@ def fit(task: nn.Module, batches: Batches, config: TrainConfig, run: Path, *, st
     # DistributedDataParallel waits for a gradient of every parameter unless told that some are unused: here, those of
     # the frozen body.
     unused = DistributedDataParallelKwargs(find_unused_parameters=config.optim.head_first > 0)
-    accelerator = Accelerator(cpu=not cuda, mixed_precision=precision(), kwargs_handlers=[unused])
+    accelerator = Accelerator(
+        cpu=not cuda, mixed_precision=mixed_precision(config.optim.precision), kwargs_handlers=[unused]
+    )
     with locked_folder(run) if accelerator.is_main_process else nullcontext():
         return _fit(accelerator, task, batches, config, run, stop_after)
-
-
-def precision() -> str:
-    """bf16 where the GPU computes in it (compute capability 8 and up; older ones emulate it), which needs no scaling
-    of gradients; else fp16. Full precision on a CPU."""
-    if not torch.cuda.is_available():
-        return "no"
-    return "bf16" if torch.cuda.is_bf16_supported() and torch.cuda.get_device_capability() >= (8, 0) else "fp16"
 
 
 def _fit(
@@ -304,6 +299,7 @@ def _fit(
             f"optim.batch {config.optim.batch} is not a multiple of {accelerator.num_processes} processes"
         )
     task.to(accelerator.device).to(memory_format=torch.channels_last)
+    speed_up_depthwise(task)
     total = config.optim.epochs * batches.steps
     state = _State(task, config.optim)
     if not state.restore(run) and config.branch.run:
