@@ -4,7 +4,11 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import multiprocessing
+import os
 import re
+import signal
+import time
 from pathlib import Path
 from typing import Any, get_args
 
@@ -210,6 +214,19 @@ def test_workers_repeat_no_stream(pool_folder: Path) -> None:
     spread = ViewBatches(make_views(pool_folder, views=8), batch=2, workers=2)
     for a, b in zip(plain.epoch(0), spread.epoch(0), strict=True):
         assert all(torch.equal(a[k], b[k]) for k in a)
+
+
+def test_a_signal_to_the_whole_process_group_leaves_the_batches_whole(pool_folder: Path) -> None:
+    batches = iter(ViewBatches(make_views(pool_folder, views=24), batch=2, workers=1).epoch(0))
+    first = next(batches)
+    (worker,) = multiprocessing.active_children()
+    assert worker.pid is not None
+    for number in (signal.SIGTERM, signal.SIGINT):
+        os.kill(worker.pid, number)
+    time.sleep(0.2)
+    assert worker.is_alive()
+    assert len([first, *batches]) == 12
+    assert not worker.is_alive()
 
 
 def test_loss_by_hand() -> None:

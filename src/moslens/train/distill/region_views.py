@@ -5,6 +5,7 @@ Every item is a function of (seed, epoch, index) alone, so workers, processes an
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -167,5 +168,15 @@ class ViewBatches:
             for step in range(start, self.steps)
         ]
         yield from DataLoader(
-            self.views, batch_sampler=keys, num_workers=self.workers, pin_memory=torch.cuda.is_available()
+            self.views,
+            batch_sampler=keys,
+            num_workers=self.workers,
+            pin_memory=torch.cuda.is_available(),
+            worker_init_fn=_leave_signals_to_training,
         )
+
+
+def _leave_signals_to_training(worker: int) -> None:
+    """A terminal or a scheduler signals all processes of a run; the loop saves its step and then ends the workers."""
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)
