@@ -1,6 +1,7 @@
 """``moslens degrade`` and ``moslens distortions``: files, labels, sheets, exit codes."""
 
 import json
+import multiprocessing
 import os
 import signal
 import subprocess
@@ -22,6 +23,7 @@ from moslens.bulk import degrade
 from moslens.bulk.contact_sheet import PER_SHEET, Sheets, contact_sheet, draw_labels
 from moslens.cli.app import main
 from moslens.distortions import GROUPS, KIND_BY_NAME, KINDS
+from moslens.errors import MoslensError
 from moslens.picture.load import decode
 from moslens.system.text import name_in
 
@@ -297,6 +299,14 @@ def test_a_killed_worker_ends_the_run_with_a_reason(photos: Path, tmp_path: Path
     assert process.returncode == 2
     assert "try fewer --workers" in printed
     assert "Traceback" not in printed
+
+
+def test_a_worker_killed_in_the_middle_of_an_answer_is_named_as_one() -> None:
+    ours, theirs = multiprocessing.Pipe()
+    os.write(theirs.fileno(), (1000).to_bytes(4, "big") + b"the first bytes")
+    theirs.close()
+    with pytest.raises(MoslensError, match="try fewer --workers"):
+        degrade._receive(ours)
 
 
 def test_a_full_disk_ends_the_run_with_a_reason(

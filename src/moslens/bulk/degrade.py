@@ -248,7 +248,7 @@ def _serve(line: Connection, settings: DegradeSettings) -> None:
 def _receive(line: Connection) -> tuple[int, Degraded]:
     try:
         number, answer = line.recv()
-    except (EOFError, ConnectionResetError):
+    except (EOFError, OSError):  # OSError where it was killed in the middle of an answer
         raise MoslensError("a worker was killed, most likely for want of memory: try fewer --workers") from None
     if isinstance(answer, MoslensError):
         raise answer
