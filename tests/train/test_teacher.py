@@ -390,6 +390,20 @@ def test_figures_of_answers_are_counted_by_hand() -> None:
     assert figures["level_error"] == pytest.approx((1 + 0 + 1) / 3, abs=1e-3)
     assert figures["pristine_recall"] == 1
     assert figures["by_kind"] == {"gaussian_blur": 1, "motion_blur": 0, "nonlinear_contrast": 1}
+    assert figures["by_level"] == {"2": 1, "3": 0, "4": 1}
+    assert answers.paper_figures() == figures
+
+
+def test_figures_of_the_papers_kinds_leave_the_others_out() -> None:
+    answers = RegionAnswers()
+    classes = len(KINDS) + 1
+    logits = torch.full((1, 3, classes), -9.0)
+    for place, answer in enumerate((0, 0, classes - 1)):
+        logits[0, place, answer] = 9.0
+    answers.add(torch.tensor([0, 30, 5]), torch.tensor([3, 3, 3]), Regions(logits, logits, logits, torch.ones(1, 3)))
+    assert answers.figures()["kind_accuracy"] == pytest.approx(1 / 3, abs=1e-3)
+    assert answers.paper_figures()["kind_accuracy"] == 0.5
+    assert set(answers.paper_figures()["by_kind"]) == {KINDS[0].name, KINDS[5].name}
     assert len(GROUP_OF) == len(KINDS) + 1
     assert GROUP_OF[NO_DISTORTION] == len(GROUPS)
 

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from moslens.blocks import MIN_CHANGE, BlockDegradation
-from moslens.distortions import KINDS, distort
+from moslens.distortions import KINDS, PAPER_KINDS, distort
 from moslens.distortions.kinds import GROUP_OF, NO_DISTORTION
 from moslens.model.pixels import as_float
 from moslens.model.teacher import Regions, Teacher, class_kinds
@@ -31,6 +31,12 @@ class RegionAnswers:
             rank = (guesses == kind).nonzero().flatten().tolist()
             self.rows.append((int(kind), int(level), int(guesses[0]), rank[0] if rank else 3, float(guess)))
 
+    def paper_figures(self) -> dict[str, Any]:
+        """:meth:`figures` of the regions with the paper's kinds and the pristine ones; an answer may be any kind."""
+        paper = RegionAnswers()
+        paper.rows = [row for row in self.rows if row[0] < len(PAPER_KINDS)]
+        return paper.figures()
+
     def figures(self) -> dict[str, Any]:
         """Accuracies (0 to 1) and mean absolute level error over degraded regions, recall over pristine ones."""
         rows = np.array(self.rows)
@@ -50,6 +56,10 @@ class RegionAnswers:
             KINDS[number].name: round(float((guesses[kinds == number] == number).mean()), 3)
             for number in sorted(set(kinds.tolist()))
         }
+        figures["by_level"] = {
+            str(level): round(float((guesses == kinds)[degraded[:, 1] == level].mean()), 3)
+            for level in sorted(set(degraded[:, 1].astype(int).tolist()))
+        }
         return figures
 
 
@@ -58,7 +68,7 @@ def measure_views(teacher: Teacher, pool: Pool, working_size: int, view: str, re
     """Figures on held-out photos: the teacher's kinds at every level that changes a picture, ``repeats`` photos each.
 
     The teacher describes one random block of a random grid in each picture. Kinds and levels are thus balanced. A
-    twentieth as many pictures are pristine.
+    twentieth as many pictures are pristine. ``paper``: the figures over the paper's kinds, where there are others too.
     """
     answers = RegionAnswers()
     known = range(len(teacher.config.kinds))
@@ -82,7 +92,10 @@ def measure_views(teacher: Teacher, pool: Pool, working_size: int, view: str, re
             as_float(planes(picture)[None]), torch.from_numpy(box)[None, None], as_float(planes(crop)[None])
         )
         answers.add(torch.tensor([kind]), torch.tensor([level]), answer)
-    return answers.figures()
+    figures = answers.figures()
+    if len(known) > len(PAPER_KINDS):
+        figures["paper"] = answers.paper_figures()
+    return figures
 
 
 @torch.inference_mode()
