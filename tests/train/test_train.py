@@ -13,8 +13,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import timm
 import torch
 from safetensors.torch import load_file
+from torch import nn
 
 from helpers.paths import ROOT
 from helpers.processes import run_in_two_processes
@@ -24,7 +26,7 @@ from moslens.data.sets import load_dataset
 from moslens.errors import CheckpointError, ConfigError, ImageError
 from moslens.train import train
 from moslens.train.checkpoint import latest_checkpoint, save_checkpoint
-from moslens.train.config import TrainConfig, from_dict, load_config
+from moslens.train.config import OptimSection, TrainConfig, from_dict, load_config
 from moslens.train.loop import body_factor, parameter_groups, rate
 from moslens.train.networks import build_model
 from moslens.train.predict import predict_run
@@ -175,6 +177,25 @@ def test_rate_warms_up_and_falls_to_zero() -> None:
     assert all(a > b for a, b in itertools.pairwise(rates[10:]))
     assert rates[55] == pytest.approx(0.5)
     assert rates[-1] < 1e-3
+
+
+def test_layer_decay_slows_the_early_blocks_of_a_transformer() -> None:
+    body = timm.create_model("deit3_small_patch16_224", pretrained=False, depth=3, embed_dim=12, num_heads=2)
+    backbone = nn.Module()
+    backbone.body = body
+    task = nn.Module()
+    task.backbone, task.head = backbone, nn.Linear(2, 1)
+    groups = parameter_groups(task, OptimSection(lr_body=1.0, lr_new=7.0, layer_decay=0.5))
+    rates = {id(p): group["base"] for group in groups for p in group["params"]}
+    assert rates[id(body.cls_token)] == rates[id(body.patch_embed.proj.weight)] == 0.5**4
+    assert [rates[id(body.blocks[n].attn.qkv.weight)] for n in range(3)] == [0.5**3, 0.5**2, 0.5]
+    assert rates[id(body.norm.weight)] == 1
+    assert rates[id(task.head.weight)] == 7
+    assert len(rates) == len(list(task.parameters()))
+    assert len(parameter_groups(task, OptimSection())) == 4
+    for wrong in (0.0, 1.5):
+        with pytest.raises(ConfigError, match="layer_decay"):
+            OptimSection(layer_decay=wrong)
 
 
 def test_parameter_groups_separate_body_new_and_undecayed(table: Path) -> None:

@@ -94,6 +94,8 @@ class OptimSection:
     steps, because gradients through untrained layers would damage its weights. ``average`` > 0: the run leaves the mean
     of its weights at the ends of the last ``average`` epochs, with ``ema`` that of the moving averages. ``precision``:
     "auto" is bf16 or fp16 on a GPU and full precision on a CPU, where "bf16" pays with AMX or AVX-512 BF16 alone.
+    ``layer_decay``: the rate of each block of the body is that of the block behind it times this, as in BEiT
+    (arXiv 2106.08254).
     """
 
     epochs: int = 8
@@ -114,8 +116,11 @@ class OptimSection:
     warmup_prefix: bool = False
     average: int = 0
     precision: Precision = "auto"
+    layer_decay: float = 1.0
 
     def __post_init__(self) -> None:
+        if not 0 < self.layer_decay <= 1:
+            raise ConfigError(f"optim.layer_decay is above 0 and at most 1, not {self.layer_decay}")
         if not 0 <= self.average <= self.epochs:
             raise ConfigError(f"optim.average is 0 to optim.epochs, {self.epochs}, not {self.average}")
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import math
+import re
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import nullcontext
@@ -82,26 +83,39 @@ def _claim_run(run: Path, config: TrainConfig, facts: dict[str, Any], resume: bo
 
 
 def parameter_groups(module: nn.Module, optim: OptimSection) -> list[dict[str, Any]]:
-    """Up to four AdamW groups: pretrained body or new layers, with weight decay or (1-D parameters) without it.
+    """AdamW groups: pretrained body, one a depth with ``optim.layer_decay``, or new layers, each with weight decay or
+    (1-D parameters) without it.
 
     Freezes the parameters that ``optim.frozen`` names.
     """
-    groups: dict[tuple[bool, bool], list[nn.Parameter]] = {}
+    depths = [depth_of(name) for name, _ in module.named_parameters() if ".body." in name]
+    deepest = max((depth for depth in depths if depth is not None), default=0) + 1
+    groups: dict[tuple[bool, int, bool], list[nn.Parameter]] = {}
     for name, parameter in module.named_parameters():
         if any(part in name for part in optim.frozen):
             parameter.requires_grad_(False)
         if parameter.requires_grad:
-            groups.setdefault((".body." in name, parameter.ndim > 1), []).append(parameter)
+            body = ".body." in name
+            depth = depth_of(name) if body and optim.layer_decay != 1 else deepest
+            groups.setdefault((body, deepest if depth is None else depth, parameter.ndim > 1), []).append(parameter)
     return [
         {
             "params": parameters,
-            "base": optim.lr_body if body else optim.lr_new,
+            "base": optim.lr_body * optim.layer_decay ** (deepest - depth) if body else optim.lr_new,
             "body": body,
             "lr": 0.0,
             "weight_decay": optim.weight_decay if decays else 0.0,
         }
-        for (body, decays), parameters in groups.items()
+        for (body, depth, decays), parameters in groups.items()
     ]
+
+
+def depth_of(name: str) -> int | None:
+    """How deep in a timm body a parameter lies: 0 before its blocks, N + 1 in block N, None behind the blocks."""
+    block = re.search(r"\.body\.blocks\.(\d+)\.", name)
+    if block:
+        return int(block[1]) + 1
+    return 0 if re.search(r"\.body\.(cls_token|pos_embed|patch_embed|conv_stem|bn1)", name) else None
 
 
 def rate(step: int, total: int, warmup: float) -> float:
