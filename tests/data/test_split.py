@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from moslens.data.records import Dataset, DatasetCard, Sample
 from moslens.data.sets import load_dataset
-from moslens.data.split import Split, make_split, official_split, parse_split, split_hash, split_text
+from moslens.data.split import Split, copies_across, make_split, official_split, parse_split, split_hash, split_text
 from moslens.errors import DatasetError
 
 
@@ -117,6 +117,17 @@ def test_broken_split_texts_are_refused(change, words):
     data = dataset([None] * 10)
     with pytest.raises(DatasetError, match=words):
         parse_split(change(split_text(make_split(data, 0), data)), data)
+
+
+def test_held_out_pictures_that_are_training_pictures_are_found(tmp_path):
+    contents = {"a": b"one", "b": b"two", "c": b"one", "d": b"three", "e": b"two", "f": b"six"}
+    for name, content in contents.items():
+        (tmp_path / name).write_bytes(content)
+    samples = tuple(Sample(tmp_path / name, name, 1.0) for name in [*contents, "missing"])
+    data = Dataset("toy", tmp_path, samples, DatasetCard("toy", "toy", "custom", 7, "MOS", (0, 100)))
+    split = Split(0, train=(0, 1, 3, 6), validation=(2,), test=(4, 5))
+    assert copies_across(data, split) == [("c", "a"), ("e", "b")]
+    assert copies_across(data, Split(0, train=(0, 2, 5), validation=(), test=(3,))) == []
 
 
 def test_official_split_and_its_validation_part():

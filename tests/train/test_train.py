@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -30,7 +31,7 @@ from moslens.train.config import OptimSection, TrainConfig, from_dict, load_conf
 from moslens.train.loop import body_factor, parameter_groups, rate
 from moslens.train.networks import build_model
 from moslens.train.predict import predict_run
-from moslens.train.quality import QualityTask, split_of
+from moslens.train.quality import QualityTask, labelled_stream, split_of
 from moslens.train.run_folder import Run
 
 
@@ -210,6 +211,21 @@ def test_parameter_groups_separate_body_new_and_undecayed(table: Path) -> None:
             assert group["weight_decay"] == (config.optim.weight_decay if p.ndim > 1 else 0.0)
     assert named
     assert all("body.conv_stem" in name for name in named.values())
+
+
+def test_copies_of_training_pictures_that_are_held_out_are_told(
+    table: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    shutil.copytree(table.parent, tmp_path / "set")
+    config = tiny_config(tmp_path / "set" / table.name)
+    dataset = load_dataset(config.data.name, tmp_path / "set")
+    split = split_of(dataset, config.data)
+    labelled_stream(config, dataset, split)
+    assert not caplog.messages
+    held, trained = (dataset.samples[part[0]] for part in (split.test, split.train))
+    shutil.copy(trained.path, held.path)
+    labelled_stream(config, dataset, split)
+    assert f"({held.name} is {trained.name})" in caplog.text
 
 
 def test_a_trial_never_looks_at_the_test_part(table: Path, tmp_path: Path) -> None:

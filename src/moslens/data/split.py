@@ -9,6 +9,7 @@ the seed alone, the validation part not on the fraction, and a smaller fraction 
 
 import hashlib
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 
 import numpy as np
@@ -72,6 +73,33 @@ def official_split(dataset: Dataset, *, validation: float = 0.0, fraction: float
     pool = train[: len(train) - held]
     kept = pool[: round(fraction * len(pool))]
     return Split(-1, _flat(kept), tuple(own) or _flat(train[len(train) - held :]), tuple(parts.get("test", ())))
+
+
+def copies_across(dataset: Dataset, split: Split) -> list[tuple[str, str]]:
+    """The held-out pictures whose file is also a training picture, byte for byte: (held out, training) names.
+
+    Only files of one size are read. A file that cannot be read has no copies here: whoever opens it says why.
+    """
+    by_size: dict[int, list[int]] = {}
+    for index in (*split.train, *split.validation, *split.test):
+        with suppress(OSError):
+            by_size.setdefault(dataset.samples[index].path.stat().st_size, []).append(index)
+    train = set(split.train)
+    found = []
+    for alike in by_size.values():
+        sides = {index in train for index in alike}
+        if len(sides) < 2:
+            continue
+        digests: dict[bytes, str] = {}
+        for index in sorted(alike, key=lambda index: index not in train):
+            sample = dataset.samples[index]
+            with suppress(OSError):
+                digest = hashlib.sha256(sample.path.read_bytes()).digest()
+                if index in train:
+                    digests[digest] = sample.name
+                elif digest in digests:
+                    found.append((sample.name, digests[digest]))
+    return sorted(found)
 
 
 def _shuffled(indices: Iterable[int], dataset: Dataset, seed: int) -> list[list[int]]:

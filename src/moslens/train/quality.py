@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from moslens.data.labelled_views import Batch, LabelledViews, QualityBatches, decode_all
 from moslens.data.records import Dataset, LabelScale
 from moslens.data.sets import is_csv, load_dataset
-from moslens.data.split import Split, make_split
+from moslens.data.split import Split, copies_across, make_split
 from moslens.errors import ConfigError
 from moslens.model import SHDIQA
 from moslens.system.progress import tracked
@@ -102,7 +102,20 @@ def split_of(dataset: Dataset, data: DataSection) -> Split:
 
 
 def labelled_stream(config: TrainConfig, dataset: Dataset, split: Split) -> tuple[QualityBatches, Labels]:
-    """Decode the training part into memory and standardise its labels where ``data.standardise`` says so."""
+    """Decode the training part into memory and standardise its labels where ``data.standardise`` says so.
+
+    Warns of held-out pictures that are also training pictures, since their scores would flatter the model.
+    """
+    copies = copies_across(dataset, split)
+    if copies:
+        held, trained = copies[0]
+        log.warning(
+            "%d of the held-out pictures are also in the training part, byte for byte (%s is %s), so the figures of"
+            " this run will be too good: remove the copies, or give both one reference",
+            len(copies),
+            held,
+            trained,
+        )
     samples = [dataset.samples[i] for i in split.train]
     mos = np.array([sample.mos for sample in samples])
     labels = training_labels(config.data, dataset, split)
