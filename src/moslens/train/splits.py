@@ -10,6 +10,7 @@ import dataclasses
 import json
 import logging
 import os
+import signal
 import subprocess
 import sys
 import threading
@@ -133,8 +134,9 @@ def _run(
     except Stopped:
         for process in running.values():
             process.terminate()
-        for process in running.values():
-            process.wait()
+        for job, process in running.items():
+            if process.wait() == 128 + signal.SIGTERM:
+                log.warning("%s: stopped and saved: --resume goes on there", job.folder)
         raise
     finally:
         for process in running.values():
