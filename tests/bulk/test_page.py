@@ -122,11 +122,11 @@ class TestScore:
         words = ("score", photos, "--model", model, "-o", page)
         assert call(*words) == 1
         assert call(*words) == 2
-        assert "is there already" in capsys.readouterr().err
+        assert "is there already: remove it and its folder best_files first, or --resume" in capsys.readouterr().err
         Image.fromarray(plain(300, 300, RED)).save(photos / "a.png")
         assert call(*words, "--resume") == 1
         assert "1 row in" in (shown := capsys.readouterr().err)
-        assert "3 had their row" in shown
+        assert "3 had their row (1 of them an error)" in shown
         folder = photos / "best_files"
         rows = [json.loads(line) for line in (folder / "rows.jsonl").read_text().splitlines()]
         assert [Path(row["path"]).name for row in rows] == ["bad.png", "green.png", "red.png", "a.png"]

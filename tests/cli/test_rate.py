@@ -161,8 +161,8 @@ def test_exiftool_reads_what_was_written(photos: Path, tmp_path: Path, tiny_mode
         command = [EXIFTOOL, "-j", "-G1", "-validate", "-warning", "-XMP:all", row["sidecar"]]
         (read,) = json.loads(subprocess.run(command, cwd=tmp_path, capture_output=True, check=True).stdout)
         assert read["XMP-xmp:Rating"] == row["rating"]
-        assert read["XMP-moslens:Score"] == pytest.approx(row["score"])
-        assert read["XMP-moslens:Rating"] == row["rating"]
+        assert read["XMP-moslens:QualityScore"] == pytest.approx(row["score"])
+        assert read["XMP-moslens:RatingWritten"] == row["rating"]
         assert "ExifTool:Warning" not in read
         if row["path"] == "photos/a.jpg":
             assert (read["XMP-dc:Subject"], read["XMP-dc:Title"]) == ("lake", "At the lake")

@@ -11,7 +11,7 @@ from PIL import Image, PngImagePlugin, TiffImagePlugin
 from helpers.tiny_model import make_photo
 from moslens.errors import SidecarError
 from moslens.rating.embedded import embedded_rating
-from moslens.rating.xmp import OUR_RATING, RATING, Packet
+from moslens.rating.xmp import MICROSOFT_RATING, OUR_RATING, RATING, Packet
 
 EXIF_RATING = 0x4746
 
@@ -96,15 +96,15 @@ def test_without_a_rating(suffix: str, tmp_path: Path) -> None:
     assert embedded_rating(str(path)) is None
 
 
-def test_the_rating_of_windows_counts(tmp_path: Path) -> None:
+@pytest.mark.parametrize("namespace", ["http://ns.microsoft.com/photo/1.0/", "http://ns.microsoft.com/photo/1.0"])
+def test_the_rating_of_windows_counts(namespace: str, tmp_path: Path) -> None:
+    """exiftool leaves the last slash out."""
     path = tmp_path / "photo.jpg"
-    text = (
-        packet("0")
-        .decode()
-        .replace("<rdf:Description", '<rdf:Description xmlns:M="http://ns.microsoft.com/photo/1.0/"')
-    )
+    text = packet("0").decode().replace("<rdf:Description", f'<rdf:Description xmlns:M="{namespace}"')
     path.write_bytes(jpeg(xmp=text.replace("rdf:about", 'M:Rating="75" rdf:about').encode()))
     assert embedded_rating(str(path)) == "75"
+    element = text.replace("/>", "><M:Rating>50</M:Rating></rdf:Description>", 1)
+    assert Packet(element.encode()).get(MICROSOFT_RATING) == "50"
 
 
 def test_extended_xmp_which_is_in_pieces_is_passed_over(tmp_path: Path) -> None:

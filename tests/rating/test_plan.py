@@ -10,6 +10,9 @@ import pytest
 from moslens.errors import ConfigError, OutputError, SidecarError
 from moslens.rating.plan import Change, Plan, Undone, read_plan, undo, write_sidecar
 
+PHOTO = __file__
+"""A photo that stays where it is."""
+
 
 @pytest.fixture
 def plan(tmp_path: Path) -> Plan:
@@ -17,7 +20,7 @@ def plan(tmp_path: Path) -> Plan:
 
 
 def change(plan: Plan, path: Path, data: bytes) -> None:
-    made = Change.to(str(path), path.read_bytes() if path.exists() else None, data)
+    made = Change.to(str(path), PHOTO, path.read_bytes() if path.exists() else None, data)
     plan.add(made)
     write_sidecar(str(path), data)
 
@@ -42,7 +45,7 @@ def test_undo_restores_bytes_times_and_permissions_and_removes_what_was_made(pla
 
 
 def test_what_was_changed_since_is_left(plan: Plan, tmp_path: Path) -> None:
-    paths = [tmp_path / name for name in ("edited", "removed", "link", "neighbour/made")]
+    paths = [tmp_path / name for name in ("edited.xmp", "removed.xmp", "link.xmp", "neighbour/made.xmp")]
     for path in paths[:2]:
         path.write_bytes(b"before")
     for path in paths:
@@ -51,7 +54,7 @@ def test_what_was_changed_since_is_left(plan: Plan, tmp_path: Path) -> None:
     paths[0].write_bytes(b"by a person")
     paths[1].unlink()
     paths[2].unlink()
-    paths[2].symlink_to("edited")
+    paths[2].symlink_to("edited.xmp")
     (tmp_path / "neighbour" / "kept").touch()
     found = dict(undo(plan.path))
     assert (found[str(paths[0])], found[str(paths[1])], found[str(paths[3])]) == (
@@ -64,9 +67,28 @@ def test_what_was_changed_since_is_left(plan: Plan, tmp_path: Path) -> None:
     assert (tmp_path / "neighbour" / "kept").exists()
 
 
+@pytest.mark.parametrize("before", [None, b"before"])
+def test_a_sidecar_that_moved_with_its_photo_is_missing(plan: Plan, tmp_path: Path, before: bytes | None) -> None:
+    (tmp_path / "album").mkdir()
+    photo, sidecar = tmp_path / "album" / "a.jpg", tmp_path / "album" / "a.jpg.xmp"
+    photo.touch()
+    for data in (b"first", b"second"):
+        if before is not None and data == b"first":
+            sidecar.write_bytes(before)
+        now = sidecar.read_bytes() if sidecar.exists() else None
+        plan.add(Change.to(str(sidecar), str(photo), now, data))
+        write_sidecar(str(sidecar), data)
+    plan.close()
+    (tmp_path / "album").rename(tmp_path / "elsewhere")
+    assert [outcome for _, outcome in undo(plan.path)] == [Undone.missing] * 2
+    (tmp_path / "elsewhere").rename(tmp_path / "album")
+    list(undo(plan.path))
+    assert (sidecar.read_bytes() if sidecar.exists() else None) == before
+
+
 def test_killed_before_the_write_nothing_is_undone(plan: Plan, tmp_path: Path) -> None:
     path = tmp_path / "a.xmp"
-    plan.add(Change.to(str(path), None, b"after"))
+    plan.add(Change.to(str(path), PHOTO, None, b"after"))
     plan.close()
     (tmp_path / "a.xmp.partial").touch()
     with plan.path.open("ab") as file:
@@ -120,7 +142,7 @@ def test_undo_killed_between_any_two_steps_and_repeated_brings_all_back(
 def test_a_scratch_file_goes_though_its_sidecar_was_not_changed(plan: Plan, tmp_path: Path) -> None:
     old = tmp_path / "old.xmp"
     old.write_bytes(b"before")
-    plan.add(Change.to(str(old), b"before", b"after"))
+    plan.add(Change.to(str(old), PHOTO, b"before", b"after"))
     plan.close()
     (tmp_path / "old.xmp.partial").write_bytes(b"aft")
     assert [outcome for _, outcome in undo(plan.path)] == [Undone.same]
@@ -128,20 +150,20 @@ def test_a_scratch_file_goes_though_its_sidecar_was_not_changed(plan: Plan, tmp_
 
 
 def test_a_plan_is_continued_without_its_half_line(plan: Plan, tmp_path: Path) -> None:
-    change(plan, tmp_path / "a", b"1")
+    change(plan, tmp_path / "a.xmp", b"1")
     plan.close()
     with plan.path.open("ab") as file:
         file.write(b'{"sidecar": "half')
     again = Plan(plan.path)
-    change(again, tmp_path / "b", b"2")
+    change(again, tmp_path / "b.xmp", b"2")
     again.close()
-    assert [Path(one.sidecar).name for one in read_plan(plan.path)] == ["a", "b"]
+    assert [Path(one.sidecar).name for one in read_plan(plan.path)] == ["a.xmp", "b.xmp"]
 
 
 @pytest.mark.parametrize("begun", [b"", b'{"moslens": "plan of'])
 def test_a_plan_that_was_hardly_begun_is_begun_again(plan: Plan, tmp_path: Path, begun: bytes) -> None:
     plan.path.write_bytes(begun)
-    change(plan, tmp_path / "a", b"1")
+    change(plan, tmp_path / "a.xmp", b"1")
     plan.close()
     assert len(read_plan(plan.path)) == 1
 
@@ -149,23 +171,33 @@ def test_a_plan_that_was_hardly_begun_is_begun_again(plan: Plan, tmp_path: Path,
 def test_a_file_that_is_no_plan_is_not_written(plan: Plan, tmp_path: Path) -> None:
     plan.path.write_bytes(b"mine\n")
     with pytest.raises(OutputError, match="not a plan"):
-        plan.add(Change.to(str(tmp_path / "a"), None, b"1"))
+        plan.add(Change.to(str(tmp_path / "a.xmp"), PHOTO, None, b"1"))
     plan.close()
     assert plan.path.read_bytes() == b"mine\n"
 
 
 def test_two_runs_do_not_write_one_plan(plan: Plan, tmp_path: Path) -> None:
-    plan.add(Change.to(str(tmp_path / "a"), None, b"1"))
+    plan.add(Change.to(str(tmp_path / "a.xmp"), PHOTO, None, b"1"))
     other = Plan(plan.path)
     with pytest.raises(OutputError, match="another run"):
-        other.add(Change.to(str(tmp_path / "b"), None, b"1"))
+        other.add(Change.to(str(tmp_path / "b.xmp"), PHOTO, None, b"1"))
     other.close()
     plan.close()
 
 
+def test_a_plan_names_sidecars_alone(plan: Plan, tmp_path: Path) -> None:
+    victim = tmp_path / "victim.txt"
+    victim.write_bytes(b"after")
+    plan.add(Change.to(str(victim), PHOTO, None, b"after"))
+    plan.close()
+    with pytest.raises(ConfigError, match="line 2 is not of a plan, so nothing was undone"):
+        list(undo(plan.path))
+    assert victim.exists()
+
+
 def test_a_plan_in_a_folder_that_is_missing_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(OutputError, match="the plan cannot be written: No such file"):
-        Plan(tmp_path / "missing" / "plan").add(Change.to(str(tmp_path / "a"), None, b"1"))
+        Plan(tmp_path / "missing" / "plan").add(Change.to(str(tmp_path / "a.xmp"), PHOTO, None, b"1"))
 
 
 @pytest.mark.parametrize(

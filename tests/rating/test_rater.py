@@ -182,7 +182,18 @@ def test_a_rating_inside_the_raw_file_counts() -> None:
     run = Run({raw: None, path: 90.0}, naming=Naming.lightroom)
     assert (run.actions, run.rated[0].where) == ([Action.keep], raw)
     assert Run({path: 90.0}, naming=Naming.lightroom).actions == [Action.keep]
-    assert Run({path: 90.0}, naming=Naming.darktable).actions == [Action.create]
+    assert Run({path: 90.0}, naming=Naming.darktable).actions == [Action.keep]
+
+
+@pytest.mark.parametrize("naming", [Naming.darktable, Naming.auto])
+def test_a_rating_in_the_sidecar_of_the_raw_file_counts(naming: Naming) -> None:
+    raw, path = Path("p/a.NEF"), photo("a.jpg")
+    raw.touch()
+    Path("p/a.NEF.xmp").write_bytes(Packet().patched({RATING: "3"}))
+    run = Run({path: 90.0}, naming=naming)
+    assert (run.actions, run.rated[0].where) == ([Action.keep], "p/a.NEF.xmp")
+    both = Run({path: 90.0, str(raw): 80.0}, naming=Naming.darktable)
+    assert both.actions == [Action.create, Action.keep], "a raw file that is named is a photo of its own"
 
 
 def test_a_photo_without_a_score_gets_the_error_of_its_row_and_no_rating() -> None:

@@ -68,14 +68,18 @@ def test_a_raw_file_and_its_jpeg_are_one_photo_and_the_jpeg_comes_first() -> Non
     assert len(find_photos(paths, [], naming=Naming.darktable)) == 4
 
 
-def test_raw_files_that_are_left_out_are_known_where_they_have_the_sidecar_too() -> None:
+def test_raw_files_that_are_left_out_are_known_with_their_sidecars() -> None:
     touch("p/a.jpg", "p/A.NEF", "p/a.cr2", "p/b.cr2", "p/a.txt")
     (photo,) = find_photos(["p/a.jpg"], ["p"], naming=Naming.lightroom)
     assert (photo.files, photo.raws) == (("p/a.jpg",), ("p/A.NEF", "p/a.cr2"))
     (photo,) = find_photos(["p/a.cr2", "p/a.jpg"], ["p"], naming=Naming.lightroom, folder="out")
     assert (photo.files, photo.raws) == (("p/a.jpg", "p/a.cr2"), ("p/A.NEF",))
+    touch("p/A.NEF.xmp", "p/a.cr2.xmp")
     (photo,) = find_photos(["p/a.jpg"], ["p"], naming=Naming.darktable)
-    assert photo.raws == ()
+    assert (photo.raws, photo.others) == (("p/A.NEF", "p/a.cr2"), ("p/A.NEF.xmp", "p/a.cr2.xmp"))
+    one, other = find_photos(["p/a.jpg", "p/a.cr2"], ["p"], naming=Naming.darktable)
+    assert (one.raws, one.others) == (("p/A.NEF",), ("p/A.NEF.xmp",))
+    assert other.sidecar == "p/a.cr2.xmp"
 
 
 def test_another_folder_has_the_same_folders_in_it(folder: Path) -> None:

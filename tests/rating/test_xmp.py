@@ -202,14 +202,14 @@ def test_a_prefix_with_another_meaning_is_not_taken() -> None:
     text = DIGIKAM.replace("digiKam", "moslens")
     patched = Packet(text.encode()).patched(NEW).decode()
     assert 'xmlns:moslens="http://www.digikam.org/ns/1.0/"' in patched
-    assert 'moslens1:Rating="5"' in patched
+    assert 'moslens1:RatingWritten="5"' in patched
 
 
 def test_a_new_sidecar_is_xmp() -> None:
     root = ElementTree.fromstring(Packet().patched(NEW))
     (node,) = root.iter("{http://www.w3.org/1999/02/22-rdf-syntax-ns#}Description")
     assert node.get("{http://ns.adobe.com/xap/1.0/}Rating") == "5"
-    assert node.get("{https://github.com/moslens/moslens/ns/1.0/}Score") == "91.5"
+    assert node.get("{https://github.com/moslens/moslens/ns/1.0/}QualityScore") == "91.5"
 
 
 @given(st.text(), st.sampled_from(sorted(SHAPES)))

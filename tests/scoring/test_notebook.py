@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import dataclasses
 import io
 import json
 import math
@@ -80,7 +81,7 @@ class TestFrame:
         pandas = pytest.importorskip("pandas", reason="needs the frames extra")
         failure = Failure("b.jpg", TruncatedImage("ends early", "b.jpg"), "m@1")
         frame = moslens.to_pandas(iter([SCORE, failure]))
-        assert list(frame.columns) == [*COLUMNS[:-1], "error_code", "error"]
+        assert list(frame.columns) == ["path", "path_base64", *COLUMNS[1:-1], "error_code", "error"]
         assert list(frame["status"]) == ["ok", "error"]
         assert frame["score"].dtype == "float64"
         assert frame["score"][0] == 61.25
@@ -93,12 +94,21 @@ class TestFrame:
         assert pandas.isna(frame["error"][0])
         assert frame["path"][0].endswith("&\ufffd.jpg")
 
+    def test_names_that_are_not_utf8_keep_their_bytes(self) -> None:
+        pytest.importorskip("pandas", reason="needs the frames extra")
+        path = os.fsdecode(b"latin\xe9.jpg")
+        plain = dataclasses.replace(SCORE, path="a.jpg")
+        frame = moslens.to_pandas([plain, Failure(path, TruncatedImage("ends early", path), "m@1")])
+        assert list(frame["path"]) == ["a.jpg", "latin\ufffd.jpg"]
+        assert base64.b64decode(frame["path_base64"][1]) == b"latin\xe9.jpg"
+        assert "path_base64" not in moslens.to_pandas([plain])
+
     def test_no_result_gives_the_columns_all_the_same(self) -> None:
         pytest.importorskip("pandas", reason="needs the frames extra")
         empty = moslens.to_pandas([])
         assert len(empty) == 0
         assert empty["score"].dtype == "float64"
-        assert list(empty.columns) == list(moslens.to_pandas([SCORE]).columns)
+        assert list(empty.columns) == list(moslens.to_pandas([dataclasses.replace(SCORE, path="a.jpg")]).columns)
 
     def test_without_pandas_the_extra_is_named(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setitem(sys.modules, "pandas", None)

@@ -27,7 +27,7 @@ class ScorePage:
         self.target = Path(path)
         self.folder = folder_of(path)
         if self.target.exists() and not (resume and (self.folder / ROWS).is_file()):
-            raise OutputError("is there already: remove it first", path)
+            raise OutputError(f"is there already: remove it and its folder {self.folder.name} first, or --resume", path)
         make_folder(self.folder, resume=resume)
         self._rows = FileWriter(str(self.folder / ROWS), "jsonl", resume=resume)
         self.done = self._rows.done

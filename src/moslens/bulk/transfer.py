@@ -146,7 +146,7 @@ class TransferLog:
                         _carry_out(transfer, self.folder / transfer.target)
                         count += 1
                     except OSError as error:
-                        self.problems.append(OutputError(_words(error, transfer), transfer.source))
+                        self.problems.append(OutputError(_words(error, transfer, self.folder), transfer.source))
                 on_file()
         if self._open:
             self._append(_DONE)
@@ -358,6 +358,6 @@ def _leave_only(target: Path, source: Path) -> None:
         raise
 
 
-def _words(error: OSError, transfer: Transfer) -> str:
+def _words(error: OSError, transfer: Transfer, folder: Path) -> str:
     verb = "copied" if transfer.copy else "moved"
-    return f"cannot be {verb} to {transfer.target}: {error.strerror or error}"
+    return f"cannot be {verb} to {folder / transfer.target}: {error.strerror or error}"

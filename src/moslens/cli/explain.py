@@ -10,7 +10,7 @@ import typer
 from moslens.bulk.engine import RunCounts
 from moslens.bulk.inputs import outside, require_pictures
 from moslens.cli.options import Detail, MaxPixels, Model, Pictures, Workers
-from moslens.cli.terminal import counted, end_run, show_rows
+from moslens.cli.terminal import counted, end_run, kept_rows, show_rows
 from moslens.picture.limits import MAX_PIXELS
 
 
@@ -63,6 +63,5 @@ def run(
             )
     except KeyboardInterrupt as stop:
         stopped = signal_of(stop)
-    kept = f", {counts.kept} had their row" if counts.kept else ""
     done = counted(counts.written, "picture")
-    end_run(done, counts, time.monotonic() - start, stopped, f"{kept}: {output / 'index.html'}")
+    end_run(done, counts, time.monotonic() - start, stopped, f"{kept_rows(counts)}: {output / 'index.html'}")

@@ -93,7 +93,7 @@ def run(
     Shows what it would do; --write does it. A sidecar that is there keeps all else. A rating that a person set, in a
     sidecar or inside the photo, stays. Files that share a sidecar, such as a raw file and its JPEG, are one photo. A
     run that was stopped goes on when it is repeated. Exit code: 0 all done, 1 some rows are errors (with --undo:
-    some sidecars were left), 2 wrong use, 130 interrupted, 143 terminated.
+    some sidecars were left or not found), 2 wrong use, 130 interrupted, 143 terminated.
     """
     table = (format or (RatingFormat.table if sys.stdout.isatty() else RatingFormat.jsonl)) == RatingFormat.table
     if undo is not None:
@@ -183,5 +183,5 @@ def _undo(plan: Path, *, table: bool) -> None:
     parts = ", ".join(f"{found[outcome]} {outcome}" for outcome in Undone if found[outcome]) or "none"
     changes, seconds = counted(found.total(), "change"), time.monotonic() - start
     typer.echo(f"{changes} in {seconds:.1f} s, {found['error']} of them errors: {parts}", err=True)
-    if found["error"] or found[Undone.left]:
+    if found["error"] or found[Undone.left] or found[Undone.missing]:
         raise typer.Exit(1)

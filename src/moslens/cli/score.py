@@ -15,7 +15,7 @@ from moslens.bulk.engine import RunCounts, score_all
 from moslens.bulk.inputs import outside, require_pictures
 from moslens.bulk.selection import SelectingWriter, Selection, Sort
 from moslens.cli.options import Detail, MaxPixels, Model, TimeLimit, Workers
-from moslens.cli.terminal import counted, end_run, quiet_end
+from moslens.cli.terminal import counted, end_run, kept_rows, quiet_end
 from moslens.errors import ConfigError
 from moslens.picture.limits import MAX_PIXELS
 from moslens.system.progress import progress
@@ -220,8 +220,7 @@ def _open_writer(output: str | None, format: RowFormat, selection: Selection, re
 
 
 def _end(counts: RunCounts, start: float, stopped: int, min_score: float | None = None) -> None:
-    kept = f", {counts.kept} had their row" if counts.kept else ""
-    end_run(counted(counts.written, "row"), counts, time.monotonic() - start, stopped, kept, min_score)
+    end_run(counted(counts.written, "row"), counts, time.monotonic() - start, stopped, kept_rows(counts), min_score)
 
 
 @contextmanager

@@ -40,6 +40,12 @@ def show_rows(word: str, total: int) -> Iterator[Callable[[Mapping[str, Any]], N
         yield show
 
 
+def kept_rows(counts: RunCounts) -> str:
+    """``, 9 had their row (1 of them an error)``, or nothing where a run kept no rows."""
+    errors = f" ({counts.kept_errors} of them {'an error' if counts.kept_errors == 1 else 'errors'})"
+    return f", {counts.kept} had their row{errors if counts.kept_errors else ''}" if counts.kept else ""
+
+
 @contextmanager
 def quiet_end() -> Iterator[None]:
     """End without a message where the reader of the rows has closed its end."""

@@ -30,17 +30,19 @@ _BEGINS = json.dumps(_HEADER)[:30].encode()
 class Change:
     """The bytes of a sidecar before and after, None for no file. ``modified``: its time then, in nanoseconds.
 
-    ``sidecar`` is an absolute path. ``new_folders`` are those that the change makes, the innermost first.
+    ``sidecar`` and ``photo``, which it is for, are absolute paths. ``new_folders`` are those that the change makes, the
+    innermost first.
     """
 
     sidecar: str
+    photo: str
     before: bytes | None
     modified: int | None
     new_folders: tuple[str, ...]
     after: str  # SHA-256
 
     @classmethod
-    def to(cls, sidecar: str, before: bytes | None, data: bytes) -> Change:
+    def to(cls, sidecar: str, photo: str, before: bytes | None, data: bytes) -> Change:
         """The change of a sidecar from what it holds now to ``data``. Raises SidecarError if it may not be written."""
         path = Path(sidecar).absolute()
         modified = None
@@ -54,13 +56,15 @@ class Change:
                 folders = [str(one) for one in path.parents if not os.path.lexists(one)]
         except OSError as error:
             raise SidecarError(f"cannot be read: {error.strerror}", sidecar) from error
-        return cls(str(path), before, modified, tuple(folders), hashlib.sha256(data).hexdigest())
+        after = hashlib.sha256(data).hexdigest()
+        return cls(str(path), str(Path(photo).absolute()), before, modified, tuple(folders), after)
 
     def to_line(self) -> bytes:
         """The change as a line of JSON."""
         before = None if self.before is None else base64.b64encode(zlib.compress(self.before)).decode("ascii")
         row = {
             **name_fields("sidecar", self.sidecar),
+            **name_fields("photo", self.photo),
             "before": before,
             "modified": self.modified,
             "new_folders": [name_fields("path", one) for one in self.new_folders],
@@ -79,7 +83,10 @@ class Change:
             if not unpacker.eof or not isinstance(modified, int):
                 raise ValueError("the bytes before are not whole")
         folders = tuple(str(name_in(one)) for one in row["new_folders"])
-        return cls(str(name_in(row, "sidecar")), before, modified, folders, str(row["after"]))
+        sidecar = str(name_in(row, "sidecar"))
+        if not sidecar.lower().endswith(".xmp"):
+            raise ValueError("not a sidecar")
+        return cls(sidecar, str(name_in(row, "photo")), before, modified, folders, str(row["after"]))
 
 
 class Plan:
@@ -156,6 +163,8 @@ class Undone(StrEnum):
     """It is already as it was before the change."""
     left = "left"
     """It was changed since, and stays as it is."""
+    missing = "missing"
+    """Neither the sidecar nor its photo is there: both may have been moved."""
 
 
 def undo(plan: Path) -> Iterator[tuple[str, Undone | MoslensError]]:
@@ -203,6 +212,8 @@ def _take_back(change: Change, earlier: Sequence[bytes | None]) -> Undone:
     """Undo one change; ``earlier`` are the states of the sidecar before the changes in front of it."""
     path = Path(change.sidecar)
     now = read_sidecar(change.sidecar)
+    if now is None and not os.path.lexists(change.photo):
+        return Undone.missing
     if now != change.before and now in earlier:  # an undo before this one went further
         return Undone.same
     if now == change.before:

@@ -195,7 +195,7 @@ class Rater:
             data = found.packet.patched(properties)
         except SidecarError as error:
             raise SidecarError(error.message, rated.sidecar) from error
-        change = Change.to(rated.sidecar, found.data, data)
+        change = Change.to(rated.sidecar, rated.files[0], found.data, data)
         rated = replace(rated, action=Action.create if found.data is None else Action.change)
         if self._plan is None:
             return rated

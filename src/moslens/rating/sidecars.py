@@ -3,7 +3,7 @@
 Paths stay strings, as in :mod:`moslens.bulk.inputs`.
 """
 
-# ruff: noqa: PTH100, PTH109, PTH112, PTH118, PTH120, PTH208, PTH119
+# ruff: noqa: PTH100, PTH109, PTH112, PTH118, PTH120, PTH208
 
 import os
 import stat
@@ -43,8 +43,8 @@ class Photo:
     """Files that have one sidecar, such as a raw file and its JPEG: one photo.
 
     ``files`` begins with the one whose score counts: a JPEG or HEIC, then other pictures, then raw files. ``raws`` are
-    raw files that have the sidecar too but are not among the paths, as a walk leaves them out beside their JPEGs.
-    ``others`` are further sidecars that programs may read for it, those of darktable's duplicates among them.
+    raw files of the photo that are not among the paths, as a walk leaves them out beside their JPEGs. ``others`` are
+    further sidecars that programs may read for it, those of its raw files and of darktable's duplicates among them.
     """
 
     sidecar: str
@@ -68,6 +68,7 @@ def find_photos(
     """
     places = _Places(naming, folder, [os.path.abspath(one) for one in arguments if os.path.isdir(one)])
     files: dict[str, dict[str, str]] = {}
+    named: set[str] = set()
     found: dict[str, tuple[str, dict[str, None]]] = {}
     for path in paths:
         if "://" in path and not os.path.lexists(path):
@@ -78,14 +79,15 @@ def find_photos(
         if stem_of(first) != stem_of(whole):
             raise ConfigError(f"{first} and {whole} would share the sidecar {sidecar}: name a folder that holds both")
         files[key].setdefault(whole, path)
+        named.add(whole)
         found.setdefault(key, (sidecar, {}))[1].update(dict.fromkeys(others))
     photos = []
     for key, (sidecar, further) in found.items():
         mine = sorted(files[key].values(), key=_rank)
-        of_one_file = os.path.basename(sidecar).startswith(os.path.basename(mine[0]))
-        raws = [] if of_one_file else places.raws_of(mine[0])
-        left_out = tuple(raw for raw in raws if os.path.abspath(raw) not in files[key])
-        photos.append(Photo(sidecar, tuple(mine), tuple(further), left_out))
+        raws = tuple(raw for raw in places.raws_of(mine[0]) if os.path.abspath(raw) not in named)
+        for raw in raws:
+            further.update(dict.fromkeys(one for one in places.sidecars_of(raw) if os.path.abspath(one) != key))
+        photos.append(Photo(sidecar, tuple(mine), tuple(further), raws))
     return photos
 
 
@@ -108,6 +110,11 @@ class _Places:
         sidecar = target[naming]
         others = [one for names in (target, beside) for one in names.values()] + self._duplicates_of(path)
         return sidecar, [one for one in dict.fromkeys(others) if one != sidecar and os.path.lexists(one)]
+
+    def sidecars_of(self, raw: str) -> list[str]:
+        """The sidecars that are there for a raw file beside a path."""
+        sidecar, others = self.of(raw)
+        return [one for one in (sidecar, *others) if os.path.lexists(one)]
 
     def raws_of(self, path: str) -> list[str]:
         """The raw files beside a path that have its name but for the extension."""

@@ -26,7 +26,12 @@ _MICROSOFT = "http://ns.microsoft.com/photo/1.0/"
 # Properties are named as expat does: namespace, space, local name.
 RATING = f"{_XMP} Rating"
 MICROSOFT_RATING = f"{_MICROSOFT} Rating"
-OUR_RATING, OUR_SCORE, OUR_MODEL, OUR_PHOTO = (f"{NAMESPACE} {name}" for name in ("Rating", "Score", "Model", "Photo"))
+# exiftool copies tags by their last name: a property "Model" would end up in the camera model of a photo.
+OUR_RATING, OUR_SCORE, OUR_MODEL, OUR_PHOTO = (
+    f"{NAMESPACE} {name}" for name in ("RatingWritten", "QualityScore", "QualityModel", "ScoredPhoto")
+)
+_ALIASES = {f"{_MICROSOFT.rstrip('/')} Rating": MICROSOFT_RATING}
+"""exiftool leaves the last slash of this namespace out."""
 _KNOWN = {RATING, MICROSOFT_RATING, OUR_RATING, OUR_SCORE, OUR_MODEL, OUR_PHOTO}
 _PREFIXES = {_XMP: "xmp", NAMESPACE: "moslens", _RDF: "rdf"}
 
@@ -192,6 +197,12 @@ def _decoded(data: bytes) -> tuple[bytes, str, str]:
     return mark, encoding, text
 
 
+def _known(name: str) -> str:
+    """The name of a property as this module has it; empty for any other property."""
+    name = _ALIASES.get(name, name)
+    return name if name in _KNOWN else ""
+
+
 class _Reader:
     """One pass over the text: the values of the known properties, and the tags that can take new ones."""
 
@@ -239,12 +250,13 @@ class _Reader:
             tag = self._tag()
             self.node = self.node or tag
             self._keep_attributes(tag, attributes)
-        elif depth == self._depth + 2 and name in _KNOWN and self._open[-2] == f"{_RDF} Description":
+        elif depth == self._depth + 2 and _known(name) and self._open[-2] == f"{_RDF} Description":
             self._element = self._tag(), []
 
     def _end(self, name: str) -> None:
         depth = len(self._open)
         self._open.pop()
+        name = _known(name) or name
         if depth == self._depth:
             self._depth = 0
         elif depth == self._depth + 2 and self._element is not None:
@@ -276,7 +288,8 @@ class _Reader:
     def _keep_attributes(self, tag: _Tag, attributes: Mapping[str, str]) -> None:
         for one in _ATTRIBUTE.finditer(self._text, tag.start, tag.attributes_end):
             prefix, _, local = one[2].decode().rpartition(":")
-            name = f"{tag.prefixes.get(prefix, '')} {local}"
-            if prefix and name in _KNOWN:
+            written = f"{tag.prefixes.get(prefix, '')} {local}"
+            name = _known(written)
+            if prefix and name:
                 group = 3 if one[3] is not None else 4
-                self.values.append(_Value(name, attributes[name], one.start(group), one.end(group)))
+                self.values.append(_Value(name, attributes[written], one.start(group), one.end(group)))
