@@ -3,8 +3,8 @@
     python -m benchmarks.quality.teacher runs/teacher [--output results/teacher-photographic-lite.json]
 
 The figures are those of the run's card, measured by the training itself on held-out photos; here they are put beside
-the targets and the loss of the run's first and last steps. The targets are for the paper's kinds; an answer may be any
-kind that the teacher knows.
+the targets and the loss of the run's first and last steps. The targets are for the paper's kinds, asked
+among the paper's; what the teacher says where it may name any kind stands beside them.
 """
 
 import statistics
@@ -24,7 +24,7 @@ def main() -> None:
     card = read_json(options.run / "card.json")
     steps = read_lines(options.run / "log.jsonl")
     held = card["held_out"]
-    paper = held.get("paper", held)
+    paper = held.get("among_paper", held)
     met = {name: paper[name] <= t if name == "level_error" else paper[name] >= t for name, t in TARGETS.items()}
     for name, target in TARGETS.items():
         print(f"{name:15s} {paper[name]:.3f}  target {target}  {'met' if met[name] else 'missed'}")

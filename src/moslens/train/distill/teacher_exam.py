@@ -31,12 +31,6 @@ class RegionAnswers:
             rank = (guesses == kind).nonzero().flatten().tolist()
             self.rows.append((int(kind), int(level), int(guesses[0]), rank[0] if rank else 3, float(guess)))
 
-    def paper_figures(self) -> dict[str, Any]:
-        """:meth:`figures` of the regions with the paper's kinds and the pristine ones; an answer may be any kind."""
-        paper = RegionAnswers()
-        paper.rows = [row for row in self.rows if row[0] < len(PAPER_KINDS)]
-        return paper.figures()
-
     def figures(self) -> dict[str, Any]:
         """Accuracies (0 to 1) and mean absolute level error over degraded regions, recall over pristine ones."""
         rows = np.array(self.rows)
@@ -68,9 +62,10 @@ def measure_views(teacher: Teacher, pool: Pool, working_size: int, view: str, re
     """Figures on held-out photos: the teacher's kinds at every level that changes a picture, ``repeats`` photos each.
 
     The teacher describes one random block of a random grid in each picture. Kinds and levels are thus balanced. A
-    twentieth as many pictures are pristine. ``paper``: the figures over the paper's kinds, where there are others too.
+    twentieth as many pictures are pristine. For a teacher of more kinds than the paper's, the same over the pictures
+    with the paper's: ``paper``, where an answer may be any kind, and ``among_paper``, where it is one of the paper's.
     """
-    answers = RegionAnswers()
+    answers, paper, among = RegionAnswers(), RegionAnswers(), RegionAnswers()
     known = range(len(teacher.config.kinds))
     wanted = [(kind, level) for kind in known for level in KINDS[kind].active_levels] * repeats
     wanted += [(NO_DISTORTION, 0)] * (len(wanted) // 20)
@@ -91,11 +86,21 @@ def measure_views(teacher: Teacher, pool: Pool, working_size: int, view: str, re
         answer = teacher(
             as_float(planes(picture)[None]), torch.from_numpy(box)[None, None], as_float(planes(crop)[None])
         )
-        answers.add(torch.tensor([kind]), torch.tensor([level]), answer)
+        labels = torch.tensor([kind]), torch.tensor([level])
+        answers.add(*labels, answer)
+        if kind < len(PAPER_KINDS):
+            paper.add(*labels, answer)
+            among.add(*labels, among_paper(answer))
     figures = answers.figures()
     if len(known) > len(PAPER_KINDS):
-        figures["paper"] = answers.paper_figures()
+        figures |= {"paper": paper.figures(), "among_paper": among.figures()}
     return figures
+
+
+def among_paper(answer: Regions) -> Regions:
+    """The answer of a teacher that has no other kinds than the paper's."""
+    logits = answer.kinds
+    return answer._replace(kinds=torch.cat([logits[..., : len(PAPER_KINDS)], logits[..., -1:]], dim=-1))
 
 
 @torch.inference_mode()
