@@ -35,7 +35,12 @@ NAMES = [
 @pytest.mark.parametrize("name", [*NAMES, "severity.md"])
 def test_documents_are_up_to_date(tables, name):
     text = (DOCS / name).read_text("utf-8")
-    assert tables.fill(text, tables.TABLES[name]) == text, "run: python -m tools.docs.make_tables"
+    # scores differ in the sixth decimal from processor to processor
+    filled, text = (
+        re.sub(r"\d+\.\d{5,}", lambda found: f"{float(found[0]):.3f}", one)
+        for one in (tables.fill(text, tables.TABLES[name]), text)
+    )
+    assert filled == text, "run: python -m tools.docs.make_tables"
 
 
 def test_a_row_of_ours_is_the_median_in_its_file(tables, tmp_path, monkeypatch):

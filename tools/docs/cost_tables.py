@@ -83,6 +83,21 @@ def scale() -> str:
     return "\n".join(lines)
 
 
+def decisions() -> str:
+    """Cost and memory of pick and rate beside score, by the number of photos."""
+    record = read_record("decision-scale")
+    if not record:
+        return ""
+    lines = ["| photos | command | cost to `score` | peak memory to `score` |", "|---|---|---|---|"]
+    for row in record["rows"]:
+        name, _, more = row["command"].partition(", ")
+        lines.append(
+            f"| {row['photos']:,} | `{name}`{f', {more}' if more else ''} | {row['cost_to_score']:.2f} "
+            f"| {row['memory_to_score']:.2f} |"
+        )
+    return "\n".join([*lines, "", f"Cost is processor time; {_where(record)}."])
+
+
 def training() -> str:
     """The parts of a training step, and what is made once."""
     record = read_record("training-profile")
@@ -130,6 +145,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "cluster": cluster,
     "benchmarks": benchmarks,
     "scale": scale,
+    "decisions": decisions,
     "training": training,
 }
 PICK: dict[str, Callable[[], str]] = {"pick": pick}
