@@ -241,6 +241,12 @@ def test_benchmarks_are_shown_as_their_files_say(tables, tmp_path, monkeypatch):
             "killed": {"parts_at_worker": 2, "rows_at_driver": 2000, "rows_of_resumed_run": 3000},
         },
         "scale": {"growth_exponent": 1.0, "rows": [{"pictures": 10_000, "cpu_ms_a_picture": 55.2, "peak_mb": 301.7}]},
+        "decision-scale": {
+            "rows": [
+                {"photos": 10_000, "command": "rate", "cost_to_score": 1.08, "memory_to_score": 1.114},
+                {"photos": 10_000, "command": "rate, repeated", "cost_to_score": 0.012, "memory_to_score": 0.87},
+            ],
+        },
         "training-profile": {
             "by_threads": {
                 "1": {
@@ -259,11 +265,13 @@ def test_benchmarks_are_shown_as_their_files_say(tables, tmp_path, monkeypatch):
     }  # fmt: skip
     cost = tables.cost_tables
     monkeypatch.setattr(cost, "RESULTS", tmp_path)
-    makers = {"training-profile" if name == "training" else name: make for name, make in cost.TABLES.items()}
+    files = {"training": "training-profile", "decisions": "decision-scale"}
+    makers = {files.get(name, name): make for name, make in cost.TABLES.items()}
     shown = {
         "benchmarks": ["| `peers.py` | MUSIQ | 12.35 |", "| `peers.py` | 10 x MUSIQ | **no** |"],
         "cluster": ["| 5,000 | 50 | 0 | 0 | 0 | 1.50 |"],
         "scale": ["| 10,000 | 55.2 | 302 |"],
+        "decision-scale": ["| 10,000 | `rate` | 1.08 | 1.11 |", "| 10,000 | `rate`, repeated | 0.01 | 0.87 |"],
         "training-profile": ["| draw d | 0.1% |", "| cores used | 98% |"],
     }
     for name, make in makers.items():

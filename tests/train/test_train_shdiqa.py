@@ -99,6 +99,7 @@ def test_sigterm_reaches_the_step_and_its_time_is_kept(tmp_path: Path, monkeypat
     def stop_when_ready() -> None:
         while not ready.exists():
             time.sleep(0.01)
+        time.sleep(0.2)  # times are kept to a tenth of a second
         os.kill(os.getpid(), signal.SIGTERM)
 
     handler = signal.getsignal(signal.SIGTERM)
