@@ -11,10 +11,11 @@ import hashlib
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 
-from moslens.data.records import Dataset
+from moslens.data.records import Dataset, Sample
 from moslens.errors import DatasetError
 
 _PARTS = ("train", "validation", "test")
@@ -80,26 +81,30 @@ def copies_across(dataset: Dataset, split: Split) -> list[tuple[str, str]]:
 
     Only files of one size are read. A file that cannot be read has no copies here: whoever opens it says why.
     """
-    by_size: dict[int, list[int]] = {}
-    for index in (*split.train, *split.validation, *split.test):
-        with suppress(OSError):
-            by_size.setdefault(dataset.samples[index].path.stat().st_size, []).append(index)
-    train = set(split.train)
+    learned = _by_size(dataset, split.train)
+    held = _by_size(dataset, (*split.validation, *split.test))
     found = []
-    for alike in by_size.values():
-        sides = {index in train for index in alike}
-        if len(sides) < 2:
-            continue
-        digests: dict[bytes, str] = {}
-        for index in sorted(alike, key=lambda index: index not in train):
-            sample = dataset.samples[index]
-            with suppress(OSError):
-                digest = hashlib.sha256(sample.path.read_bytes()).digest()
-                if index in train:
-                    digests[digest] = sample.name
-                elif digest in digests:
-                    found.append((sample.name, digests[digest]))
+    for size in learned.keys() & held.keys():
+        digests = {digest: sample.name for sample in learned[size] if (digest := _digest(sample.path))}
+        found += [(sample.name, digests[own]) for sample in held[size] if (own := _digest(sample.path)) in digests]
     return sorted(found)
+
+
+def _by_size(dataset: Dataset, indices: Iterable[int]) -> dict[int, list[Sample]]:
+    """The pictures whose file is there, by its size in bytes."""
+    sizes: dict[int, list[Sample]] = {}
+    for index in indices:
+        sample = dataset.samples[index]
+        with suppress(OSError):
+            sizes.setdefault(sample.path.stat().st_size, []).append(sample)
+    return sizes
+
+
+def _digest(path: Path) -> bytes:
+    """SHA-256 of a file, empty where it cannot be read."""
+    with suppress(OSError), path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").digest()
+    return b""
 
 
 def _shuffled(indices: Iterable[int], dataset: Dataset, seed: int) -> list[list[int]]:

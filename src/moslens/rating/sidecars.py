@@ -114,7 +114,7 @@ class _Places:
     def sidecars_of(self, raw: str) -> list[str]:
         """The sidecars that are there for a raw file beside a path."""
         sidecar, others = self.of(raw)
-        return [one for one in (sidecar, *others) if os.path.lexists(one)]
+        return [sidecar, *others] if os.path.lexists(sidecar) else others
 
     def raws_of(self, path: str) -> list[str]:
         """The raw files beside a path that have its name but for the extension."""

@@ -214,7 +214,7 @@ class _Reader:
         self._open: list[str] = []
         self._depth = 0  # of the rdf:RDF that was found
         self._scopes: dict[str | None, list[str]] = {}
-        self._element: tuple[_Tag, list[str]] | None = None  # an open property and its text
+        self._element: tuple[str, _Tag, list[str]] | None = None  # an open property and its text
         parser = self._parser = expat.ParserCreate("utf-8", " ")
         parser.buffer_text = True
         parser.StartDoctypeDeclHandler = self._doctype
@@ -250,17 +250,16 @@ class _Reader:
             tag = self._tag()
             self.node = self.node or tag
             self._keep_attributes(tag, attributes)
-        elif depth == self._depth + 2 and _known(name) and self._open[-2] == f"{_RDF} Description":
-            self._element = self._tag(), []
+        elif depth == self._depth + 2 and (known := _known(name)) and self._open[-2] == f"{_RDF} Description":
+            self._element = known, self._tag(), []
 
     def _end(self, name: str) -> None:
         depth = len(self._open)
         self._open.pop()
-        name = _known(name) or name
         if depth == self._depth:
             self._depth = 0
         elif depth == self._depth + 2 and self._element is not None:
-            (tag, text), self._element = self._element, None
+            (known, tag, text), self._element = self._element, None
             end = tag.end if tag.closed else self._parser.CurrentByteIndex
             attributes = _ATTRIBUTE.finditer(self._text, tag.start, tag.attributes_end)
             bare = all(one[2].startswith(b"xmlns") for one in attributes)
@@ -268,13 +267,13 @@ class _Reader:
             value = "".join(text) if plain else None
             if tag.closed:
                 closing = b"</" + tag.name + b">"
-                self.values.append(_Value(name, value, tag.attributes_end, tag.end, b">", closing))
+                self.values.append(_Value(known, value, tag.attributes_end, tag.end, b">", closing))
             else:
-                self.values.append(_Value(name, value, tag.end, end))
+                self.values.append(_Value(known, value, tag.end, end))
 
     def _characters(self, data: str) -> None:
         if self._element is not None:
-            self._element[1].append(data)
+            self._element[2].append(data)
 
     def _tag(self) -> _Tag:
         start = self._parser.CurrentByteIndex
