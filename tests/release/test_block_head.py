@@ -12,9 +12,10 @@ from moslens.distortions import KIND_INDEX, KINDS, kind_names
 from moslens.model import build
 from moslens.model.block_heads import faults_loss, naming_loss
 from moslens.picture.grid import grid_blocks
+from moslens.picture.windows import WINDOWS, View
 from moslens.release.block_head import block_material, fit_head
 from moslens.release.fault_combinations import combine_faults, draw_faults
-from moslens.release.planted_crops import COVERED, plant
+from moslens.release.planted_crops import COVERED, WHOLE_SIZE, plant, planted_crops
 from moslens.train.distill.pool import Pool
 
 
@@ -55,7 +56,7 @@ def test_material_is_a_function_of_its_seed(tmp_path: Path) -> None:
     torch.manual_seed(0)
     model = build("lite", backbone="test_efficientnet", dim=24, heads=2, baf="full").eval()
     pool = Pool(root, names, ())
-    first, again, other = (block_material(model, pool, names, 384, 9, seed=seed) for seed in (1, 1, 2))
+    first, again, other = (block_material(model, pool, names, WINDOWS, 4, 9, seed=seed) for seed in (1, 1, 2))
     assert all(torch.equal(a, b) for a, b in zip(first, again, strict=True))
     assert not torch.equal(first[1][:50], other[1][:50])
     features, faults = first
@@ -64,9 +65,21 @@ def test_material_is_a_function_of_its_seed(tmp_path: Path) -> None:
     assert len(faults) <= 9 * 16
     assert set(faults.unique().tolist()) <= {0, 1, 2, 3, 4, 5}
     assert not features.requires_grad
-    several = block_material(model, pool, names, 384, 9, kind_names("all"), "portable", 3, seed=1)[1]
+    several = block_material(model, pool, names, WINDOWS, 4, 9, kind_names("all"), "portable", 3, seed=1)[1]
     assert several.shape[1] == len(KINDS)
     assert (several > 0).sum(1).max() > 1 == (faults > 0).sum(1).max()
+
+
+def test_a_picture_that_is_seen_whole_gives_the_blocks_of_its_map(tmp_path: Path) -> None:
+    root = make_pool(tmp_path / "pool", count=4)
+    names = tuple(sorted(path.name for path in root.iterdir()))
+    model = build("lite", backbone="test_efficientnet", dim=24, heads=2, baf="full").eval()
+    made = list(planted_crops(Pool(root, names, ()), names, View(True, 384), 6, 8, 1))
+    assert {crop.picture.shape for crop in made} == {(WHOLE_SIZE, WHOLE_SIZE, 3)}
+    assert {crop.faults.shape for crop in made} == {(36, len(KINDS))}
+    features, faults = block_material(model, Pool(root, names, ()), names, View(True, 384), 6, 8, seed=1)
+    assert len(features) == sum(crop.labelled.sum() for crop in made)
+    assert (faults.numpy() == np.concatenate([crop.faults[crop.labelled, :26] for crop in made])).all()
 
 
 def test_a_head_learns_kinds_and_levels_and_is_the_same_for_the_same_features() -> None:

@@ -20,6 +20,7 @@ from moslens.distortions.implementations import ImplementationSet
 from moslens.model import SHDIQA
 from moslens.model.block_heads import FittedHead, block_features, faults_loss
 from moslens.model.pixels import as_float
+from moslens.picture.windows import View
 from moslens.release.planted_crops import planted_crops
 from moslens.system.progress import tracked
 from moslens.train.distill.pool import Pool
@@ -39,7 +40,8 @@ def block_material(
     model: SHDIQA,
     pool: Pool,
     names: tuple[str, ...],
-    working_size: int,
+    view: View,
+    grid: int,
     count: int,
     kinds: Sequence[str] = PAPER_KINDS,
     implementations: ImplementationSet = "default",
@@ -48,18 +50,17 @@ def block_material(
 ) -> tuple[Tensor, Tensor]:
     """Features (N x 4 d) and faults (N x kinds; their levels, 0 where they are not) of the labelled blocks of crops.
 
-    names: photos of the pool, of which ``count`` crops are made; kinds: the first kinds, those of the faults;
-    implementations and combined: as for :func:`moslens.release.planted_crops.plant`. The same seed gives the same
-    crops.
+    names: photos of the pool, of which ``count`` crops are made, as ``view`` shows them, with ``grid`` blocks a side;
+    kinds: the first kinds, those of the faults; implementations and combined: as for
+    :func:`moslens.release.planted_crops.plant`. The same seed gives the same crops.
     """
     rows: list[tuple[Tensor, Tensor]] = []
-    grid = model.config.grid
-    crops = planted_crops(pool, names, working_size, grid, count, seed, kinds, implementations, combined)
+    crops = planted_crops(pool, names, view, grid, count, seed, kinds, implementations, combined)
     made = tracked(crops, "making blocks", count)
     with torch.inference_mode():
         while batch := list(islice(made, 8)):
             pictures = as_float(torch.stack([planes(crop.picture) for crop in batch]))
-            features = block_features(model.parts(pictures)).float().flatten(0, 1)
+            features = block_features(model.parts(pictures, grid)).float().flatten(0, 1)
             faults = torch.from_numpy(np.concatenate([crop.faults[:, : len(kinds)] for crop in batch]))
             labelled = torch.from_numpy(np.concatenate([crop.labelled for crop in batch]))
             rows.append((features[labelled], faults[labelled]))

@@ -17,7 +17,7 @@ from moslens.distortions.implementations import ImplementationSet
 from moslens.errors import DatasetError
 from moslens.picture.load import load
 from moslens.picture.notes import is_monochrome
-from moslens.picture.windows import WINDOW, Piece, Pixels
+from moslens.picture.windows import Piece, Pixels
 from moslens.release.fault_combinations import combine_faults
 from moslens.release.planted_crops import planted_crops
 from moslens.scoring.labels import fault_label
@@ -127,10 +127,10 @@ def predict_blocks(
     labels = model.card.explain
     assert labels is not None
     rows = []
-    size, kinds = model.card.working_size, labels.kinds
-    crops = planted_crops(pool, names, size, labels.grid, count, _SEED, kinds, implementations, combined)
+    view, kinds = model.card.view, labels.kinds
+    crops = planted_crops(pool, names, view, labels.grid, count, _SEED, kinds, implementations, combined)
     for crop in tracked(crops, "calibrating blocks", count):
-        piece = Piece(crop.picture, 0, 0, WINDOW, WINDOW)
+        piece = Piece(crop.picture, 0, 0, *crop.picture.shape[:2])
         scores, logits, levels = model.run(piece, ("block_score", "kind_logits", "level"))
         known = crop.labelled
         there = crop.faults[:, : len(kinds)] > 0

@@ -1,4 +1,6 @@
-"""Crops with known faults, to fit and calibrate the kind head on: most blocks are clean, faults may cross blocks.
+"""Pictures with known faults, to fit and calibrate the kind head on: most blocks are clean, faults may cross blocks.
+
+They are squares as the network sees them: 224 x 224 crops for windows, most of a photo for whole pictures.
 
 A quarter of the crops are clean, a quarter are composites of BDM, and half have one to three degraded rectangles
 anywhere, at levels drawn evenly. A block gets the label that covers three quarters of it, or none. So every block has
@@ -19,12 +21,15 @@ from moslens.distortions import KIND_INDEX, KINDS, LEVELS, PAPER_KINDS, distort,
 from moslens.distortions.implementations import ImplementationSet
 from moslens.distortions.kinds import NO_DISTORTION
 from moslens.picture.grid import Block, grid_blocks
-from moslens.picture.windows import WINDOW
+from moslens.picture.windows import View
 from moslens.release.fault_combinations import combine_faults
-from moslens.train.distill.pool import Pool, pristine_crop
+from moslens.train.distill.pool import Pool, pristine_crop, pristine_square
 
 COVERED = 0.75
 """Share of a block that its label must cover."""
+
+WHOLE_SIZE = 288
+"""Sides in px of pictures that are seen whole: about the shorter side of a photo at a working size of 384."""
 
 Pixels = NDArray[np.uint8]
 Ints = NDArray[np.int64]
@@ -32,7 +37,7 @@ Ints = NDArray[np.int64]
 
 @dataclass(frozen=True)
 class PlantedCrop:
-    """A 224 x 224 x 3 crop, and for each block in reading order the level of each kind in it, 0 where it is not there.
+    """A square crop, S x S x 3, and for each block in reading order the level of each kind in it, 0 where it is not there.
 
     ``faults``: K x all kinds. Where ``labelled`` is False, the faults of the block mean nothing.
     """
@@ -56,10 +61,10 @@ class PlantedCrop:
 class _PixelLabels:
     """Kind, level and "has a label" of every pixel of a crop, at first a clean one."""
 
-    def __init__(self) -> None:
-        self.kinds = np.full((WINDOW, WINDOW), NO_DISTORTION)
-        self.levels = np.zeros((WINDOW, WINDOW), np.int64)
-        self.labelled = np.ones((WINDOW, WINDOW), np.bool_)
+    def __init__(self, size: int) -> None:
+        self.kinds = np.full((size, size), NO_DISTORTION)
+        self.levels = np.zeros((size, size), np.int64)
+        self.labelled = np.ones((size, size), np.bool_)
 
     def set(self, area: tuple[slice, slice], kind: int, level: int, *, labelled: bool = True) -> None:
         self.kinds[area], self.levels[area], self.labelled[area] = kind, level, labelled
@@ -92,7 +97,8 @@ def plant(
     turn = number % 4
     if turn > 1 and combined > 1:
         return _combination(crop, grid, rng, kinds, implementations, combined)
-    labels = _PixelLabels()
+    size = len(crop)
+    labels = _PixelLabels(size)
     picture = crop
     if turn == 1:
         cuts = int(rng.choice([2, 3, 4]))
@@ -105,7 +111,7 @@ def plant(
         picture = crop.copy()
         for _ in range(int(rng.integers(1, 4))):
             _degrade_rectangle(picture, crop, labels, rng, kinds, implementations)
-    found = [labels.of(block) for block in grid_blocks(WINDOW, WINDOW, grid)]
+    found = [labels.of(block) for block in grid_blocks(size, size, grid)]
     faults = np.zeros((len(found), len(KINDS)), np.int64)
     for row, (kind, level, _) in zip(faults, found, strict=True):
         if kind != NO_DISTORTION:
@@ -123,7 +129,7 @@ def _combination(
 ) -> PlantedCrop:
     """The crop with several faults at once. A block has a label where it is clear of each fault whether it is there."""
     made = combine_faults(crop, most, rng, kinds, implementations)
-    blocks = grid_blocks(WINDOW, WINDOW, grid)
+    blocks = grid_blocks(len(crop), len(crop), grid)
     faults = np.zeros((len(blocks), len(KINDS)), np.int64)
     labelled = np.ones(len(blocks), np.bool_)
     for fault, change in zip(made.faults, made.changes, strict=True):
@@ -146,9 +152,10 @@ def _degrade_rectangle(
     kinds: Sequence[str],
     implementations: ImplementationSet,
 ) -> None:
-    """Degrade a rectangle with sides of 56 to 224 px, anywhere, in place. Earlier faults inside it are replaced."""
-    width, height = (int(side) for side in rng.integers(56, WINDOW + 1, 2))
-    x, y = int(rng.integers(WINDOW - width + 1)), int(rng.integers(WINDOW - height + 1))
+    """Degrade a rectangle with sides of 56 px and more, anywhere, in place. Earlier faults inside it are replaced."""
+    size = len(crop)
+    width, height = (int(side) for side in rng.integers(56, size + 1, 2))
+    x, y = int(rng.integers(size - width + 1)), int(rng.integers(size - height + 1))
     inside = np.s_[y : y + height, x : x + width]
     kind = get_kind(kinds[int(rng.integers(len(kinds)))])
     level = int(rng.choice(kind.active_levels))
@@ -162,7 +169,7 @@ def _degrade_rectangle(
 def planted_crops(
     pool: Pool,
     names: Sequence[str],
-    working_size: int,
+    view: View,
     grid: int,
     count: int,
     seed: int,
@@ -170,11 +177,16 @@ def planted_crops(
     implementations: ImplementationSet = "default",
     combined: int = 1,
 ) -> Iterator[PlantedCrop]:
-    """Yield ``count`` crops of the named photos, with faults of ``kinds``; each is a function of seed and number.
+    """Yield ``count`` squares of the named photos, with faults of ``kinds``; each is a function of seed and number.
 
-    implementations and combined as for :func:`plant`.
+    view: how the network sees pictures. Windows are crops of photos at the working size, otherwise squares of
+    ``WHOLE_SIZE`` px show most of a photo. implementations and combined as for :func:`plant`.
     """
     for number in range(count):
         rng = np.random.default_rng((seed, number))
-        crop = pristine_crop(pool.root, names[int(rng.integers(len(names)))], working_size, rng)
+        name = names[int(rng.integers(len(names)))]
+        if view.whole:
+            crop = pristine_square(pool.root, name, WHOLE_SIZE, rng)
+        else:
+            crop = pristine_crop(pool.root, name, view.working_size, rng)
         yield plant(crop, grid, number, rng, kinds, implementations, combined)
