@@ -157,7 +157,7 @@ class PictureScorer(nn.Module):
         self.view = view
 
     def forward(self, pictures: Tensor, sizes: Tensor | None = None) -> Tensor:
-        scores: Tensor = self.model(self.planes(pictures), sizes) * self.std + self.mean
+        scores: Tensor = self.model(self.planes(pictures), sizes).float() * self.std + self.mean
         return scores
 
     @staticmethod

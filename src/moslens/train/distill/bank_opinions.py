@@ -127,7 +127,8 @@ def _opinions_of_entries(
     blocks = np.full((len(indices), plan.width), np.nan, np.float32)
     for place, index in enumerate(indices):
         composite = made_again(plan, index, stored, folder)
-        scores, own = composite_opinions(scorers, composite, kinds, plan.working_size)
+        with teachers.precision():
+            scores, own = composite_opinions(scorers, composite, kinds, plan.working_size)
         views[place] = scores[shown_view(plan, index, composite, kinds)]
         blocks[place, : len(own)] = own
     return {"blocks": blocks, "views": views}

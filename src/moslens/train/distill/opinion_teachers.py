@@ -58,6 +58,11 @@ class OpinionTeachers:
         """The models, frozen and in eval mode. CheckpointError where one is not finished."""
         return [load_run(folder)[0].requires_grad_(False) for folder in self.folders]
 
+    def precision(self) -> torch.autocast:
+        """A context for their passes on the CPU: bf16 where all of them were trained in it, else full precision."""
+        half = all(Run(folder).config.optim.precision == "bf16" for folder in self.folders)
+        return torch.autocast("cpu", torch.bfloat16, enabled=half)
+
     def require_unchanged(self) -> None:
         """ConfigError where a run has other weights than when the teachers were found."""
         for folder, weights in zip(self.folders, self.weights, strict=True):
@@ -132,7 +137,7 @@ def mean_opinion(
         model = scorer.model
         planes = scorer.planes(at_own_scale(scorer, pictures, working_size))
         output = model.parts(planes)
-        scores.append(output.score * scorer.std + scorer.mean)
+        scores.append(output.score.float() * scorer.std + scorer.mean)
         if not has_blocks(scorer):
             blocks.append(torch.full((len(pictures), grid * grid), torch.nan))
             continue
@@ -140,7 +145,7 @@ def mean_opinion(
             output = model.parts(planes, grid)
         elif grid != model.config.grid:
             output = model.regrid(output, TokenGrid.of(planes), grid)
-        blocks.append(block_quality(model, output) * scorer.std + scorer.mean)
+        blocks.append(block_quality(model, output).float() * scorer.std + scorer.mean)
     return torch.stack(scores).mean(0).float().numpy(), torch.stack(blocks).mean(0).float().numpy()
 
 

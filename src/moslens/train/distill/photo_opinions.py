@@ -110,7 +110,8 @@ def photos_hash(photos: Sequence[Path]) -> str:
 def _opinions_on(photos: tuple[Path, ...], teachers: OpinionTeachers, indices: range) -> Arrays:
     teachers.require_unchanged()
     some = [photos[index] for index in indices]
-    scores = [list(predict(scorer, some)) for scorer in teachers.load()]
+    with teachers.precision():
+        scores = [list(predict(scorer, some)) for scorer in teachers.load()]
     return {"opinions": np.mean(scores, axis=0).astype(np.float32)}
 
 
