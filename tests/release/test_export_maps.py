@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -20,20 +21,22 @@ from moslens.model.shdiqa import PictureScorer
 from moslens.picture.windows import WINDOWS
 from moslens.release import block_head, block_labels
 from moslens.release.block_labels import (
-    NOTHING,
     PENALTIES,
-    NamedFaults,
+    FaultyMap,
     auc,
     fit_certainty,
     fit_penalty,
     fit_temperature,
     fit_threshold,
     halves,
+    name_groups,
+    name_kinds,
     named_peaks,
     nll,
     precision_record,
 )
 from moslens.release.export import block_parity, export
+from moslens.scoring.card import NEVER, BlockLabels
 from moslens.scoring.session import Model
 from moslens.train.checkpoint import load_tensors
 from moslens.train.distill.pool import Pool, open_pool
@@ -85,7 +88,7 @@ def test_the_card_says_how_blocks_are_read(folder: Path, run: Path) -> None:
     assert f"{len(calibration)} clean photos" in record["fitted_on"]
     assert record["data_hash"] == pool.hash_of(calibration)
     # four photos cannot vouch for five false alarms in a hundred
-    assert record["threshold"] == NOTHING
+    assert record["threshold"] == NEVER
     assert card["parity"]["worst_block"] <= 1e-3
 
 
@@ -214,9 +217,10 @@ def test_a_head_for_combinations_is_fitted_and_calibrated(
     card = json.loads((model / "card.json").read_text())
     assert card["training"]["naming"] == {"faults": 3, "precision": 0.8}
     # nine pictures prove nothing
-    assert card["explain"]["certainty"] == NOTHING
+    assert card["explain"]["certainty"] == card["explain"]["group_certainty"] == NEVER
     assert card["explain"]["precision"]["wanted"] == 0.8
-    assert Model(model).card.explain.certainty == NOTHING
+    labels = Model(model).card.explain
+    assert labels.certainty == labels.group_certainty == NEVER
     with pytest.raises(ConfigError, match="naming alone"):
         export(run, tmp_path / "other", TEXT, folds=run.parent / "folds", naming=("bdm.kinds=all",))
     with pytest.raises(ConfigError, match=r"naming\.precision is a share below 1"):
@@ -260,19 +264,47 @@ def test_a_certainty_by_hand() -> None:
     assert sure[29] >= found > sure[-1]
     kept = right[sure >= found]
     assert kept.mean() > 0.8
-    record = precision_record(NamedFaults(sure, right), 0.8)
-    assert record["certainty"] == found
-    assert record["precision"] == {"wanted": 0.8, "reached": kept.mean(), "names": len(kept), "of": 40}
     # names of one certainty stand or fall together, and too few names prove nothing
     tied = np.full(40, 0.7)
-    assert fit_certainty(tied, right, 0.8) == NOTHING
+    assert fit_certainty(tied, right, 0.8) == NEVER
     assert fit_certainty(tied, np.ones(40, bool), 0.8) == 0.7
-    assert fit_certainty(tied[:3], np.ones(3, bool), 0.8) == NOTHING
-    assert precision_record(NamedFaults(np.empty(0), np.empty(0, bool)), 0.8)["precision"]["reached"] is None
+    assert fit_certainty(tied[:3], np.ones(3, bool), 0.8) == NEVER
+
+
+KINDS_OF_TWO = BlockLabels(1, ("gaussian_blur", "motion_blur", "jpeg"), ("blur", "blur", "compression"), 1.0, 0.5)
+
+
+def test_kinds_and_groups_have_certainties_of_their_own() -> None:
+    # The kind of blur is a guess, its group is not; JPEG is certain.
+    blurred, jpeg = np.array([[0.5, 0.45, 0.0, 0.05]]), np.array([[0.0, 0.02, 0.96, 0.02]])
+    maps = [FaultyMap(blurred, (("motion_blur", "gaussian_blur")[n % 2], "negative")) for n in range(40)]
+    maps += [FaultyMap(jpeg, ("jpeg",)) for _ in range(40)]
+    record = precision_record(maps, KINDS_OF_TWO, 0.8)
+    assert record["certainty"] == pytest.approx(0.96)
+    assert record["group_certainty"] == pytest.approx(0.95)
+    assert record["precision"] == {
+        "wanted": 0.8,
+        "kinds": {"reached": 1.0, "names": 40, "of": 80},
+        "groups": {"reached": 1.0, "names": 40, "of": 40},
+    }
+    wrong = [FaultyMap(blurred, ("jpeg",)) for _ in range(80)]
+    assert precision_record(wrong, KINDS_OF_TWO, 0.8)["group_certainty"] == NEVER
+    assert precision_record([], KINDS_OF_TWO, 0.8)["precision"]["groups"]["reached"] is None
+
+
+def test_a_name_is_right_where_its_label_is_that_of_a_fault() -> None:
+    # "blurred" is also the label of a group; a name that no fault of the picture has is wrong
+    sure = np.array([[0.7, 0.1, 0.1, 0.1]])
+    assert name_kinds([FaultyMap(sure, ("gaussian_blur",))], KINDS_OF_TWO).right.tolist() == [True]
+    assert name_kinds([FaultyMap(sure, ("motion_blur",))], KINDS_OF_TWO).right.tolist() == [False]
+    cells = np.array([[0.4, 0.35, 0.1, 0.15]])
+    assert name_groups([FaultyMap(cells, ("defocus",))], replace(KINDS_OF_TWO, certainty=0.9)).right.tolist() == [True]
+    assert name_groups([FaultyMap(cells, ("jpeg",))], replace(KINDS_OF_TWO, certainty=0.9)).right.tolist() == [False]
+    assert not len(name_groups([FaultyMap(cells, ("jpeg",))], replace(KINDS_OF_TWO, certainty=0.4)).right)
 
 
 def test_a_map_names_a_kind_as_surely_as_its_surest_cell() -> None:
-    probabilities = np.array([[[0.6, 0.1, 0.3], [0.5, 0.4, 0.1]], [[0.1, 0.3, 0.6], [0.2, 0.5, 0.3]]])
+    probabilities = np.array([[0.6, 0.1, 0.3], [0.5, 0.4, 0.1], [0.1, 0.3, 0.6], [0.2, 0.5, 0.3]])
     assert named_peaks(probabilities, 0.65) == {0: 0.6, 1: 0.5}
     assert named_peaks(probabilities, 0.8) == {0: 0.5}
     assert named_peaks(probabilities, 0.95) == {}
@@ -285,7 +317,7 @@ def test_a_threshold_lets_few_new_clean_photos_through() -> None:
         peaks = rng.beta(2, 3, 80)
         rates.append((rng.beta(2, 3, 400) >= fit_threshold(list(peaks), 0.1)).mean())
     assert 0.08 < np.mean(rates) <= 0.101
-    assert fit_threshold([0.1, 0.2], 0.1) == NOTHING
+    assert fit_threshold([0.1, 0.2], 0.1) == NEVER
     assert fit_threshold([0.3] * 9, 0.1) > 0.3
 
 

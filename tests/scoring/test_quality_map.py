@@ -13,12 +13,14 @@ from PIL import Image
 
 from helpers.map_model import BLUE, GREEN, RED, make_map_model, plain
 from moslens import NoMapsError, Scorer
+from moslens.distortions.kinds import GROUP_LABELS, GROUPS
 from moslens.errors import InternalError, ModelError, OutputError, UnreadableImage
 from moslens.picture.load import Picture
 from moslens.picture.windows import WINDOWS, View, fitted_size
 from moslens.scoring.card import BlockLabels, Calibration
 from moslens.scoring.draw_map import colour
-from moslens.scoring.quality_map import QualityMap, label_blocks
+from moslens.scoring.map_blocks import summarize_kinds
+from moslens.scoring.quality_map import QualityMap, label_blocks, name_cells
 from moslens.scoring.stitch import Stitched, Stitcher, pixel_cuts
 
 SIDES = st.integers(32, 2500)
@@ -331,3 +333,49 @@ def test_explain_reads_every_kind_of_source_alike(scorer: Scorer, tmp_path: Path
         assert scorer.explain(source).blocks == by_path.blocks
     assert isinstance(by_path.pixels, np.ndarray)
     assert Picture(by_path.pixels, by_path.width, by_path.height).pixels.shape == (120, 150, 3)
+
+
+# --- names where no more than the group is certain -------------------------------------------------------------------
+
+UNSURE = BlockLabels(
+    2, ("gaussian_blur", "motion_blur", "jpeg"), ("blur", "blur", "compression"), 1.0, 0.5, 0.0, 0.8, 0.7
+)
+
+
+def test_a_kind_that_is_not_certain_gives_the_name_of_its_group() -> None:
+    cells = np.array([
+        [0.5, 0.4, 0.0, 0.1],  # blur, of which kind is open
+        [0.3, 0.45, 0.1, 0.15],
+        [0.0, 0.05, 0.9, 0.05],  # certainly JPEG
+        [0.3, 0.2, 0.3, 0.2],  # some fault, but of which group is open
+        [0.1, 0.1, 0.1, 0.7],  # nothing
+    ])  # fmt: skip
+    names = name_cells(cells, UNSURE)
+    # both cells of blur have the kind that is likeliest in them together: .8 against .85
+    assert names.kinds.tolist() == [1, 1, 2, -1, -1]
+    assert names.certain == {2}
+    assert names.confidence == pytest.approx([0.9, 0.75, 0.9, 0.2, 0.7])
+    certain = name_cells(np.vstack([cells, [0.85, 0.05, 0.0, 0.1]]), UNSURE)
+    # a kind that is certain somewhere names the other cells of its group
+    assert certain.kinds.tolist() == [0, 0, 2, -1, -1, 0]
+    assert certain.certain == {0, 2}
+    assert name_cells(cells, dataclasses.replace(UNSURE, group_certainty=2.0)).kinds.tolist() == [-1, -1, 2, -1, -1]
+
+
+def test_the_label_of_a_block_says_no_more_than_is_certain() -> None:
+    shape = np.ones((2, 2))
+    cells = np.array([[[0.5, 0.4, 0.0, 0.1], [0.0, 0.05, 0.9, 0.05]], [[0.1, 0.1, 0.1, 0.7], [0.5, 0.4, 0.0, 0.1]]])
+    stitched = Stitched(shape, 0.25 * shape, cells, 3 * shape)
+    blocks = label_blocks(stitched, UNSURE, Calibration(1.0, 0.0, 5.0), 200, 100)
+    assert [block.label for block in blocks] == ["blurred", "JPEG artefacts", None, "blurred"]
+    assert [block.kind for block in blocks] == ["gaussian_blur", "jpeg", None, "gaussian_blur"]
+    assert [block.group for block in blocks] == ["blur", "compression", None, "blur"]
+    rows = summarize_kinds(blocks)
+    assert [(row["kind"], row["label"], row["share"]) for row in rows] == [
+        ("gaussian_blur", "blurred", 0.5),
+        ("jpeg", "JPEG artefacts", 0.25),
+    ]
+    motion = dataclasses.replace(blocks[0], kind="motion_blur")
+    assert motion.label == "blurred", "the kind is a guess"
+    assert dataclasses.replace(motion, kind_certain=True).label == "motion blur"
+    assert set(GROUP_LABELS) == set(GROUPS)

@@ -209,6 +209,19 @@ def kind_names(kinds: KindSet) -> tuple[str, ...]:
 
 GROUPS: tuple[str, ...] = tuple(dict.fromkeys(kind.group for kind in KINDS))
 
+GROUP_LABELS: dict[str, str] = {
+    "blur": "blurred",
+    "color": "wrong colours",
+    "compression": "compression artefacts",
+    "noise": "noise",
+    "brightness": "wrong brightness",
+    "spatial": "picture errors",
+    "sharpness": "wrong contrast or sharpness",
+    "exposure": "wrong brightness",
+    "resolution": "low resolution",
+}
+"""What is wrong with a picture, in plain words, where no more than the group is known."""
+
 KIND_BY_NAME: dict[str, Kind] = {kind.name: kind for kind in KINDS}
 
 KIND_INDEX: dict[str, int] = {kind.name: index for index, kind in enumerate(KINDS)}

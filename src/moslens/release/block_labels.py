@@ -6,13 +6,14 @@ measurement (benchmarks/quality/explain.py).
 
 import hashlib
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from moslens.distortions import get_kind
 from moslens.distortions.implementations import ImplementationSet
 from moslens.errors import DatasetError
 from moslens.picture.load import load
@@ -20,7 +21,8 @@ from moslens.picture.notes import is_monochrome
 from moslens.picture.windows import Piece, Pixels
 from moslens.release.fault_combinations import combine_faults
 from moslens.release.planted_crops import planted_crops
-from moslens.scoring.labels import fault_label
+from moslens.scoring.card import NEVER, BlockLabels
+from moslens.scoring.labels import fault_label, group_label
 from moslens.scoring.quality_map import read_pieces
 from moslens.scoring.session import Model
 from moslens.scoring.stitch import softmax
@@ -39,9 +41,6 @@ ONE_SIDED = 1.2816
 PENALTIES = tuple(range(0, 121, 4))
 SLACK = 0.002
 TOP_LEVEL = 5
-NOTHING = 2.0
-"""A threshold that no probability reaches, for when there are too few clean photos to fit one."""
-
 _SEED = 9_003
 
 Floats = NDArray[np.float64]
@@ -58,6 +57,14 @@ class BlockPredictions:
     scores: Floats
     levels: Floats
     truth: NDArray[np.bool_]
+
+
+@dataclass(frozen=True)
+class FaultyMap:
+    """The probabilities of a map, cells x kinds + 1, and the kinds of the faults that are in the picture."""
+
+    cells: Floats
+    kinds: tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -82,6 +89,7 @@ def calibrate_blocks(
     DatasetError where the pool has no held-out photo to calibrate on.
     """
     naming = naming or NamingSection()
+    assert model.card.explain is not None
     names, _ = halves(pool)
     if not names:
         raise DatasetError("holds out no photo to calibrate block labels on", pool.root)
@@ -97,8 +105,9 @@ def calibrate_blocks(
     threshold = fit_threshold(peaks, FALSE_ALARMS)
     precise: dict[str, Any] = {}
     if naming.precision:
-        named = name_faults(model, pool, names, PICTURES, naming.faults, implementations, temperature, threshold)
-        precise = precision_record(named, naming.precision)
+        maps = list(read_faulty(model, pool, names, PICTURES, naming.faults, implementations, temperature))
+        labels = replace(model.card.explain, temperature=temperature, threshold=threshold)
+        precise = precision_record(maps, labels, naming.precision)
     return {
         "temperature": temperature,
         "penalty": penalty,
@@ -139,7 +148,7 @@ def predict_blocks(
     return BlockPredictions(*(np.concatenate(column) for column in zip(*rows, strict=True)))
 
 
-def name_faults(
+def read_faulty(
     model: Model,
     pool: Pool,
     names: Sequence[str],
@@ -147,60 +156,92 @@ def name_faults(
     combined: int,
     implementations: ImplementationSet,
     temperature: float,
-    threshold: float,
-) -> NamedFaults:
-    """Every name that the maps of ``count`` pictures may give: the named photos, of which three in four have faults.
-
-    A name is right where a fault with the same label is in the picture. A kind is as certain as in its best cell among
-    those where it is the likeliest and the probability of a fault reaches ``threshold``.
-    """
+) -> Iterator[FaultyMap]:
+    """The maps of ``count`` pictures: of the named photos, of which three in four have one to ``combined`` faults."""
     labels = model.card.explain
     assert labels is not None
     view = model.card.view
-    certainty: list[float] = []
-    right: list[bool] = []
     for number in tracked(range(count), "calibrating names", count):
         rng = np.random.default_rng((_SEED, 1, number))
         path = pool.root / names[int(rng.integers(len(names)))]
         pixels: Pixels = load(path, working_size=view.working_size, shortest=view.shortest).pixels
-        there: set[str] = set()
+        there: tuple[str, ...] = ()
         if number % 4:
             made = combine_faults(pixels, combined, rng, labels.kinds, implementations)
-            pixels, there = made.picture, {fault.kind.label for fault in made.faults}
+            pixels, there = made.picture, tuple(fault.kind.name for fault in made.faults)
         stitched = read_pieces(model, pixels, temperature)[1]
         if is_monochrome(pixels):
             stitched = stitched.without(labels.of_colour)
-        for kind, best in named_peaks(stitched.probabilities, threshold).items():
+        yield FaultyMap(stitched.probabilities.reshape(-1, len(labels.kinds) + 1), there)
+
+
+def name_kinds(maps: Sequence[FaultyMap], labels: BlockLabels) -> NamedFaults:
+    """Every name of a kind that the maps may give. It is right where a fault with the same label is in the picture.
+
+    A kind is as certain as in its best cell among those where it is the likeliest and the probability of a fault
+    reaches the threshold.
+    """
+    certainty: list[float] = []
+    right: list[bool] = []
+    for picture in maps:
+        there = {fault_label(kind) for kind in picture.kinds}
+        for kind, best in named_peaks(picture.cells, labels.threshold).items():
             certainty.append(best)
             right.append(fault_label(labels.kinds[kind]) in there)
     return NamedFaults(np.array(certainty), np.array(right, np.bool_))
 
 
-def named_peaks(probabilities: Floats, threshold: float) -> dict[int, float]:
-    """Of each kind that a map (R x C x kinds + 1) names at ``threshold``, its greatest probability where named."""
+def name_groups(maps: Sequence[FaultyMap], labels: BlockLabels) -> NamedFaults:
+    """Every name of a group that the maps may give where no kind is certain, as :func:`name_kinds`."""
+    groups = list(labels.members)
+    certainty: list[float] = []
+    right: list[bool] = []
+    for picture in maps:
+        there = {group_label(get_kind(kind).group) for kind in picture.kinds}
+        unsure = picture.cells[picture.cells[:, :-1].max(axis=1) < labels.certainty]
+        shares = [unsure[:, members].sum(axis=1) for members in labels.members.values()]
+        for group, best in named_peaks(np.column_stack([*shares, unsure[:, -1]]), labels.threshold).items():
+            certainty.append(best)
+            right.append(group_label(groups[group]) in there)
+    return NamedFaults(np.array(certainty), np.array(right, np.bool_))
+
+
+def named_peaks(cells: Floats, threshold: float) -> dict[int, float]:
+    """Of each name that a map (cells x names + 1) gives at ``threshold``, its greatest probability where given."""
     peaks: dict[int, float] = {}
-    for cell in probabilities.reshape(-1, probabilities.shape[-1]):
+    for cell in cells:
         if 1.0 - cell[-1] >= threshold:
-            kind = int(cell[:-1].argmax())
-            peaks[kind] = max(peaks.get(kind, 0.0), float(cell[kind]))
+            name = int(cell[:-1].argmax())
+            peaks[name] = max(peaks.get(name, 0.0), float(cell[name]))
     return peaks
 
 
-def precision_record(named: NamedFaults, wanted: float) -> dict[str, Any]:
-    """``certainty`` for the record of a card, and what the names at or above it are worth."""
-    certainty = fit_certainty(named.certainty, named.right, wanted)
-    kept = named.right[named.certainty >= certainty]
-    reached = float(kept.mean()) if len(kept) else None
+def precision_record(maps: Sequence[FaultyMap], labels: BlockLabels, wanted: float) -> dict[str, Any]:
+    """``certainty`` and ``group_certainty`` for the record of a card, and what the names at or above them are worth."""
+    kinds = name_kinds(maps, labels)
+    certainty = fit_certainty(kinds.certainty, kinds.right, wanted)
+    groups = name_groups(maps, replace(labels, certainty=certainty))
+    group_certainty = fit_certainty(groups.certainty, groups.right, wanted)
     return {
         "certainty": certainty,
-        "precision": {"wanted": wanted, "reached": reached, "names": len(kept), "of": len(named.right)},
+        "group_certainty": group_certainty,
+        "precision": {
+            "wanted": wanted,
+            "kinds": _reached(kinds, certainty),
+            "groups": _reached(groups, group_certainty),
+        },
     }
+
+
+def _reached(named: NamedFaults, certainty: float) -> dict[str, Any]:
+    kept = named.right[named.certainty >= certainty]
+    return {"reached": float(kept.mean()) if len(kept) else None, "names": len(kept), "of": len(named.right)}
 
 
 def fit_certainty(certainty: Floats, right: NDArray[np.bool_], wanted: float) -> float:
     """The smallest certainty at which names are right as often as ``wanted``, by a one-sided 90 % bound.
 
-    The bound is Wilson's on the share of right ones among the names at or above it. ``NOTHING`` where there is none:
+    The bound is Wilson's on the share of right ones among the names at or above it. ``NEVER`` where there is none:
     then nothing is named.
     """
     order = np.argsort(-certainty, kind="stable")
@@ -211,7 +252,7 @@ def fit_certainty(certainty: Floats, right: NDArray[np.bool_], wanted: float) ->
     # Names of one certainty stand or fall together.
     last = np.append(np.diff(certainty[order]) < 0, True)[: len(order)]
     enough = np.flatnonzero((bound >= wanted) & last)
-    return float(certainty[order][enough[-1]]) if len(enough) else NOTHING
+    return float(certainty[order][enough[-1]]) if len(enough) else NEVER
 
 
 def fit_penalty(scores: Floats, damage: Floats, degraded: NDArray[np.bool_]) -> float:
@@ -265,12 +306,12 @@ def fit_threshold(peaks: Sequence[float], allowed: float) -> float:
     """The smallest threshold that at most a share ``allowed`` of new clean photos is expected to reach.
 
     peaks: the greatest probability of a fault in the map of each clean photo, since one named block is enough for a
-    false alarm. Split conformal: just above the ceil((n + 1)(1 - allowed))-th smallest peak; ``NOTHING`` where there
+    false alarm. Split conformal: just above the ceil((n + 1)(1 - allowed))-th smallest peak; ``NEVER`` where there
     are too few photos for that.
     """
     rank = math.ceil((len(peaks) + 1) * (1 - allowed) - 1e-9)
     if rank > len(peaks):
-        return NOTHING
+        return NEVER
     return float(np.nextafter(sorted(peaks)[rank - 1], 2.0))
 
 

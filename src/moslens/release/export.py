@@ -27,8 +27,8 @@ from moslens.model.block_heads import OUTPUTS, PictureDescriber, SupervisedHead,
 from moslens.model.shdiqa import PictureScorer
 from moslens.picture.windows import SHORTEST_PASS, STRIDE, WINDOW
 from moslens.release import block_head, score_scale
-from moslens.release.block_labels import NOTHING, calibrate_blocks
-from moslens.scoring.card import ID_DIGITS, PREPROCESSING, Calibration, Card, graph_metadata
+from moslens.release.block_labels import calibrate_blocks
+from moslens.scoring.card import ID_DIGITS, NEVER, PREPROCESSING, Calibration, Card, graph_metadata
 from moslens.scoring.session import INPUTS, Model
 from moslens.scoring.stitch import softmax
 from moslens.system.files import file_sha256, read_json, write_json
@@ -192,7 +192,7 @@ def _explain_record(describer: PictureDescriber, head: str) -> dict[str, Any]:
         "kinds": list(describer.kinds),
         "groups": [get_kind(name).group for name in describer.kinds],
         "temperature": 1.0,
-        "threshold": NOTHING,
+        "threshold": NEVER,
         "penalty": 0.0,
     }
 

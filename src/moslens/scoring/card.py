@@ -53,14 +53,19 @@ COLOUR_KINDS = ("color_noise", "chroma_noise", "color_cast")
 """Kinds of other groups than ``color`` that are faults of colours."""
 
 
+NEVER = 2.0
+"""A threshold that no probability reaches."""
+
+
 @dataclass(frozen=True)
 class BlockLabels:
     """How the block outputs of a model become labels: the entry ``explain`` of its card.
 
     ``grid``: blocks per side of a window or whole picture. ``kinds`` and ``groups``: names, in the order of the logits.
     ``temperature`` divides the logits. A cell of the map gets a kind where the probability that something is wrong
-    reaches ``threshold`` and that of the kind reaches ``certainty``. A certain fault of level 5 lowers the quality of
-    its cell by ``penalty`` raw units.
+    reaches ``threshold`` and that of the kind reaches ``certainty``, or else the name of a group where that of all its
+    kinds together reaches ``group_certainty``. A certain fault of level 5 lowers the quality of its cell by ``penalty``
+    raw units.
     """
 
     grid: int
@@ -70,6 +75,15 @@ class BlockLabels:
     threshold: float
     penalty: float = 0.0
     certainty: float = 0.0
+    group_certainty: float = NEVER
+
+    @property
+    def members(self) -> dict[str, list[int]]:
+        """The places of the kinds of each group."""
+        found: dict[str, list[int]] = {}
+        for place, group in enumerate(self.groups):
+            found.setdefault(group, []).append(place)
+        return found
 
     @property
     def of_colour(self) -> list[int]:
@@ -88,6 +102,7 @@ class BlockLabels:
             threshold=float(record["threshold"]),
             penalty=float(record.get("penalty", 0.0)),
             certainty=float(record.get("certainty", 0.0)),
+            group_certainty=float(record.get("group_certainty", NEVER)),
         )
         if len(labels.kinds) != len(labels.groups) or not labels.temperature > 0:
             raise ValueError("explain needs a group for every kind and a temperature above 0")

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from moslens.scoring.labels import NO_FAULT, detail_words, fault_label, note_words
+from moslens.scoring.labels import NO_FAULT, detail_words, note_words
 
 if TYPE_CHECKING:
     from moslens.scoring.quality_map import QualityMap
@@ -56,7 +56,7 @@ def draw(quality_map: "QualityMap", size: int = 1024, *, legend: bool = True) ->
     _outline_kinds(pen, quality_map, boxes)
     for block, box in zip(quality_map.blocks, boxes, strict=True):
         if block.kind is not None:
-            _label(pen, f"{fault_label(block.kind)} {block.severity:.1f}", box)
+            _label(pen, f"{block.label} {block.severity:.1f}", box)
     lowest = min(range(len(boxes)), key=lambda number: quality_map.blocks[number].score)
     _frame(pen, boxes[lowest])
     return _with_legend(picture, quality_map) if legend else picture

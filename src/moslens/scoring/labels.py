@@ -1,4 +1,4 @@
-"""Plain words for people: the label of every kind of fault, and what each note means."""
+"""Plain words for people: the label of every kind and group of faults, and what each note means."""
 
 from collections.abc import Iterable, Mapping
 from typing import Any
@@ -21,6 +21,13 @@ def fault_label(kind: str) -> str:
 
     found = KIND_BY_NAME.get(kind)
     return kind.replace("_", " ") if found is None else found.label
+
+
+def group_label(group: str) -> str:
+    """The label of a group of faults, such as ``blurred``; a group that is not known here keeps its name."""
+    from moslens.distortions.kinds import GROUP_LABELS
+
+    return GROUP_LABELS.get(group, group)
 
 
 def distortion_label(distortion: Mapping[str, Any]) -> str:

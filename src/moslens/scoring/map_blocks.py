@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from moslens.scoring.labels import fault_label
+from moslens.scoring.labels import fault_label, group_label
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,6 +18,8 @@ class QualityBlock:
     ``weight``: its share in the picture's score; all weights sum to 1. ``kind`` and ``group``: None where no
     fault that the model knows was found. ``severity``: 1 to 5 as in ``moslens distortions``, or None. ``confidence``:
     the calibrated probability of ``kind``, or, where it is None, that there is no fault that the model knows.
+    ``kind_certain``: False where the group alone is certain. Then ``kind`` is the likeliest of the group,
+    ``confidence`` is that of the group, and ``label`` names the group.
     """
 
     x: int
@@ -30,6 +32,14 @@ class QualityBlock:
     group: str | None
     severity: float | None
     confidence: float
+    kind_certain: bool = True
+
+    @property
+    def label(self) -> str | None:
+        """Plain words for the fault: for its kind, or for its group where no more than that is certain."""
+        if self.kind is None or self.group is None:
+            return None
+        return fault_label(self.kind) if self.kind_certain else group_label(self.group)
 
     def to_dict(self) -> dict[str, Any]:
         return {
@@ -41,7 +51,7 @@ class QualityBlock:
             "weight": round(self.weight, 6),
             "kind": self.kind,
             "group": self.group,
-            "label": None if self.kind is None else fault_label(self.kind),
+            "label": self.label,
             "severity": None if self.severity is None else round(self.severity, 2),
             "confidence": round(self.confidence, 4),
         }
@@ -64,7 +74,7 @@ def summarize_kinds(blocks: Iterable[QualityBlock]) -> tuple[dict[str, Any], ...
             {
                 "kind": kind,
                 "group": members[0].group,
-                "label": fault_label(kind),
+                "label": members[0].label,
                 "severity": round(severity, 2),
                 "share": round(share, 4),
             }

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -173,26 +173,62 @@ def label_blocks(
         stitched = stitched.without(labels.of_colour)
     rows, columns = stitched.score.shape
     down, across = pixel_cuts(height, rows), pixel_cuts(width, columns)
-    fault = stitched.fault
-    quality = stitched.score - labels.penalty * fault * stitched.level / 5
+    quality = stitched.score - labels.penalty * stitched.fault * stitched.level / 5
+    names = name_cells(stitched.probabilities.reshape(rows * columns, -1), labels)
     blocks = []
-    for row in range(rows):
-        for column in range(columns):
-            cell = stitched.probabilities[row, column]
-            number = int(cell[:-1].argmax())
-            named = bool(fault[row, column] >= labels.threshold and cell[number] >= labels.certainty)
-            blocks.append(
-                QualityBlock(
-                    x=across[column],
-                    y=down[row],
-                    width=across[column + 1] - across[column],
-                    height=down[row + 1] - down[row],
-                    score=calibration.score(float(quality[row, column])),
-                    weight=float(stitched.weight[row, column]),
-                    kind=labels.kinds[number] if named else None,
-                    group=labels.groups[number] if named else None,
-                    severity=float(stitched.level[row, column]) if named else None,
-                    confidence=float(cell[number] if named else cell[-1]),
-                )
+    for place, (number, confidence) in enumerate(zip(names.kinds, names.confidence, strict=True)):
+        row, column = divmod(place, columns)
+        named = number >= 0
+        blocks.append(
+            QualityBlock(
+                x=across[column],
+                y=down[row],
+                width=across[column + 1] - across[column],
+                height=down[row + 1] - down[row],
+                score=calibration.score(float(quality[row, column])),
+                weight=float(stitched.weight[row, column]),
+                kind=labels.kinds[number] if named else None,
+                group=labels.groups[number] if named else None,
+                severity=float(stitched.level[row, column]) if named else None,
+                confidence=float(confidence),
+                kind_certain=not named or int(number) in names.certain,
             )
+        )
     return tuple(blocks)
+
+
+class CellNames(NamedTuple):
+    """``kinds``: for each cell of a picture the place of the kind that names it, -1 for none. ``confidence``: of the
+    name, or that there is no fault. ``certain``: the kinds that are certain themselves, not their group alone."""
+
+    kinds: NDArray[np.int64]
+    confidence: NDArray[np.float64]
+    certain: frozenset[int]
+
+
+def name_cells(cells: NDArray[np.float64], labels: BlockLabels) -> CellNames:
+    """Names for the cells of one picture (cells x kinds + 1 probabilities), see :class:`BlockLabels`.
+
+    Where a group alone is certain, all its cells get the same kind: the one that most cells of the picture have for
+    certain or, where none has, the likeliest in these cells together.
+    """
+    fault = 1.0 - cells[:, -1]
+    best = cells[:, :-1].argmax(axis=1)
+    chance = cells[np.arange(len(cells)), best]
+    faulty = fault >= labels.threshold
+    sure = faulty & (chance >= labels.certainty)
+    kinds = np.where(sure, best, -1)
+    confidence = np.where(sure, chance, cells[:, -1])
+    certain = frozenset(map(int, kinds[sure]))
+    groups = np.array(labels.groups)
+    for group, members in labels.members.items():
+        shares = cells[:, members].sum(axis=1)
+        here = faulty & ~sure & (shares >= labels.group_certainty) & (kinds < 0)
+        if here.any():
+            known = kinds[sure & (groups[best] == group)]
+            if len(known):
+                kind = int(np.bincount(known).argmax())
+            else:
+                kind = members[int(cells[here][:, members].sum(axis=0).argmax())]
+            kinds[here], confidence[here] = kind, shares[here]
+    return CellNames(kinds, confidence, certain)
