@@ -39,7 +39,7 @@ Ints = NDArray[np.int64]
 class PlantedCrop:
     """A square crop, S x S x 3, and for each block in reading order the level of each kind in it.
 
-    ``faults``: K x all kinds, 0 where a kind is not there. Where ``labelled`` is False, the faults of the block mean nothing.
+    ``faults``: K x all kinds, 0 where a kind is not there; they mean nothing where ``labelled`` is False.
     """
 
     picture: Pixels
