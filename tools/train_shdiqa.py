@@ -1,9 +1,11 @@
-"""Train SHDIQA whole: the teacher of kinds, the quality models whose opinions it learns, the students, and the figures.
+"""Train the released model: the teacher of kinds, students and quality-only models of every split, the model, figures.
 
     python -m tools.train_shdiqa --data DIR --output runs/shdiqa [--splits 0-9] [--jobs N]
 
-``DIR`` holds the folders ``livec`` and ``pristine``. Every step is a command of moslens that goes on where it was, so
-the same line again continues after a kill. A step can be changed: ``--set student.optim.epochs=12``.
+``DIR`` holds the folders ``livec`` and ``pristine``. The students of the splits measure the recipe and calibrate the
+student of all pictures, which is exported to ``OUTPUT/model``. Every step is a command of moslens that goes on where it
+was, so the same line again continues after a kill. A step can be changed: ``--set student.optim.epochs=12``, which
+changes the student of all pictures too.
 ``OUTPUT/times.json`` has the seconds of each step, those of earlier calls included that were not killed outright.
 """
 
@@ -21,10 +23,11 @@ from moslens.system.files import read_json, write_json
 
 CONFIGS = {
     "teacher": "teacher-photographic-lite.toml",
-    "whole": "lite-whole.toml",
-    "windows": "lite.toml",
-    "student": "shdiqa-photographic-lite.toml",
+    "quality": "lite-whole.toml",
+    "student": "release-photographic-lite.toml",
 }
+STEPS = (*CONFIGS, "all", "figures", "model")
+CARD = "card-shdiqa-lite.toml"
 
 
 def main() -> None:
@@ -34,7 +37,7 @@ def main() -> None:
     parser.add_argument("--splits", default="0-9")
     parser.add_argument("--jobs", default="", help="runs at once; by default one a core, ten on a GPU")
     parser.add_argument("--set", action="append", default=[], metavar="STEP.SECTION.KEY=VALUE", dest="changes")
-    parser.add_argument("--only", nargs="+", choices=[*CONFIGS, "figures"], help="these steps alone")
+    parser.add_argument("--only", nargs="+", choices=STEPS, help="these steps alone")
     options = parser.parse_args()
     options.output.mkdir(parents=True, exist_ok=True)
     steps = commands(options.data, options.output, options.splits, options.jobs, options.changes)
@@ -55,33 +58,27 @@ def commands(data: Path, output: Path, splits: str, jobs: str, changes: Sequence
         of_step[name] += ["--set", rest]
     labelled, pool = ["--set", f"data.root={data / 'livec'}"], ["--set", f"bdm.root={data / 'pristine'}"]
     split = ["--splits", splits, *(["--jobs", jobs] if jobs else [])]
-    teachers = json.dumps([(output / name).as_posix() for name in ("whole", "windows")])
-    distill = {
-        "teacher": output / "teacher",
-        "bank": output / "bank",
-        "photo_bank": output / "photos",
-        "opinions": teachers,
-    }
-    places = [one for key, value in distill.items() for one in ("--set", f"distill.{key}={value}")]
-    own = {
-        "teacher": pool,
-        "whole": [*labelled, *split],
-        "windows": [*labelled, *split],
-        "student": [*labelled, *pool, *split, *places],
-    }
-    steps = [
-        (
-            name,
-            ["train", str(ROOT / "configs" / config), *own[name], *of_step[name], "-o", str(output / name), "--resume"],
-        )
-        for name, config in CONFIGS.items()
-    ]
+    banks = {"teacher": output / "teacher", "bank": output / "bank"}
+    taught = [one for key, value in banks.items() for one in ("--set", f"distill.{key}={value}")]
+    taught += ["--set", f"rank.bank={output / 'ladders'}", *of_step["student"]]
+
+    def train(config: str, name: str, *words: str) -> tuple[str, list[str]]:
+        return name, ["train", str(ROOT / "configs" / config), *words, "-o", str(output / name), "--resume"]
+
     measured = ["--dataset", "livec", "--root", str(data / "livec"), "--splits", splits, "--reuse"]
-    for name in ("whole", "student"):
-        figures = str(output / f"livec-{name}")
-        steps.append(("figures", ["evaluate", str(output / name), *measured, "--output", figures]))
-    compared = [str(output / "whole"), str(output / "student"), *measured, "--top", "0", "--format", "json"]
-    return [*steps, ("figures", ["compare", *compared])]
+    quality, student, final = (str(output / name) for name in ("quality", "student", "all"))
+    export = ["export", final, "--folds", student, "--pool", str(data / "pristine")]
+    export += ["--card", str(ROOT / "configs" / CARD), "--results", str(output / "livec-student.json")]
+    return [
+        train(CONFIGS["teacher"], "teacher", *pool, *of_step["teacher"]),
+        train(CONFIGS["quality"], "quality", *labelled, *split, *of_step["quality"]),
+        train(CONFIGS["student"], "student", *labelled, *pool, *split, *taught),
+        train(CONFIGS["student"], "all", *labelled, *pool, *taught, "--set", "data.split=-1"),
+        ("figures", ["evaluate", quality, *measured, "--output", str(output / "livec-quality")]),
+        ("figures", ["evaluate", student, *measured, "--output", str(output / "livec-student")]),
+        ("figures", ["compare", quality, student, *measured, "--top", "0", "--format", "json"]),
+        ("model", [*export, "--output", str(output / "model")]),
+    ]
 
 
 def run_step(name: str, command: Sequence[str], times: Path) -> int:

@@ -8,6 +8,7 @@ import signal
 import sys
 import threading
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -18,19 +19,19 @@ from moslens.train.config import load_config
 from moslens.train.run_folder import Run
 from tools import train_shdiqa
 
-NETWORK = '{ backbone = "test_efficientnet", dim = 24, heads = 2 }'
+NETWORK = '{ backbone = "test_efficientnet", dim = 24, heads = 2, baf = "full" }'
 TINY = {
     "teacher": ["teacher.views=16", "optim.epochs=1", "optim.batch=8"],
-    "whole": ["optim.epochs=1", "optim.batch=4"],
-    "windows": ["optim.epochs=1", "optim.batch=4"],
+    "quality": ["optim.epochs=1", "optim.batch=4"],
     "student": [
         "optim.epochs=1",
         "optim.batch=4",
         "distill.entries=16",
         "distill.batch=2",
-        "distill.degraded=2",
-        "distill.mosaics=2",
-        "distill.photo_batch=2",
+        "rank.entries=8",
+        "rank.batch=1",
+        "rank.size=224",
+        "harmless.batch=2",
     ],
 }
 
@@ -60,18 +61,18 @@ def test_every_step_trains_goes_on_and_feeds_the_next(tmp_path: Path, monkeypatc
     table = make_labelled(data / "livec")
     make_pool(data / "pristine", 24)
     words = ["--data", str(data), "--output", str(output), "--splits", "0", "--jobs", "1", *tiny_changes(table)]
-    trains = ["--only", "teacher", "whole", "windows", "student"]
-    assert call(monkeypatch, *words, *trains) == 0
-    student = Run(output / "student" / "split-0")
+    assert call(monkeypatch, *words, "--only", "teacher", "student", "all") == 0
+    student, final = Run(output / "student" / "split-0"), Run(output / "all")
     assert student.finished
-    config = student.config.distill
-    assert config.opinions == (f"{output}/whole", f"{output}/windows")
+    assert final.finished
+    assert final.config.data.split == -1
+    assert final.record["train_pictures"] > student.record["train_pictures"]
     assert student.record["teacher"] == Run(output / "teacher").weights_sha256()
     row = student.last_row()
     assert row is not None
-    assert {"ckd", "akd", "opinion_photos", "opinion_blocks"} <= set(row)
+    assert {"ckd", "akd", "rank", "harmless"} <= set(row)
     seconds = json.loads((output / "times.json").read_text())["seconds"]
-    assert set(seconds) == {"teacher", "whole", "windows", "student"}
+    assert set(seconds) == {"teacher", "student", "all"}
     weights = student.weights_sha256()
     assert call(monkeypatch, *words, "--only", "student") == 0
     assert student.weights_sha256() == weights
@@ -85,7 +86,7 @@ def test_a_failed_step_ends_the_command_with_its_code(
     assert code == 2
     out, err = capfd.readouterr()
     assert "nowhere" in err
-    assert "whole" not in out.replace(str(tmp_path), "").partition("\n")[2]
+    assert "quality:" not in out
 
 
 def test_sigterm_reaches_the_step_and_its_time_is_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -104,19 +105,22 @@ def test_sigterm_reaches_the_step_and_its_time_is_kept(tmp_path: Path, monkeypat
 
     handler = signal.getsignal(signal.SIGTERM)
     threading.Thread(target=stop_when_ready).start()
-    assert train_shdiqa.run_step("whole", [], tmp_path / "times.json") == 143
+    assert train_shdiqa.run_step("quality", [], tmp_path / "times.json") == 143
     assert signal.getsignal(signal.SIGTERM) == handler
-    assert 0 < json.loads((tmp_path / "times.json").read_text())["seconds"]["whole"] < 60
+    assert 0 < json.loads((tmp_path / "times.json").read_text())["seconds"]["quality"] < 60
 
 
 def test_the_changes_of_every_step_are_settings(tmp_path: Path) -> None:
     steps = train_shdiqa.commands(tmp_path / "data", tmp_path / "runs", "0-9", "2", ["student.distill.entries=7"])
-    assert [name for name, _ in steps] == ["teacher", "whole", "windows", "student", "figures", "figures", "figures"]
+    trained = [name for name, words in steps if words[0] == "train"]
+    assert trained == ["teacher", "quality", "student", "all"]
+    assert [name for name, _ in steps[4:]] == ["figures", "figures", "figures", "model"]
     configs = [
         load_config(words[1], [words[i + 1] for i, word in enumerate(words) if word == "--set"])
         for _, words in steps[:4]
     ]
-    assert [config.stage for config in configs] == ["teacher", "quality", "quality", "student"]
-    assert configs[3].distill.entries == 7
+    assert [config.stage for config in configs] == ["teacher", "quality", "student", "student"]
+    assert configs[2].distill.entries == configs[3].distill.entries == 7
+    assert configs[3] == replace(configs[2], data=replace(configs[2].data, split=-1))
     with pytest.raises(SystemExit, match="a change begins with a step"):
         train_shdiqa.commands(tmp_path, tmp_path, "0", "", ["nothing.optim.epochs=1"])
