@@ -294,7 +294,7 @@ def test_set_reads_toml_values_and_bare_words(tmp_path: Path) -> None:
 
 
 def test_a_stored_configuration_of_an_earlier_version_loads_under_the_present_names(tmp_path: Path) -> None:
-    run = Run(ROOT / "results" / "predictions" / "livec-release-lite" / "split-0")
+    run = Run(ROOT / "results" / "0.1" / "predictions" / "livec-release-lite" / "split-0")
     old = json.loads(run.config_file.read_text("utf-8"))["config"]
     assert old["rank"]["rungs"] == 3
     new = {**old, "rank": {("versions" if k == "rungs" else k): v for k, v in old["rank"].items()}}

@@ -20,10 +20,10 @@ DOCS = ROOT / "docs"
 RESULTS = ROOT / "results"
 OURS = {
     "0.1/livec-quality-lite": "moslens 0.1 quality-only, lite",
+    "0.1/livec-shdiqa-lite": "moslens 0.1 SHDIQA, lite",
     "livec-quality-lite": "moslens quality-only, lite",
     "livec-ensemble-lite": "moslens quality-only, mean of two models, lite",
-    "livec-shdiqa-lite": "moslens 0.1 SHDIQA, lite",
-    "livec-release-lite": "moslens 0.1 SHDIQA with severity ranking, lite, as released",
+    "livec-shdiqa-lite": "moslens SHDIQA, lite, as released",
 }
 
 
