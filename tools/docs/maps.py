@@ -1,8 +1,8 @@
-"""Quality maps of 24 LIVEC photos from the lowest to the highest opinion score: the page docs/maps.md.
+"""Quality maps of 40 LIVEC photos from the lowest to the highest opinion score: the page docs/maps.md.
 
     python -m tools.docs.maps --root DIR [--model NAME|DIR]
 
-Photos are those at 24 evenly spaced ranks of the opinion score, so nobody chose them. What is right and wrong in
+Photos are those at 40 evenly spaced ranks of the opinion score, so nobody chose them. What is right and wrong in
 them to the eye is kept in ``docs/data/maps-notes.toml`` (photo name = words) and put beside them; this command does
 not change that file.
 """
@@ -18,13 +18,14 @@ from benchmarks.common import ROOT, command_line
 from moslens import Scorer
 from moslens.data.records import Sample
 from moslens.data.sets import load_dataset
+from moslens.scoring.labels import distortion_label
 
 PAGE = ROOT / "docs" / "maps.md"
 NOTES = ROOT / "docs" / "data" / "maps-notes.toml"
 IMAGES = ROOT / "docs" / "images" / "maps"
-COUNT = 24
-SIDE = 540
-QUALITY = 60
+COUNT = 40
+SIDE = 440
+QUALITY = 55
 MOST_BYTES = 1_500_000
 
 
@@ -55,7 +56,7 @@ def chosen(root: Path) -> list[Sample]:
 
 
 def head(scorer: Scorer) -> str:
-    return f"""# Maps of 24 photos
+    return f"""# Maps of 40 photos
 
 Made by `{command_line()}` with `{scorer.model_id}`: photos of LIVE In the Wild at evenly
 spaced ranks of their opinion score (MOS), the lowest first. [How to read a map](explain.md). The photos are (c) 2015
@@ -72,7 +73,7 @@ def section(scorer: Scorer, sample: Sample, notes: dict[str, str]) -> str:
     overlay = found.overlay(SIDE)
     overlay.save(IMAGES / f"{stem}.jpg", quality=QUALITY, optimize=True)
     faults = ", ".join(
-        f"{row['kind'].replace('_', ' ')} {row['severity']:.1f} on {row['share']:.0%}" for row in found.distortions
+        f"{distortion_label(row)} {row['severity']:.1f} on {row['share']:.0%}" for row in found.distortions
     )
     words = notes.get(stem, "")
     return (
