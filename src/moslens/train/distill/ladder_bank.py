@@ -5,7 +5,7 @@
     BANK/rungs.npy       n int8, the number of versions, the clean one counted
 
 Three ladders in four get worse by level: one kind on the whole crop, first clean, then at every level that changes it.
-The signed kinds rise with the size of the change. One in four gets worse by area: a kind at level 3 to 5 on 0, 1, 2, 3
+The signed kinds rise with the size of the change, and a negative is one step, whatever its share. One in four gets worse by area: a kind at level 3 to 5 on 0, 1, 2, 3
 and 4 quarters of the crop.
 """
 
@@ -31,8 +31,13 @@ from moslens.train.distill.named_kinds import named_kinds
 from moslens.train.distill.pool import Pool, photo_in_turn, pristine_crop, pristine_square
 
 MAX_VERSIONS = 6
-# Levels of the signed kinds, in ARNIQA's order, that are about as strong as each other: one of each group is drawn.
-_SIGNED: dict[str, tuple[tuple[int, ...], ...]] = {"mean_shift": ((2, 3), (4, 5)), "contrast_change": ((5,),)}
+# Levels that are about as bad as each other, of kinds that do not get worse from level to level: one of each group is
+# drawn. The signed kinds are in ARNIQA's order, and a pale negative looks no better than a full one.
+_STEPS: dict[str, tuple[tuple[int, ...], ...]] = {
+    "mean_shift": ((2, 3), (4, 5)),
+    "contrast_change": ((5,),),
+    "negative": ((1, 2, 3, 4, 5),),
+}
 
 
 @dataclass(frozen=True)
@@ -76,6 +81,8 @@ class LadderPlan(BankPlan):
         kinds, implementations, size = tree.pop("kinds"), tree.pop("implementations"), tree.pop("size")
         if self.kinds != PAPER_KINDS:
             tree["kinds"] = list(kinds)
+        if "negative" in kinds:
+            tree["steps"] = {"negative": _STEPS["negative"]}
         if implementations != "default":
             tree["implementations"] = implementations
         if size != WINDOW:
@@ -86,7 +93,7 @@ class LadderPlan(BankPlan):
 def _by_level(
     crop: NDArray[np.uint8], kind: Kind, implementation: str, rng: np.random.Generator
 ) -> list[NDArray[np.uint8]]:
-    steps = _SIGNED.get(kind.name, tuple((level,) for level in kind.active_levels))
+    steps = _STEPS.get(kind.name, tuple((level,) for level in kind.active_levels))
     levels = [int(rng.choice(step)) for step in steps]
     seed = int(rng.integers(2**32))
     return [
