@@ -74,6 +74,16 @@ def test_ladders_by_area_add_a_quarter_a_version(pool_folder: Path) -> None:
     assert seen >= 5
 
 
+def test_a_negative_is_one_step_below_the_clean_crop(pool_folder: Path) -> None:
+    names = open_pool(pool_folder, held_out=0.25)
+    plan = plan_ladders(names, 384, 24, 0, ("negative", "darken"), "all")
+    assert plan.kinds == ("darken", "negative")
+    assert {len(plan.make(index)) for index in range(0, 24, 2)} == {6, 5}, "by level and by area"
+    assert {len(plan.make(index)) for index in range(1, 24, 2)} == {2, 5}
+    assert plan.to_dict()["steps"] == {"negative": ((1, 2, 3, 4, 5),)}
+    assert "steps" not in plan_ladders(names, 384, 24, 0, ("darken",), "all").to_dict()
+
+
 def test_a_bank_is_its_plan_and_refuses_another(pool_folder: Path, bank: Path) -> None:
     plan = make_plan(pool_folder)
     pictures, counts = np.load(bank / "pictures.npy"), np.load(bank / "rungs.npy")
