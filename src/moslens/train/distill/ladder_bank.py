@@ -5,8 +5,8 @@
     BANK/rungs.npy       n int8, the number of versions, the clean one counted
 
 Three ladders in four get worse by level: one kind on the whole crop, first clean, then at every level that changes it.
-The signed kinds rise with the size of the change, and a negative is one step, whatever its share. One in four gets worse by area: a kind at level 3 to 5 on 0, 1, 2, 3
-and 4 quarters of the crop.
+The signed kinds rise with the size of the change, and a negative is one step, whatever its share. One in four gets
+worse by area: a kind at level 3 to 5 on 0, 1, 2, 3 and 4 quarters of the crop.
 """
 
 from __future__ import annotations
