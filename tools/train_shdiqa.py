@@ -10,7 +10,6 @@ changes the student of all pictures too.
 """
 
 import argparse
-import json
 import signal
 import subprocess
 import sys
