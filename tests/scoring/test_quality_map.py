@@ -19,7 +19,7 @@ from moslens.picture.load import Picture
 from moslens.picture.windows import WINDOWS, View, fitted_size
 from moslens.scoring.card import BlockLabels, Calibration
 from moslens.scoring.draw_map import colour
-from moslens.scoring.map_blocks import summarize_kinds
+from moslens.scoring.map_blocks import QualityBlock, summarize_kinds
 from moslens.scoring.quality_map import QualityMap, label_blocks, name_cells
 from moslens.scoring.stitch import Stitched, Stitcher, pixel_cuts
 
@@ -379,3 +379,19 @@ def test_the_label_of_a_block_says_no_more_than_is_certain() -> None:
     assert motion.label == "blurred", "the kind is a guess"
     assert dataclasses.replace(motion, kind_certain=True).label == "motion blur"
     assert set(GROUP_LABELS) == set(GROUPS)
+
+
+def test_guesses_of_several_maps_give_one_row_a_group() -> None:
+    def block(kind: str, group: str, width: int, *, certain: bool) -> QualityBlock:
+        return QualityBlock(0, 0, width, 10, 50.0, 0.1, kind, group, 2.0, 0.8, certain)
+
+    guesses = [block("defocus", "blur", 10, certain=False), block("gaussian_blur", "blur", 30, certain=False)]
+    (row,) = summarize_kinds(guesses)
+    assert (row["kind"], row["label"], row["share"]) == ("gaussian_blur", "blurred", 1.0)
+    rows = summarize_kinds(
+        [*guesses, block("motion_blur", "blur", 5, certain=True), block("jpeg", "compression", 5, certain=True)]
+    )
+    assert [(row["kind"], row["label"], row["share"]) for row in rows] == [
+        ("motion_blur", "motion blur", 0.9),
+        ("jpeg", "JPEG artefacts", 0.1),
+    ]

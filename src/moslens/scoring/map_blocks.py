@@ -58,25 +58,35 @@ class QualityBlock:
 
 
 def summarize_kinds(blocks: Iterable[QualityBlock]) -> tuple[dict[str, Any], ...]:
-    """One row per named kind, as in :attr:`moslens.QualityMap.distortions`; severity is a mean weighted by area."""
+    """One row per named kind, as in :attr:`moslens.QualityMap.distortions`; severity is a mean weighted by area.
+
+    Blocks of which the group alone is certain count for the kind that has the largest area of their group, a certain
+    one before others. So maps of several tiles of a picture give one row where each has its own guess.
+    """
     blocks = tuple(blocks)
     total = sum(block.width * block.height for block in blocks)
-    found: dict[str, list[QualityBlock]] = {}
-    for block in blocks:
-        if block.kind is not None:
-            found.setdefault(block.kind, []).append(block)
+    named = [block for block in blocks if block.kind is not None]
+    areas: dict[tuple[str | None, bool, str | None], int] = {}
+    for block in named:
+        key = block.group, block.kind_certain, block.kind
+        areas[key] = areas.get(key, 0) + block.width * block.height
+    main: dict[str | None, str | None] = {}
+    for group, _, kind in sorted(areas, key=lambda key: (not key[1], -areas[key], str(key[2]))):
+        main.setdefault(group, kind)
+    found: dict[str | None, list[QualityBlock]] = {}
+    for block in named:
+        found.setdefault(block.kind if block.kind_certain else main[block.group], []).append(block)
     rows = []
     for kind, members in found.items():
-        areas = [block.width * block.height for block in members]
-        severity = math.fsum(a * (b.severity or 0.0) for a, b in zip(areas, members, strict=True)) / sum(areas)
-        share = sum(areas) / total
+        sizes = [block.width * block.height for block in members]
+        severity = math.fsum(a * (b.severity or 0.0) for a, b in zip(sizes, members, strict=True)) / sum(sizes)
         rows.append(
             {
                 "kind": kind,
                 "group": members[0].group,
-                "label": members[0].label,
+                "label": next((one.label for one in members if one.kind_certain), members[0].label),
                 "severity": round(severity, 2),
-                "share": round(share, 4),
+                "share": round(sum(sizes) / total, 4),
             }
         )
     return tuple(sorted(rows, key=lambda row: (-float(str(row["share"])), str(row["kind"]))))
