@@ -153,12 +153,12 @@ class Row(BaseModel):
                         {"kind": "motion_blur", "group": "blur", "label": "motion blur", "severity": 3.2, "share": 0.25}
                     ],
                     "worst_block": {"x": 0, "y": 1512, "width": 1008, "height": 756, "score": 41.0},
-                    "notes": [], "detail": None, "model": ID, "version": "0.1.0", "error": None,
+                    "notes": [], "detail": None, "model": ID, "version": "0.2.0", "error": None,
                 },
                 {
                     "path": "b.jpg", "status": "error", "score": None, "low": None, "high": None,
                     "width": None, "height": None, "distortions": [], "worst_block": None,
-                    "notes": [], "detail": None, "model": ID, "version": "0.1.0",
+                    "notes": [], "detail": None, "model": ID, "version": "0.2.0",
                     "error": {"code": "truncated", "message": "b.jpg: the file ends after 1,024 of 5,000 bytes"},
                 },
             ]
