@@ -55,14 +55,18 @@ Row = dict[str, Any]
 
 
 class Checkpoint:
-    """Rows by name in a JSON Lines file of a folder. ``settings`` choose the file, so that others begin a new one."""
+    """Rows by name in a JSON Lines file of a folder. ``settings`` choose the file, so that others begin a new one.
 
-    def __init__(self, folder: Path, settings: Mapping[str, Any]) -> None:
+    ``name`` begins the name of the file; ``show`` prints a line for each row that is made.
+    """
+
+    def __init__(self, folder: Path, settings: Mapping[str, Any], *, name: str = "desk", show: bool = True) -> None:
         """OutputError where the folder lies in the project, or cannot be made."""
         if folder.resolve().is_relative_to(ROOT):
             raise OutputError("lies in the project: the rows of a run belong elsewhere", folder)
         digest = hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()
-        self.path = folder / f"desk-{digest[:16]}.jsonl"
+        self.path = folder / f"{name}-{digest[:16]}.jsonl"
+        self._show = show
         try:
             folder.mkdir(parents=True, exist_ok=True)
             self.path.touch()
@@ -84,7 +88,8 @@ class Checkpoint:
                 file.flush()
                 os.fsync(file.fileno())
             self._rows[name] = row
-            print(f"{name}: {row['seconds']:.0f} s", flush=True)
+            if self._show:
+                print(f"{name}: {row['seconds']:.0f} s", flush=True)
         return self._rows[name]
 
 

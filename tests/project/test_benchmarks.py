@@ -22,6 +22,7 @@ WITHOUT_OPTIONS = {
     "benchmarks.pictures",
     "benchmarks.process",
     "benchmarks.programs",
+    "benchmarks.quality.classical_metrics",
     "benchmarks.quality.desk_faults",
     "benchmarks.quality.desk_figures",
     "benchmarks.quality.desk_plan",

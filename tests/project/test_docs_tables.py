@@ -88,6 +88,34 @@ def test_statistics_are_shown_as_shares(tables, tmp_path, monkeypatch):
     assert lines[-1] == "600 simulated sets; `results/statistics.json`."
 
 
+def test_classical_metrics_stand_beside_ours(tables, tmp_path, monkeypatch):
+    whole = {"srcc": 0.3111, "plcc": 0.32, "srcc_interval": [0.25, 0.372], "plcc_interval": [0.26, 0.38]}
+    record = {
+        "model": "m@1",
+        "datasets": {"flive_voc": {"pictures": 700}},
+        "livec": {
+            "NIQE": {"splits": [{}] * 10, "median": {"srcc": 0.4512, "plcc": 0.5}},
+            "moslens, quality only": {"splits": [{}] * 10, "median": {"srcc": 0.866, "plcc": 0.893}},
+        },
+        "flive_voc": {"NIQE": whole, "moslens, shipped model": whole | {"srcc": 0.4}},
+        "failed": {"NIQE": {"flive_voc/a.jpg": "too small"}, "PIQE": {}},
+        "classical_versions": {"scikit-video": "1.1.11", "brisque": "0.2.0", "pypiqe": "1.2", "numpy": "2"},
+    }
+    monkeypatch.setattr(tables, "RESULTS", tmp_path)
+    assert tables.classical() == ""
+    (tmp_path / "classical.json").write_text(json.dumps(record))
+    lines = tables.classical().splitlines()
+    assert lines[0] == "| | LIVEC, SRCC | LIVEC, PLCC | 700 FLIVE photos, SRCC | 700 FLIVE photos, PLCC |"
+    assert lines[2] == "| NIQE | 0.451 | 0.500 | 0.311 (0.250 to 0.372) | 0.320 (0.260 to 0.380) |"
+    assert lines[3] == "| moslens, quality only | 0.866 | 0.893 | – | – |"
+    assert lines[4] == "| moslens, shipped model | – | – | 0.400 (0.250 to 0.372) | 0.320 (0.260 to 0.380) |"
+    assert "median of 10 test parts." in lines[6]
+    assert lines[6].endswith(
+        "m@1. Pictures that a metric could not score: NIQE 1, PIQE 0."
+        " scikit-video 1.1.11, brisque 0.2.0, pypiqe 1.2; `results/classical.json`."
+    )
+
+
 def test_severity_rows_say_what_fails(tables, tmp_path, monkeypatch):
     row = {"group": "blur", "monotone": True, "top_below_clean": 0.5, "mean_score": [70, 60, 61, 50, 40, 30.04]}
     record = {

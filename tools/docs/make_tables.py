@@ -327,6 +327,36 @@ def significance() -> str:
     return "\n".join([*lines, "", f"{record['protocol'].capitalize()}; `results/{path.name}`."])
 
 
+def classical() -> str:
+    """NIQE, BRISQUE and PIQE beside our models on two data sets; empty while nothing was measured."""
+    path = RESULTS / "classical.json"
+    if not path.is_file():
+        return ""
+    record = json.loads(path.read_text("utf-8"))
+    photos = f"{record['datasets']['flive_voc']['pictures']} FLIVE photos"
+    lines = [f"| | LIVEC, SRCC | LIVEC, PLCC | {photos}, SRCC | {photos}, PLCC |", "|---|---|---|---|---|"]
+    for name in dict.fromkeys([*record["livec"], *record["flive_voc"]]):
+        middle = record["livec"].get(name, {}).get("median", {})
+        cells = [_figure(middle.get(figure)) for figure in ("srcc", "plcc")]
+        whole = record["flive_voc"].get(name)
+        for figure in ("srcc", "plcc"):
+            low, high = whole[f"{figure}_interval"] if whole else (None, None)
+            cells.append(f"{_figure(whole[figure])} ({_figure(low)} to {_figure(high)})" if whole else "–")
+        lines.append(f"| {' | '.join([name, *cells])} |")
+    counts = ", ".join(f"{name} {len(pictures)}" for name, pictures in record["failed"].items())
+    found = record["classical_versions"]
+    versions = ", ".join(f"{name} {found[name]}" for name in ("scikit-video", "brisque", "pypiqe"))
+    return "\n".join(
+        [
+            *lines,
+            "",
+            f"LIVEC: median of {len(record['livec']['NIQE']['splits'])} test parts. The FLIVE photos: 95 % bootstrap"
+            f" intervals; {record['model']}. Pictures that a metric could not score: {counts}. {versions};"
+            f" `results/{path.name}`.",
+        ]
+    )
+
+
 def paired() -> str:
     """SHDIQA against the network without distillation, split by split, and the paired tests."""
     return _paired("livec-paired.json", "quality-only", "SHDIQA")
@@ -381,6 +411,7 @@ TABLES: dict[str, dict[str, Callable[[], str]]] = {
         "paired-view": paired_view,
         "livec-splits": livec_splits,
         "published": published,
+        "classical": classical,
         **recipe_tables.TABLES,
     },
     "experiments.md": recipe_tables.EXPERIMENTS,
