@@ -65,7 +65,7 @@ def test_material_is_a_function_of_its_seed(tmp_path: Path) -> None:
     assert len(faults) <= 9 * 16
     assert set(faults.unique().tolist()) <= {0, 1, 2, 3, 4, 5}
     assert not features.requires_grad
-    several = block_material(model, pool, names, WINDOWS, 4, 9, kind_names("all"), "portable", 3, seed=1)[1]
+    several = block_material(model, pool, names, WINDOWS, 4, 24, kind_names("all"), "portable", 3, seed=1)[1]
     assert several.shape[1] == len(KINDS)
     assert (several > 0).sum(1).max() > 1 == (faults > 0).sum(1).max()
 
@@ -178,7 +178,7 @@ def test_a_combination_changes_what_its_faults_say() -> None:
 def test_a_block_has_every_fault_that_covers_it_and_is_seen() -> None:
     names = ("darken", "jpeg", "white_noise", "gaussian_blur")
     seen = set()
-    for number in (2, 3, 6, 7, 10, 11, 14, 15):
+    for number in range(3, 35, 4):
         sample = plant(picture(224, 224, seed=number), 4, number, np.random.default_rng(number), names, combined=3)
         assert sample.faults.shape == (16, len(KINDS))
         known = sample.faults[sample.labelled]
@@ -196,6 +196,6 @@ def test_without_combinations_crops_are_those_of_before() -> None:
         crop = picture(224, 224, seed=number)
         alone = plant(crop, 4, number, np.random.default_rng(number))
         assert (alone.faults > 0).sum(axis=1).max() <= 1
-        if number % 4 < 2:
+        if number % 4 < 3:
             combined = plant(crop, 4, number, np.random.default_rng(number), combined=3)
             assert (combined.picture == alone.picture).all()

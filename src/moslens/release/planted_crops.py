@@ -4,8 +4,9 @@ They are squares as the network sees them: 224 x 224 crops for windows, most of 
 
 A quarter of the crops are clean, a quarter are composites of BDM, and half have one to three degraded rectangles
 anywhere, at levels drawn evenly. A block gets the label that covers three quarters of it, or none. So every block has
-one fault at most, as in the paper. With combinations, half of the crops have several faults at once, on the same blocks
-(:mod:`moslens.release.fault_combinations`); a block then has every fault that covers three quarters of it.
+one fault at most, as in the paper. With combinations, a quarter of the crops have several faults at once, on the same
+blocks or on the whole crop (:mod:`moslens.release.fault_combinations`), instead of rectangles; a block then has every
+fault that covers three quarters of it.
 """
 
 from __future__ import annotations
@@ -92,10 +93,10 @@ def plant(
 ) -> PlantedCrop:
     """The crop clean, as a composite, or with degraded rectangles, by turns of ``number``; ``grid`` blocks a side.
 
-    combined: the most faults of a block; from 2 on combinations take the place of rectangles.
+    combined: the most faults of a block; from 2 on combinations take the place of rectangles every other time.
     """
     turn = number % 4
-    if turn > 1 and combined > 1:
+    if turn == 3 and combined > 1:
         return _combination(crop, grid, rng, kinds, implementations, combined)
     size = len(crop)
     labels = _PixelLabels(size)
