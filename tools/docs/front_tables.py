@@ -100,7 +100,7 @@ def peers() -> str:
         ),
     )
     lines = [_line(_HEAD), "|---" * len(_HEAD) + "|", *map(_line, rows)]
-    size = f"{record['protocol']}; `results/peers-benchmark.json`."
+    size = f"{record['protocol']}; {record['model']}; `results/peers-benchmark.json`."
     return "\n".join([*lines, "", f"Speed: {size}"])
 
 

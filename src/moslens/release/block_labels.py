@@ -6,7 +6,7 @@ measurement (benchmarks/quality/explain.py).
 
 import hashlib
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -181,28 +181,31 @@ def name_kinds(maps: Sequence[FaultyMap], labels: BlockLabels) -> NamedFaults:
     A kind is as certain as in its best cell among those where it is the likeliest and the probability of a fault
     reaches the threshold.
     """
-    certainty: list[float] = []
-    right: list[bool] = []
-    for picture in maps:
-        there = {fault_label(kind) for kind in picture.kinds}
-        for kind, best in named_peaks(picture.cells, labels.threshold).items():
-            certainty.append(best)
-            right.append(fault_label(labels.kinds[kind]) in there)
-    return NamedFaults(np.array(certainty), np.array(right, np.bool_))
+    pictures = ((picture.cells, {fault_label(kind) for kind in picture.kinds}) for picture in maps)
+    return _judge(pictures, [fault_label(kind) for kind in labels.kinds], labels.threshold)
 
 
 def name_groups(maps: Sequence[FaultyMap], labels: BlockLabels) -> NamedFaults:
     """Every name of a group that the maps may give where no kind is certain, as :func:`name_kinds`."""
-    groups = list(labels.members)
+
+    def pictures() -> Iterator[tuple[Floats, set[str]]]:
+        for picture in maps:
+            unsure = picture.cells[picture.cells[:, :-1].max(axis=1) < labels.certainty]
+            shares = [unsure[:, members].sum(axis=1) for members in labels.members.values()]
+            there = {group_label(get_kind(kind).group) for kind in picture.kinds}
+            yield np.column_stack([*shares, unsure[:, -1]]), there
+
+    return _judge(pictures(), [group_label(group) for group in labels.members], labels.threshold)
+
+
+def _judge(pictures: Iterable[tuple[Floats, set[str]]], words: Sequence[str], threshold: float) -> NamedFaults:
+    """The names that maps (cells x words + 1) give at ``threshold``; right are those among the labels beside a map."""
     certainty: list[float] = []
     right: list[bool] = []
-    for picture in maps:
-        there = {group_label(get_kind(kind).group) for kind in picture.kinds}
-        unsure = picture.cells[picture.cells[:, :-1].max(axis=1) < labels.certainty]
-        shares = [unsure[:, members].sum(axis=1) for members in labels.members.values()]
-        for group, best in named_peaks(np.column_stack([*shares, unsure[:, -1]]), labels.threshold).items():
+    for cells, there in pictures:
+        for name, best in named_peaks(cells, threshold).items():
             certainty.append(best)
-            right.append(group_label(groups[group]) in there)
+            right.append(words[name] in there)
     return NamedFaults(np.array(certainty), np.array(right, np.bool_))
 
 
