@@ -17,7 +17,7 @@ import torch
 
 from benchmarks.common import argument_parser, machine, show_targets, spread, write_record
 from moslens.model import build
-from moslens.model.block_heads import OUTPUTS, FittedHead, PictureDescriber
+from moslens.model.block_heads import OUTPUTS, FittedHead, PictureDescriber, feature_count
 from moslens.model.shdiqa import PictureScorer
 from moslens.picture.windows import View
 from moslens.release.export import WHOLE_MAP_GRID, write_onnx
@@ -33,7 +33,7 @@ def runner(view: View, grid: int, folder: Path) -> Callable[[np.ndarray], None]:
     """A function that scores and maps pixels at the working size with an exported network."""
     torch.manual_seed(0)
     model = build("lite", baf="full", pooling="moments").eval()
-    describer = PictureDescriber(PictureScorer(model, 50.0, 20.0, view), FittedHead(model.dim), grid).eval()
+    describer = PictureDescriber(PictureScorer(model, 50.0, 20.0, view), FittedHead(feature_count(model)), grid).eval()
     path = folder / f"{grid}.onnx"
     write_onnx(describer, path, OUTPUTS)
     options = onnxruntime.SessionOptions()

@@ -126,7 +126,7 @@ def test_the_score_reads_the_summary_and_without_baf_is_deiqt() -> None:
     model = build("lite", **TINY, baf="full").eval()
     pictures = torch.rand(2, 3, 224, 224)
     with torch.inference_mode():
-        whole, tokens = model.backbone(pictures)
+        whole, tokens, _ = model.backbone(pictures)
         parts = model.parts(pictures)
         assert torch.allclose(model.decoder(whole + parts.blocks.summary, tokens), parts.score)
         assert not torch.allclose(model.decoder(whole, tokens), parts.score, atol=1e-4)
@@ -174,7 +174,7 @@ def test_variant_b_leaves_the_transformer_as_it_was() -> None:
     model = build("paper", **TINY_VIT, variant="B").eval()
     pictures = torch.rand(2, 3, *model.backbone.body.patch_embed.img_size)
     with torch.inference_mode():
-        whole, tokens = model.backbone(pictures)
+        whole, tokens, _ = model.backbone(pictures)
         parts = model.parts(pictures, 2)
     assert torch.allclose(parts.whole, whole, atol=1e-5)
     assert torch.allclose(parts.tokens, tokens, atol=1e-5)
@@ -200,7 +200,7 @@ def test_impossible_switches_are_named(changes: dict[str, str], message: str) ->
 def test_linear_decoder_is_the_backbone_alone() -> None:
     model = build("lite", **TINY, decoder="linear").eval()
     with torch.inference_mode():
-        whole, _ = model.backbone(pictures := torch.rand(2, 3, 224, 224))
+        whole, _, _ = model.backbone(pictures := torch.rand(2, 3, 224, 224))
         assert torch.allclose(model(pictures), model.decoder.head(whole)[:, 0])
 
 

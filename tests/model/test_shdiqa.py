@@ -14,7 +14,7 @@ from safetensors.torch import save_file
 
 from moslens.errors import CheckpointError, ConfigError
 from moslens.model import ModelConfig, build
-from moslens.model.backbone import build_backbone, package_weights, read_state
+from moslens.model.backbone import build_backbone, package_weights, pixel_channels, read_state
 from moslens.model.decoder import PANEL, PanelDecoder
 from moslens.model.shdiqa import PictureScorer
 
@@ -39,7 +39,7 @@ def test_lite_stays_below_seven_million(backbone: str) -> None:
 def test_any_backbone_gives_a_global_token_and_a_14_by_14_grid(name: str, dim: int, heads: int) -> None:
     backbone = build_backbone(name, dim).eval()
     with torch.inference_mode():
-        whole, tokens = backbone(torch.rand(2, 3, 224, 224))
+        whole, tokens, _ = backbone(torch.rand(2, 3, 224, 224))
         assert PanelDecoder(dim, heads)(whole, tokens).shape == (2,)
     assert whole.shape == (2, dim)
     assert tokens.shape == (2, 14 * 14, dim)
@@ -56,6 +56,34 @@ def test_tokens_keep_their_place() -> None:
     row, column = divmod(int(change.argmax()), 14)
     assert row >= 11
     assert column <= 2
+
+
+@pytest.mark.parametrize("name", ["tf_efficientnet_lite0", "deit3_small_patch16_224"])
+def test_texture_is_mean_and_mean_square_of_each_place(name: str) -> None:
+    backbone = build_backbone(name, 384).eval()
+    pictures = torch.rand(2, 3, 224, 224, generator=torch.Generator().manual_seed(0))
+    with torch.inference_mode():
+        texture = backbone(pictures)[2]
+    channels, fine = backbone.texture_channels, pixel_channels(pictures)
+    assert texture.shape == (2, 14 * 14, 2 * channels)
+    place = fine[:, :, 32:48, 48:64]
+    count = fine.shape[1]
+    assert torch.allclose(texture[:, 2 * 14 + 3, :count], place.mean((2, 3)), atol=1e-4)
+    assert torch.allclose(texture[:, 2 * 14 + 3, channels : channels + count], place.square().mean((2, 3)), atol=1e-4)
+
+
+def test_fine_channels_of_pixels() -> None:
+    picture = torch.full((1, 3, 32, 32), 0.5)
+    picture[:, :, :, 16:] = torch.tensor([1.0, 0.5, 0.0])[:, None, None]
+    picture[:, :, 16:, :16] = 0.0
+    fine = pixel_channels(picture)[0]
+    assert torch.equal(fine[:3], picture[0])
+    assert fine[3:5, 0, 20].tolist() == [0.5, -0.5]
+    assert fine[5, 20, 15] == 0.5, "from black to the right"
+    assert fine[6, 15, 3] == 0.5, "down to black"
+    assert fine[7:, 3, 3].tolist() == [1, 1, 0, 0]
+    assert fine[7:, 20, 15].tolist() == [0, 1, 1, 0]
+    assert pixel_channels(torch.ones(1, 3, 32, 32))[0, 7:, 31, 31].tolist() == [1, 1, 0, 1]
 
 
 def test_folding_batchnorm_changes_nothing_but_the_layers() -> None:
@@ -175,7 +203,7 @@ def test_config_is_frozen() -> None:
 
 def test_every_weight_of_a_folded_body_learns() -> None:
     backbone = build_backbone("tf_efficientnet_lite0", 192, weights="package")
-    whole, tokens = backbone(torch.rand(1, 3, 224, 224))
+    whole, tokens, _ = backbone(torch.rand(1, 3, 224, 224))
     (whole.sum() + tokens.square().sum()).backward()
     still = [name for name, p in backbone.named_parameters() if p.grad is None or not p.grad.abs().max() > 0]
     assert still == []

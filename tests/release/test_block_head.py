@@ -10,7 +10,7 @@ from helpers.pictures import picture
 from helpers.tiny_distillation import make_pool
 from moslens.distortions import KIND_INDEX, KINDS, kind_names
 from moslens.model import build
-from moslens.model.block_heads import faults_loss, naming_loss
+from moslens.model.block_heads import block_features, faults_loss, feature_count, naming_loss
 from moslens.picture.grid import grid_blocks
 from moslens.picture.windows import WINDOWS, View
 from moslens.release.block_head import block_material, fit_head
@@ -60,7 +60,7 @@ def test_material_is_a_function_of_its_seed(tmp_path: Path) -> None:
     assert all(torch.equal(a, b) for a, b in zip(first, again, strict=True))
     assert not torch.equal(first[1][:50], other[1][:50])
     features, faults = first
-    assert features.shape == (len(faults), 4 * 24)
+    assert features.shape == (len(faults), feature_count(model))
     assert faults.shape[1] == 26
     assert len(faults) <= 9 * 16
     assert set(faults.unique().tolist()) <= {0, 1, 2, 3, 4, 5}
@@ -80,6 +80,23 @@ def test_a_picture_that_is_seen_whole_gives_the_blocks_of_its_map(tmp_path: Path
     features, faults = block_material(model, Pool(root, names, ()), names, View(True, 384), 6, 8, seed=1)
     assert len(features) == sum(crop.labelled.sum() for crop in made)
     assert (faults.numpy() == np.concatenate([crop.faults[crop.labelled, :26] for crop in made])).all()
+
+
+def test_the_head_sees_the_pixels_of_a_block_and_of_the_picture() -> None:
+    """Mean and deviation of red stand where T begins; texture has no gradient."""
+    torch.manual_seed(0)
+    model = build("lite", backbone="test_efficientnet", dim=24, heads=2, baf="full").eval()
+    pictures = torch.rand(1, 3, 128, 192)
+    sizes = torch.tensor([[96, 192]])
+    output = model.parts(pictures, 3, sizes=sizes)
+    features = block_features(output)
+    assert features.shape == (1, 9, feature_count(model))
+    assert not output.texture.requires_grad
+    red = pictures[0, 0]
+    channels = model.backbone.texture_channels
+    for start, block, part in ((3 * 24, 4, red[32:64, 64:128]), (4 * 24 + 2 * channels, 0, red[:96])):
+        assert features[0, block, start] == pytest.approx(float(part.mean()), abs=1e-4)
+        assert features[0, block, start + channels] == pytest.approx(float(part.std(correction=0)), abs=1e-3)
 
 
 def test_a_head_learns_kinds_and_levels_and_is_the_same_for_the_same_features() -> None:

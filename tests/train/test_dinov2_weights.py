@@ -94,7 +94,7 @@ def test_every_tensor_finds_its_place(tmp_path: Path, monkeypatch: pytest.Monkey
     assert made["pos_embed"].shape == (1, 196, WIDTH)
     assert made["patch_embed.proj.weight"].shape == (WIDTH, 3, 16, 16)
     backbone = build_backbone("deit3_small_patch16_224", WIDTH, weights=tmp_path / "made.safetensors")
-    whole, tokens = backbone(torch.rand(1, 3, 224, 224))
+    whole, tokens, _ = backbone(torch.rand(1, 3, 224, 224))
     assert whole.shape == (1, WIDTH)
     assert tokens.shape == (1, 196, WIDTH)
 

@@ -109,7 +109,7 @@ def test_plans_of_banks_name_kinds_where_they_are_not_the_papers(pool_folder: Pa
 def test_heads_have_a_logit_for_each_of_their_kinds_and_one_for_none(kinds: tuple[str, ...]) -> None:
     count = len(kinds) + 1
     assert Heads(kinds)(torch.rand(3, 128))[0].shape == (3, count)
-    for head, width in ((DistilledHead(8, kinds), 8), (SupervisedHead(8, kinds), 8), (FittedHead(8, kinds), 32)):
+    for head, width in ((DistilledHead(8, kinds), 8), (SupervisedHead(8, kinds), 8), (FittedHead(32, kinds), 32)):
         assert head.kinds == kinds
         assert head(torch.rand(2, 4, width))[0].shape == (2, 4, count)
     supervised = {f"head.{key}": value for key, value in SupervisedHead(8, kinds).state_dict().items()}

@@ -95,7 +95,7 @@ def test_regions_are_pooled_from_their_own_tokens() -> None:
     pictures = torch.rand(2, 3, 224, 224)
     boxes = torch.tensor([[[0, 0, 5, 5], [3, 2, 14, 9]], [[1, 1, 4, 4], [0, 0, 14, 14]]])
     teacher = Teacher(dataclasses.replace(TINY, statistics="mean-std")).eval()
-    _, tokens = teacher.backbone(pictures)
+    _, tokens, _ = teacher.backbone(pictures)
     pooled = teacher.pool(pictures, boxes)
     grid = tokens.view(2, 14, 14, 24)
     for b in range(2):
@@ -104,7 +104,7 @@ def test_regions_are_pooled_from_their_own_tokens() -> None:
             assert torch.allclose(pooled[b, r, :24], part.mean(0), atol=1e-5)
             assert torch.allclose(pooled[b, r, 24:], (part.var(0, unbiased=False) + 1e-4).sqrt(), atol=1e-4)
     plain = Teacher(TINY).eval()
-    _, tokens = plain.backbone(pictures)
+    _, tokens, _ = plain.backbone(pictures)
     assert torch.allclose(plain.pool(pictures, boxes)[1], mean_pool(tokens, box_masks(boxes, 14, 14))[1], atol=1e-6)
 
 

@@ -4,13 +4,15 @@
     sizes     B x 2          the rows and columns that are not padding, or None where all are picture
     c         B x d          the whole picture
     Z         B x N x d      its places, row-major over a grid of H / 16 x W / 16
+    T         B x N x 2 t    texture: the mean and the mean square of t fine channels in each of these places; the first
+                             are those of pixel_channels
 
 The backbone normalises with the statistics that its weights were trained with, so callers need not.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from importlib.resources import files
 from itertools import pairwise
 from pathlib import Path
@@ -25,7 +27,11 @@ from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from moslens.errors import CheckpointError, ConfigError, MissingExtra
-from moslens.model.baf import inside, valid_cells
+from moslens.model.baf import CELL, inside, valid_cells
+
+
+PIXEL_CHANNELS = 11
+_SAME, _DARK = 1 / 255, 0.02
 
 
 class Normalise(nn.Module):
@@ -57,13 +63,18 @@ class TransformerBackbone(nn.Module):
         data = self.body.pretrained_cfg
         self.normalise = Normalise(data["mean"], data["std"])
         self.dim = int(self.body.num_features)
+        self.texture_channels = PIXEL_CHANNELS
 
-    def forward(self, x: Tensor, sizes: Tensor | None = None) -> tuple[Tensor, Tensor]:
+    def forward(self, x: Tensor, sizes: Tensor | None = None) -> tuple[Tensor, Tensor, Tensor]:
         if sizes is not None:
             raise ConfigError('a vision transformer reads windows: it needs view "windows"')
         tokens = self.body.forward_features(self.normalise(x))
         prefix = self.body.num_prefix_tokens
-        return tokens[:, 0], tokens[:, prefix:]
+        return tokens[:, 0], tokens[:, prefix:], self.texture(x)
+
+    def texture(self, x: Tensor) -> Tensor:
+        """T of pictures B x 3 x H x W."""
+        return _texture([pixel_channels(x)], (1,))
 
 
 class ConvBackbone(nn.Module):
@@ -73,7 +84,8 @@ class ConvBackbone(nn.Module):
     concatenation, c one on the mean of the last map or, with ``pooling`` "moments", on the normalised means and
     standard deviations of all three. The statistics of BatchNorm are frozen; with ``fold`` these layers are folded into
     the convolutions before them, which is the same function in less time. ``drop_path``: stochastic depth of the body
-    in training, rising to this rate at the last block. ConfigError for another ``pooling``.
+    in training, rising to this rate at the last block. T also has the channels of the maps of stride 2, 4 and 8.
+    ConfigError for another ``pooling``.
     """
 
     body: Any
@@ -92,7 +104,7 @@ class ConvBackbone(nn.Module):
         if pooling not in ("last", "moments"):
             raise ConfigError(f"pooling is last or moments, not {pooling!r}")
         body: Any = timm.create_model(
-            name, pretrained=False, features_only=True, out_indices=(2, 3, 4), drop_path_rate=drop_path
+            name, pretrained=False, features_only=True, out_indices=(0, 1, 2, 3, 4), drop_path_rate=drop_path
         )
         if weights is not None:
             _load_matching(body, weights)
@@ -102,7 +114,9 @@ class ConvBackbone(nn.Module):
             _fold_batchnorm(self.body)
         data: Any = timm.get_pretrained_cfg(name)
         self.normalise = Normalise(data.mean, data.std)
-        channels = self.body.feature_info.channels()
+        every = self.body.feature_info.channels()
+        self.texture_channels = PIXEL_CHANNELS + sum(every[:3])
+        channels = every[2:]
         self.dim = dim
         self.local = nn.Linear(sum(channels), dim)
         self.local_norm = nn.LayerNorm(dim)
@@ -122,10 +136,10 @@ class ConvBackbone(nn.Module):
                 module.eval()
         return self
 
-    def forward(self, x: Tensor, sizes: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        maps = self.body(self.normalise(x))
-        fine, middle, coarse = maps
-        fine = F.avg_pool2d(fine, 2)
+    def forward(self, x: Tensor, sizes: Tensor | None = None) -> tuple[Tensor, Tensor, Tensor]:
+        *finest, middle, coarse = self.body(self.normalise(x))
+        texture = _texture([pixel_channels(x), *finest], (1, 2, 4, 8))
+        fine = F.avg_pool2d(finest[-1], 2)
         wide = F.interpolate(coarse, scale_factor=2.0, mode="bilinear", align_corners=False)
         tokens = torch.cat([fine, middle, wide], dim=1).flatten(2).transpose(1, 2)
         shares = (None, None, None) if sizes is None else _shares(sizes, (fine, middle, coarse))
@@ -134,7 +148,30 @@ class ConvBackbone(nn.Module):
             pooled = torch.cat([moment for each, share in pairs for moment in _moments(each, share)], dim=1)
         else:
             pooled = _mean(coarse, shares[-1])
-        return self.whole(pooled), self.local_norm(self.local(tokens))
+        return self.whole(pooled), self.local_norm(self.local(tokens)), texture
+
+
+def pixel_channels(pictures: Tensor) -> Tensor:
+    """B x 3 x H x W RGB in [0, 1] -> B x ``PIXEL_CHANNELS`` x H x W: what tells of light, colour and steps in a picture.
+
+    Red, green, blue; red minus green, blue minus green; how far light is from that of the next pixel, right and below,
+    and where it is the same; where light is nearly black or white.
+    """
+    red, green, blue = pictures[:, :1], pictures[:, 1:2], pictures[:, 2:]
+    light = (red + 2 * green + blue) / 4
+    right = (F.pad(light, (0, 1, 0, 0), "replicate")[..., 1:] - light).abs()
+    below = (F.pad(light, (0, 0, 0, 1), "replicate")[..., 1:, :] - light).abs()
+    flags = [right < _SAME, below < _SAME, light < _DARK, light > 1 - _DARK]
+    colours = [pictures, red - green, blue - green]
+    return torch.cat([*colours, right, below, *(flag.to(pictures.dtype) for flag in flags)], dim=1)
+
+
+def _texture(maps: Sequence[Tensor], strides: Sequence[int]) -> Tensor:
+    """T: the mean of each channel of some maps in each place of 16 x 16 px, then the mean squares; without gradient."""
+    parts = [(each.detach(), CELL // stride) for each, stride in zip(maps, strides, strict=True)]
+    means = [F.avg_pool2d(each, cells) for each, cells in parts]
+    squares = [F.avg_pool2d(each.square(), cells) for each, cells in parts]
+    return torch.cat([*means, *squares], dim=1).flatten(2).transpose(1, 2)
 
 
 def _shares(sizes: Tensor, maps: tuple[Tensor, Tensor, Tensor]) -> list[Tensor | None]:

@@ -4,8 +4,9 @@ quality of block k      mean_j h . Dec(panel_j + c + r, Z | tokens of block k)
 weight of block k       w_k of BAF
 kind, level of block k  Heads(u_k) with u_k = P a~_k / |P a~_k|      distilled: the teacher's heads, in its space
                         Head(a~_k)                                   supervised: trained on labels, for comparison
-                        Head([a~_k, mean Z, std Z, c])               fitted after training, on frozen features; mean
-                                                                     and deviation over the tokens of block k
+                        Head([a~_k, m_k(Z), m_k(T), c, m(T)])        fitted after training, on frozen features; m_k:
+                                                                     mean and deviation over the places of block k,
+                                                                     m: over the picture; T: its texture
 
 A head has C + 1 kind logits: its kinds, named in ``kinds``, in their order, then no distortion.
 """
@@ -26,6 +27,9 @@ from moslens.model.teacher import EMBEDDING, Heads, kind_classes
 from moslens.scoring.card import BLOCK_OUTPUTS
 
 OUTPUTS = ("score", *BLOCK_OUTPUTS)
+
+_FARTHEST = 8.0
+"""Features of a fitted head lie at most so many deviations from their mean: what no fault showed says no more."""
 
 
 class DistilledHead(nn.Module):
@@ -67,18 +71,29 @@ class SupervisedHead(nn.Module):
 class FittedHead(nn.Module):
     """Kind logits and level from one hidden layer on :func:`block_features`, fitted after training.
 
-    Beside the block token it reads mean and deviation of the tokens inside the block, and the global token.
+    ``features``: their number. ``centre`` and ``spread``, mean and deviation of each of them, bring all to one scale.
     """
 
-    def __init__(self, dim: int, kinds: tuple[str, ...] = PAPER_KINDS, hidden: int = 256) -> None:
+    centre: Tensor
+    spread: Tensor
+
+    def __init__(self, features: int, kinds: tuple[str, ...] = PAPER_KINDS, hidden: int = 256) -> None:
         super().__init__()
         self.kinds = kinds
-        self.body = nn.Sequential(nn.LayerNorm(4 * dim), nn.Linear(4 * dim, hidden), nn.GELU(), nn.Dropout(0.2))
+        self.register_buffer("centre", torch.zeros(features))
+        self.register_buffer("spread", torch.ones(features))
+        self.body = nn.Sequential(nn.Linear(features, hidden), nn.GELU(), nn.Dropout(0.2))
         self.kind = nn.Linear(hidden, len(kinds) + 1)
         self.level = nn.Linear(hidden, len(kinds))
 
+    def set_scale(self, features: Tensor) -> None:
+        """Take centre and spread from features, N x their number."""
+        self.centre.copy_(features.mean(0))
+        self.spread.copy_(features.std(0).clamp_min(1e-6))
+
     def forward(self, features: Tensor) -> tuple[Tensor, Tensor]:
-        return _kinds_and_level(self.kind, self.level, self.body(features))
+        scaled = ((features - self.centre) / self.spread).clamp(-_FARTHEST, _FARTHEST)
+        return _kinds_and_level(self.kind, self.level, self.body(scaled))
 
 
 def _kinds_and_level(kind: nn.Module, level: nn.Module, hidden: Tensor) -> tuple[Tensor, Tensor]:
@@ -114,11 +129,25 @@ def faults_loss(predicted: tuple[Tensor, Tensor], faults: Tensor) -> Tensor:
 
 
 def block_features(output: ModelOutput) -> Tensor:
-    """[a~_k, mean and deviation of Z over the tokens of block k, c]: B x K x 4 d."""
-    mean = mean_pool(output.tokens, output.masks)
-    variance = mean_pool(output.tokens.square(), output.masks) - mean.square()
-    whole = output.whole[:, None].expand_as(mean)
-    return torch.cat([output.blocks.gated, mean, (variance.clamp_min(0) + 1e-5).sqrt(), whole], dim=-1)
+    """[a~_k, m_k(Z), m_k(T), c, m(T)], B x K x F: m_k mean and deviation over block k, m over the picture."""
+    picture = output.masks.any(1, keepdim=True)
+    tokens = _mean_and_deviation(mean_pool(torch.cat([output.tokens, output.tokens.square()], -1), output.masks))
+    local, overall = (_mean_and_deviation(mean_pool(output.texture, masks)) for masks in (output.masks, picture))
+    whole = torch.cat([output.whole[:, None], overall], -1).expand(-1, tokens.shape[1], -1)
+    return torch.cat([output.blocks.gated, tokens, local, whole], dim=-1)
+
+
+def _mean_and_deviation(moments: Tensor) -> Tensor:
+    """Means and mean squares, ... x 2 n -> means and standard deviations, ... x 2 n."""
+    mean, square = moments.chunk(2, -1)
+    return torch.cat([mean, ((square - mean.square()).clamp_min(0) + 1e-5).sqrt()], -1)
+
+
+def feature_count(model: SHDIQA) -> int:
+    """How many :func:`block_features` a block has."""
+    channels = model.backbone.texture_channels
+    assert isinstance(channels, int)
+    return 4 * model.dim + 4 * channels
 
 
 class PictureDescriber(nn.Module):

@@ -48,8 +48,8 @@ CONFIGS = {
 class ModelOutput(NamedTuple):
     """All outputs of one pass.
 
-    yhat (B), c (B x d), Z (B x N x d), c + r that the panel reads with (B x d), the K blocks and the tokens of each
-    (B or 1 x K x N bool).
+    yhat (B), c (B x d), Z (B x N x d), c + r that the panel reads with (B x d), the K blocks, the tokens of each
+    (B or 1 x K x N bool), and the texture T (B x N x 2 t) of :mod:`moslens.model.backbone`.
     """
 
     score: Tensor
@@ -58,6 +58,7 @@ class ModelOutput(NamedTuple):
     reader: Tensor
     blocks: BlockOutput
     masks: Tensor
+    texture: Tensor
 
 
 class SHDIQA(nn.Module):
@@ -114,11 +115,13 @@ class SHDIQA(nn.Module):
             queries = self.baf.queries(places.centres(grid, pictures.device))
             whole, tokens, aggregated = read_inside(self.backbone, pictures, queries[0], masks[0])
             blocks = self.baf(aggregated, whole)
+            texture = self.backbone.texture(pictures)
         else:
-            whole, tokens = self.backbone(pictures, sizes)
+            whole, tokens, texture = self.backbone(pictures, sizes)
             blocks, masks = self._blocks(whole, tokens, places, grid)
         reader = whole if self.baf is None else whole + blocks.summary
-        return ModelOutput(self.decoder(reader, tokens, places.absent()), whole, tokens, reader, blocks, masks)
+        score = self.decoder(reader, tokens, places.absent())
+        return ModelOutput(score, whole, tokens, reader, blocks, masks, texture)
 
     def regrid(self, output: ModelOutput, places: TokenGrid, grid: Grid) -> ModelOutput:
         """The same pass with its blocks on another grid; score and reader stay. Not for variant B."""

@@ -104,7 +104,7 @@ class Teacher(nn.Module):
 
     def pool(self, pictures: Tensor, boxes: Tensor) -> Tensor:
         """p, B x R x d (or 2 d), of B x 3 x 224 x 224 pictures and B x R x 4 boxes."""
-        _, tokens = self.backbone(pictures)
+        _, tokens, _ = self.backbone(pictures)
         masks = box_masks(boxes, pictures.shape[2] // CELL, pictures.shape[3] // CELL)
         share = masks.to(tokens.dtype)
         share = share / share.sum(-1, keepdim=True)

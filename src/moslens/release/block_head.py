@@ -48,7 +48,7 @@ def block_material(
     combined: int = 1,
     seed: int = _SEED,
 ) -> tuple[Tensor, Tensor]:
-    """Features (N x 4 d) and faults (N x kinds; their levels, 0 where they are not) of the labelled blocks of crops.
+    """Features (N x F) and faults (N x kinds; their levels, 0 where they are not) of the labelled blocks of crops.
 
     names: photos of the pool, of which ``count`` crops are made, as ``view`` shows them, with ``grid`` blocks a side;
     kinds: the first kinds, those of the faults; implementations and combined: as for
@@ -71,12 +71,13 @@ def block_material(
 def fit_head(
     features: Tensor, faults: Tensor, *, names: tuple[str, ...] = PAPER_KINDS, epochs: int = EPOCHS
 ) -> FittedHead:
-    """Train a head on features (N x 4 d) and faults (N x kinds) of N blocks; deterministic. names: its kinds."""
+    """Train a head on features (N x F) and faults (N x kinds) of N blocks; deterministic. names: its kinds."""
     generator = torch.Generator().manual_seed(_SEED)
     steps = epochs * -(-len(features) // BATCH)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(_SEED)
-        head = FittedHead(features.shape[1] // 4, names)
+        head = FittedHead(features.shape[1], names)
+        head.set_scale(features)
         optimiser = torch.optim.AdamW(head.parameters(), RATE, weight_decay=DECAY)
         schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, steps)
         for epoch in range(epochs):

@@ -3,16 +3,16 @@
 They are squares as the network sees them: 224 x 224 crops for windows, most of a photo for whole pictures.
 
 A quarter of the crops are clean, a quarter are composites of BDM, and half have one to three degraded rectangles
-anywhere, at levels drawn evenly. A block gets the label that covers three quarters of it, or none. So every block has
-one fault at most, as in the paper. With combinations, a quarter of the crops have several faults at once, on the same
-blocks or on the whole crop (:mod:`moslens.release.fault_combinations`), instead of rectangles; a block then has every
-fault that covers three quarters of it.
+anywhere, or one fault all over, at levels drawn evenly. A block gets the label that covers three quarters of it, or
+none. So every block has one fault at most, as in the paper. With combinations, a quarter of the crops have several
+faults at once, on the same blocks or on the whole crop (:mod:`moslens.release.fault_combinations`), instead of
+rectangles; a block then has every fault that covers three quarters of it.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,15 +22,21 @@ from moslens.distortions import KIND_INDEX, KINDS, LEVELS, PAPER_KINDS, distort,
 from moslens.distortions.implementations import ImplementationSet
 from moslens.distortions.kinds import NO_DISTORTION
 from moslens.picture.grid import Block, grid_blocks
-from moslens.picture.windows import View
+from moslens.picture.windows import View, fit
 from moslens.release.fault_combinations import combine_faults
 from moslens.train.distill.pool import Pool, pristine_crop, pristine_square
 
 COVERED = 0.75
 """Share of a block that its label must cover."""
 
+_EVERYWHERE = 0.4
+"""The share of crops with rectangles that have one fault on the whole crop instead, as most faulty photos do."""
+
 WHOLE_SIZE = 288
 """Sides in px of pictures that are seen whole: about the shorter side of a photo at a working size of 384."""
+
+_FILE_SIZES = (WHOLE_SIZE, WHOLE_SIZE, 384, 512)
+"""Sides in px at which they get their faults, before they are reduced: photos are larger than they are seen."""
 
 Pixels = NDArray[np.uint8]
 Ints = NDArray[np.int64]
@@ -110,8 +116,11 @@ def plant(
             labels.set(block.slices, kind, level)
     elif turn > 1:
         picture = crop.copy()
-        for _ in range(int(rng.integers(1, 4))):
-            _degrade_rectangle(picture, crop, labels, rng, kinds, implementations)
+        if rng.random() < _EVERYWHERE:
+            _degrade_rectangle(picture, crop, labels, rng, kinds, implementations, least=size)
+        else:
+            for _ in range(int(rng.integers(1, 4))):
+                _degrade_rectangle(picture, crop, labels, rng, kinds, implementations)
     found = [labels.of(block) for block in grid_blocks(size, size, grid)]
     faults = np.zeros((len(found), len(KINDS)), np.int64)
     for row, (kind, level, _) in zip(faults, found, strict=True):
@@ -152,10 +161,11 @@ def _degrade_rectangle(
     rng: np.random.Generator,
     kinds: Sequence[str],
     implementations: ImplementationSet,
+    least: int = 56,
 ) -> None:
-    """Degrade a rectangle with sides of 56 px and more, anywhere, in place. Earlier faults inside it are replaced."""
+    """Degrade a rectangle with sides of ``least`` px and more, anywhere, in place. It replaces faults inside it."""
     size = len(crop)
-    width, height = (int(side) for side in rng.integers(56, size + 1, 2))
+    width, height = (int(side) for side in rng.integers(least, size + 1, 2))
     x, y = int(rng.integers(size - width + 1)), int(rng.integers(size - height + 1))
     inside = np.s_[y : y + height, x : x + width]
     kind = get_kind(kinds[int(rng.integers(len(kinds)))])
@@ -181,13 +191,15 @@ def planted_crops(
     """Yield ``count`` squares of the named photos, with faults of ``kinds``; each is a function of seed and number.
 
     view: how the network sees pictures. Windows are crops of photos at the working size, otherwise squares of
-    ``WHOLE_SIZE`` px show most of a photo. implementations and combined as for :func:`plant`.
+    ``WHOLE_SIZE`` px show most of a photo, which was larger in half of them when it got its faults. implementations and
+    combined as for :func:`plant`.
     """
     for number in range(count):
         rng = np.random.default_rng((seed, number))
         name = names[int(rng.integers(len(names)))]
         if view.whole:
-            crop = pristine_square(pool.root, name, WHOLE_SIZE, rng)
+            crop = pristine_square(pool.root, name, int(rng.choice(_FILE_SIZES)), rng)
         else:
             crop = pristine_crop(pool.root, name, view.working_size, rng)
-        yield plant(crop, grid, number, rng, kinds, implementations, combined)
+        made = plant(crop, grid, number, rng, kinds, implementations, combined)
+        yield replace(made, picture=fit(made.picture, WHOLE_SIZE)) if view.whole else made
