@@ -22,13 +22,14 @@ from moslens.system.text import did_you_mean
 class HarmlessChange:
     """``label``: plain words for it. ``makers``: implementations by name, the default first.
 
-    ``mirrors``: left and right change places.
+    ``mirrors``: left and right change places. ``turns``: how often it is drawn, beside one for the plainest.
     """
 
     name: str
     label: str
     makers: dict[str, Callable[[Array, np.random.Generator], Array]]
     mirrors: bool = False
+    turns: int = 1
 
     def implementations(self, among: ImplementationSet) -> tuple[str, ...]:
         """The names of its implementations in a set, as :func:`moslens.distortions.implementations_of` for a kind."""
@@ -43,11 +44,18 @@ HARMLESS: tuple[HarmlessChange, ...] = (
         "black_and_white",
         "black and white",
         {"numpy": toning.mixed_grey, "pillow": toning.pillow_grey, "opencv": toning.opencv_grey},
+        turns=2,
     ),
     HarmlessChange(
         "toned",
         "toned grey",
-        {"numpy": toning.tinted, "pillow": toning.colorized, "opencv": toning.split_by_gamma},
+        {
+            "numpy": toning.tinted,
+            "numpy-ink": toning.inked,
+            "pillow": toning.colorized,
+            "opencv": toning.split_by_gamma,
+        },
+        turns=3,
     ),
     HarmlessChange("mirror", "mirror image", {"numpy": framing.mirror}, mirrors=True),
     HarmlessChange("crop", "a tenth cut off", {"numpy": framing.crop}),
@@ -69,6 +77,7 @@ HARMLESS: tuple[HarmlessChange, ...] = (
             "numpy": reencoding.averaged_or_drawn,
             "opencv": reencoding.opencv_scaled,
         },
+        turns=2,
     ),
     HarmlessChange(
         "corner_mark",
@@ -83,6 +92,8 @@ HARMLESS: tuple[HarmlessChange, ...] = (
 
 TURNS_GREY: tuple[str, ...] = ("hsv_saturation",)
 """Kinds whose higher levels leave no colours: what they make is black and white, which is harmless."""
+
+_DRAWN = tuple(change for change in HARMLESS for _ in range(change.turns))
 
 HARMLESS_BY_NAME = {change.name: change for change in HARMLESS}
 
@@ -108,8 +119,8 @@ def change_harmlessly(
 
 
 def draw_harmless(rng: np.random.Generator, among: ImplementationSet) -> tuple[HarmlessChange, str]:
-    """A harmless change and one of its implementations, each as likely. What is installed plays no part."""
-    change = HARMLESS[int(rng.integers(len(HARMLESS)))]
+    """A harmless change, by its turns, and one of its implementations. What is installed plays no part."""
+    change = _DRAWN[int(rng.integers(len(_DRAWN)))]
     names = change.implementations(among)
     return change, names[int(rng.integers(len(names)))]
 

@@ -125,6 +125,7 @@ _IMPLEMENTATIONS: dict[str, dict[str, Operation]] = {
     "lost_blocks": {"numpy": spatial.lost_blocks, "numpy-slices": spatial.shifted_slices},
     "watermark": {
         "pillow": with_pillow.watermark,
+        "pillow-large": with_pillow.large_watermark,
         "numpy": spatial.logo_watermark,
         "opencv": with_opencv.watermark,
     },

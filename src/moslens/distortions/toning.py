@@ -17,7 +17,7 @@ _MIX = (2.0, 3.0, 1.0)
 """Parameters of the Dirichlet distribution of a channel mix: mostly green and red, as with filters on film."""
 
 _TONES = {"sepia": (36, 2, -38), "selenium": (14, -9, 5), "cyanotype": (-56, 4, 54), "copper": (44, -6, -34)}
-"""RGB that a full tone adds at mid-grey; black and white stay."""
+"""RGB that a tone adds at mid-grey; black and white stay."""
 
 _PAPERS = (
     (("#1b120a"), ("#a58763"), ("#fff6e2")),
@@ -25,6 +25,9 @@ _PAPERS = (
     (("#140f14"), ("#8a8088"), ("#fdfafc")),
 )
 """Shadow, middle and paper: sepia, cyanotype, selenium."""
+
+_INKS = ((1.0, 0.86, 0.62), (1.0, 0.78, 0.5), (0.72, 0.88, 1.0), (0.8, 1.0, 0.85), (0.95, 0.8, 1.0))
+"""RGB of white after a tint that colours highlights too: sepia, brown, blue, green, violet."""
 
 _GAMMAS = ((0.8, 1.0, 1.28), (1.3, 1.0, 0.8), (0.93, 1.05, 1.0))
 """Exponents of R, G and B: sepia, cyanotype, selenium."""
@@ -48,10 +51,19 @@ def opencv_grey(picture: Array, rng: np.random.Generator) -> Array:
 def tinted(picture: Array, rng: np.random.Generator) -> Array:
     """A grey with a tone, strongest at mid-grey."""
     grey = _mixed(picture, rng)
-    tone = np.array(list(_TONES.values())[int(rng.integers(len(_TONES)))]) * rng.uniform(0.4, 1)
+    tone = np.array(list(_TONES.values())[int(rng.integers(len(_TONES)))]) * rng.uniform(0.4, 1.5)
     lightness = np.arange(256) / 255
     table = np.arange(256)[:, None] + 4 * (lightness * (1 - lightness))[:, None] * tone
     toned: Array = np.rint(table.clip(0, 255)).astype(np.uint8)[grey]
+    return toned
+
+
+def inked(picture: Array, rng: np.random.Generator) -> Array:
+    """A grey in one ink, white included, brightened by up to the loss of light, and clipped."""
+    ink = np.array(_INKS[int(rng.integers(len(_INKS)))]) ** rng.uniform(0.5, 1)
+    gain = rng.uniform(1, 1 / ink.mean())
+    table = np.rint((np.arange(256)[:, None] * ink * gain).clip(0, 255)).astype(np.uint8)
+    toned: Array = table[_mixed(picture, rng)]
     return toned
 
 

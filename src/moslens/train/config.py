@@ -295,8 +295,8 @@ class RankSection:
     standard deviations of the labels. ``clean_margin`` > 0: every drawn ladder has its clean version, which must score
     that much more above each of the others. The weight rises with ``distill.ramp``. ``blocks`` > 0 ranks the quality of
     every block too, at that share of the weight; this needs BAF. ``kinds``: names of the kinds or groups that ladders
-    are made of, none for all. ``size``: pictures are 224 x 224 crops, or, for ``data.view`` whole, squares of that many
-    px, a multiple of 32, that show most of a photo.
+    are made of, none for all; ``often``: those of which three times as many are made. ``size``: pictures are 224 x 224
+    crops, or, for ``data.view`` whole, squares of that many px, a multiple of 32, that show most of a photo.
     """
 
     weight: float = 0.0
@@ -311,6 +311,7 @@ class RankSection:
     entries: int = 1560
     bank_seed: int = 0
     kinds: tuple[str, ...] = ()
+    often: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

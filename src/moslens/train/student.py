@@ -267,7 +267,9 @@ def open_rank(config: TrainConfig) -> LadderBatches:
     pool = pool_of(config.bdm)
     bdm = config.bdm
     size, named = config.data.working_size, rank_kinds(config)
-    plan = plan_ladders(pool, size, rank.entries, rank.bank_seed, named, bdm.kinds, bdm.implementations, rank.size)
+    plan = plan_ladders(
+        pool, size, rank.entries, rank.bank_seed, named, bdm.kinds, bdm.implementations, rank.size, rank.often
+    )
     with _main_process_first():
         folder = open_ladders(Path(rank.bank), plan)
     return LadderBatches(folder, rank.batch, rank.versions, config.seed, with_clean=rank.clean_margin > 0)

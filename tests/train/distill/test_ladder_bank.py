@@ -84,6 +84,14 @@ def test_a_negative_is_one_step_below_the_clean_crop(pool_folder: Path) -> None:
     assert "steps" not in plan_ladders(names, 384, 24, 0, ("darken",), "all").to_dict()
 
 
+def test_a_kind_that_comes_often_has_three_times_as_many_ladders(pool_folder: Path) -> None:
+    pool = open_pool(pool_folder, held_out=0.25)
+    plan = plan_ladders(pool, 384, 10, 0, ("negative", "darken"), "all", often=("color", "blur"))
+    assert plan.kinds == ("darken", "negative", "negative", "negative")
+    with pytest.raises(ConfigError, match=r"rank\.often"):
+        plan_ladders(pool, 384, 10, 0, often=("negativ",))
+
+
 def test_a_bank_is_its_plan_and_refuses_another(pool_folder: Path, bank: Path) -> None:
     plan = make_plan(pool_folder)
     pictures, counts = np.load(bank / "pictures.npy"), np.load(bank / "rungs.npy")

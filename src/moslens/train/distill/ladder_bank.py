@@ -42,7 +42,7 @@ _STEPS: dict[str, tuple[tuple[int, ...], ...]] = {
 
 @dataclass(frozen=True)
 class LadderPlan(BankPlan):
-    """What decides every entry of a bank of ladders. ``kinds``: the names to draw from, in turn.
+    """What decides every entry of a bank of ladders. ``kinds``: the names to take in turn, some more than once.
 
     ``implementations`` as in ``BdmSection``. ``size``: sides of the pictures in px. Those of 224 are crops of photos at
     the working size, larger ones show most of a photo.
@@ -184,14 +184,17 @@ def plan_ladders(
     kinds: KindSet = "paper",
     implementations: ImplementationSet = "default",
     size: int = WINDOW,
+    often: Sequence[str] = (),
 ) -> LadderPlan:
     """The plan of a bank of ladders over the training part of a pool: of the kinds and groups that are ``named``.
 
-    Where none is, of ``kinds``. ConfigError for no entries, unknown names and a ``size`` of pictures that no
-    network reads, MissingExtra where the implementations need OpenCV and that is not installed.
+    Where none is, of ``kinds``. ``often``: names of those of which three times as many ladders are made. ConfigError
+    for no entries, unknown names and a ``size`` of pictures that no network reads, MissingExtra where implementations
+    need OpenCV and that is not installed.
     """
     require_implementations(implementations)
     names = named_kinds(named, "rank.kinds") or kind_names(kinds)
+    names += 2 * tuple(name for name in named_kinds(often, "rank.often") if name in names)
     if size < WINDOW or size % STRIDE:
         raise ConfigError(f"rank.size is a multiple of {STRIDE} from {WINDOW} up, not {size}")
     data_hash = pool.hash_of(pool.train)
