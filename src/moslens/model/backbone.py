@@ -29,7 +29,6 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 from moslens.errors import CheckpointError, ConfigError, MissingExtra
 from moslens.model.baf import CELL, inside, valid_cells
 
-
 PIXEL_CHANNELS = 11
 _SAME, _DARK = 1 / 255, 0.02
 
@@ -152,7 +151,7 @@ class ConvBackbone(nn.Module):
 
 
 def pixel_channels(pictures: Tensor) -> Tensor:
-    """B x 3 x H x W RGB in [0, 1] -> B x ``PIXEL_CHANNELS`` x H x W: what tells of light, colour and steps in a picture.
+    """B x 3 x H x W RGB in [0, 1] -> B x ``PIXEL_CHANNELS`` x H x W: what tells of light, colour and steps.
 
     Red, green, blue; red minus green, blue minus green; how far light is from that of the next pixel, right and below,
     and where it is the same; where light is nearly black or white.

@@ -20,7 +20,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from moslens.distortions import PAPER_KINDS
-from moslens.model.baf import TokenGrid, mean_pool
+from moslens.model.baf import TokenGrid
+from moslens.model.correction import mean_and_deviation
 from moslens.model.decoder import PanelDecoder
 from moslens.model.shdiqa import SHDIQA, ModelOutput, PictureScorer
 from moslens.model.teacher import EMBEDDING, Heads, kind_classes
@@ -131,16 +132,10 @@ def faults_loss(predicted: tuple[Tensor, Tensor], faults: Tensor) -> Tensor:
 def block_features(output: ModelOutput) -> Tensor:
     """[a~_k, m_k(Z), m_k(T), c, m(T)], B x K x F: m_k mean and deviation over block k, m over the picture."""
     picture = output.masks.any(1, keepdim=True)
-    tokens = _mean_and_deviation(mean_pool(torch.cat([output.tokens, output.tokens.square()], -1), output.masks))
-    local, overall = (_mean_and_deviation(mean_pool(output.texture, masks)) for masks in (output.masks, picture))
+    tokens = mean_and_deviation(torch.cat([output.tokens, output.tokens.square()], -1), output.masks)
+    local, overall = (mean_and_deviation(output.texture, masks) for masks in (output.masks, picture))
     whole = torch.cat([output.whole[:, None], overall], -1).expand(-1, tokens.shape[1], -1)
     return torch.cat([output.blocks.gated, tokens, local, whole], dim=-1)
-
-
-def _mean_and_deviation(moments: Tensor) -> Tensor:
-    """Means and mean squares, ... x 2 n -> means and standard deviations, ... x 2 n."""
-    mean, square = moments.chunk(2, -1)
-    return torch.cat([mean, ((square - mean.square()).clamp_min(0) + 1e-5).sqrt()], -1)
 
 
 def feature_count(model: SHDIQA) -> int:
@@ -183,10 +178,11 @@ class PictureDescriber(nn.Module):
 def block_quality(model: SHDIQA, output: ModelOutput) -> Tensor:
     """Quality of each block, B x K in units of the standardised label.
 
-    Decoder and head are those of the score; for block k the cross-attention reads the tokens of block k alone.
+    Decoder, head and correction are those of the score; for block k they read the tokens of block k alone.
     """
     assert isinstance(model.decoder, PanelDecoder)
-    return model.decoder.inside(output.reader, output.tokens, output.masks)
+    quality = model.decoder.inside(output.reader, output.tokens, output.masks)
+    return quality if model.correction is None else quality + model.correction(output.features(output.masks))
 
 
 def read_head(

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from moslens.errors import ConfigError
 from moslens.model.backbone import TransformerBackbone, build_backbone
 from moslens.model.baf import BAF, BlockOutput, Grid, TokenGrid, mean_pool, read_inside
+from moslens.model.correction import Correction, correction_features
 from moslens.model.decoder import LinearDecoder, PanelDecoder
 from moslens.picture.windows import WINDOWS, View
 
@@ -21,7 +22,8 @@ class ModelConfig:
     """One of the two configurations of method.md 11, or a variation of it.
 
     ``baf``: "off" or a mode of :class:`moslens.model.baf.BAF`, ``variant`` its variant; scoring uses ``grid`` blocks a
-    side. ``decoder``: "panel", or "linear" for the plain fine-tuned backbone, the baseline of the ablation. ``fold``,
+    side. ``decoder``: "panel", or "linear" for the plain fine-tuned backbone, the baseline of the ablation.
+    ``correction``: the score has one (:mod:`moslens.model.correction`), which is fitted after training. ``fold``,
     ``pooling`` and ``drop_path``: see :class:`moslens.model.backbone.ConvBackbone`. ``dropout``: in the decoder layer,
     in training.
     """
@@ -33,6 +35,7 @@ class ModelConfig:
     variant: str = "A"
     grid: int = 4
     decoder: str = "panel"
+    correction: bool = False
     fold: bool = True
     pooling: str = "last"
     drop_path: float = 0.0
@@ -59,6 +62,14 @@ class ModelOutput(NamedTuple):
     blocks: BlockOutput
     masks: Tensor
     texture: Tensor
+
+    def features(self, masks: Tensor) -> Tensor:
+        """What a correction reads of K regions: see :func:`moslens.model.correction.correction_features`."""
+        return correction_features(self.whole, self.reader, self.tokens, self.texture, masks)
+
+    def of_picture(self) -> Tensor:
+        """:meth:`features` of the whole picture, B x F."""
+        return self.features(self.masks.any(1, keepdim=True))[:, 0]
 
 
 class SHDIQA(nn.Module):
@@ -93,6 +104,11 @@ class SHDIQA(nn.Module):
             self.decoder = PanelDecoder(config.dim, config.heads, config.dropout)
         else:
             self.decoder = LinearDecoder(config.dim, config.dropout)
+        self.correction: Correction | None = None
+        if config.correction:
+            texture = self.backbone.texture_channels
+            assert isinstance(texture, int)
+            self.correction = Correction(4 * config.dim + 2 * texture).requires_grad_(False)
 
     @property
     def dim(self) -> int:
@@ -111,6 +127,7 @@ class SHDIQA(nn.Module):
         grid = self.config.grid if grid is None else grid
         places = TokenGrid.of(pictures, sizes)
         if self.baf is not None and self.baf.variant == "B":
+            assert isinstance(self.backbone, TransformerBackbone)
             masks = places.masks(grid, pictures.device)
             queries = self.baf.queries(places.centres(grid, pictures.device))
             whole, tokens, aggregated = read_inside(self.backbone, pictures, queries[0], masks[0])
@@ -121,7 +138,10 @@ class SHDIQA(nn.Module):
             blocks, masks = self._blocks(whole, tokens, places, grid)
         reader = whole if self.baf is None else whole + blocks.summary
         score = self.decoder(reader, tokens, places.absent())
-        return ModelOutput(score, whole, tokens, reader, blocks, masks, texture)
+        output = ModelOutput(score, whole, tokens, reader, blocks, masks, texture)
+        return (
+            output if self.correction is None else output._replace(score=score + self.correction(output.of_picture()))
+        )
 
     def regrid(self, output: ModelOutput, places: TokenGrid, grid: Grid) -> ModelOutput:
         """The same pass with its blocks on another grid; score and reader stay. Not for variant B."""

@@ -281,13 +281,22 @@ def seed_step(seed: int, step: int, process: int) -> None:
     torch.manual_seed(int(words[0]))
 
 
-def fit(task: nn.Module, batches: Batches, config: TrainConfig, run: Path, *, stop_after: int | None = None) -> bool:
+def fit(
+    task: nn.Module,
+    batches: Batches,
+    config: TrainConfig,
+    run: Path,
+    *,
+    stop_after: int | None = None,
+    finish: Callable[[], None] | None = None,
+) -> bool:
     """Train ``task`` to its last epoch, from the newest checkpoint of ``run``, else from its trunk, else from scratch.
 
     ``task(batch)`` returns a dict of scalar losses; "loss" is minimised and every term is logged. Writes
     ``model.safetensors`` (the task's ``model``, or an average of it) and ``curves.png`` and returns True in the main
     process, False in the others. Shows a progress bar on a terminal and logs now and then elsewhere.
-    ``stop_after`` ends training early, at that step, with a checkpoint, and returns False: for tests.
+    ``stop_after`` ends training early, at that step, with a checkpoint, and returns False: for tests. ``finish`` is
+    called after the last step in the main process, and may change the weights that are written.
     Stopped, after the step and a checkpoint, where SIGINT or SIGTERM arrives. OutputError where another process trains
     into ``run``, CheckpointError where the loss is not finite or the trunk does not fit, ConfigError where the batch
     cannot be shared evenly among the processes.
@@ -302,11 +311,17 @@ def fit(task: nn.Module, batches: Batches, config: TrainConfig, run: Path, *, st
         cpu=not cuda, mixed_precision=mixed_precision(config.optim.precision), kwargs_handlers=[unused]
     )
     with locked_folder(run) if accelerator.is_main_process else nullcontext():
-        return _fit(accelerator, task, batches, config, run, stop_after)
+        return _fit(accelerator, task, batches, config, run, stop_after, finish)
 
 
 def _fit(
-    accelerator: Accelerator, task: nn.Module, batches: Batches, config: TrainConfig, run: Path, stop_after: int | None
+    accelerator: Accelerator,
+    task: nn.Module,
+    batches: Batches,
+    config: TrainConfig,
+    run: Path,
+    stop_after: int | None,
+    finish: Callable[[], None] | None,
 ) -> bool:
     if config.optim.batch % accelerator.num_processes:
         raise ConfigError(
@@ -337,6 +352,8 @@ def _fit(
     if state.step < total or not main:
         return False
     state.final_weights()
+    if finish is not None:
+        finish()
     checkpoint.save_tensors(Run(run).weights_file, dict(task.get_submodule("model").state_dict()))
     draw_curves(Run(run))
     return True

@@ -27,6 +27,7 @@ from moslens.train import checkpoint
 from moslens.train.config import BranchSection, DataSection, HarmlessSection, RankSection, TrainConfig
 from moslens.train.distill.bank_opinions import ViewOpinionBatches
 from moslens.train.distill.composite_bank import Bank, BankBatches, open_bank, plan_bank
+from moslens.train.distill.fit_correction import fit_correction
 from moslens.train.distill.harmless_pairs import HarmlessBatches, open_harmless
 from moslens.train.distill.ladder_bank import LadderBatches, open_ladders, plan_ladders
 from moslens.train.distill.named_kinds import named_kinds
@@ -38,6 +39,7 @@ from moslens.train.distill.student_task import StudentTask
 from moslens.train.distill.targets import bank_targets
 from moslens.train.loop import fit, open_run
 from moslens.train.networks import build_model, load_teacher
+from moslens.train.precision import mixed_precision
 from moslens.train.quality import (
     dataset_of,
     finish_quality_run,
@@ -136,6 +138,8 @@ def train_student(config: TrainConfig, run: Path, *, resume: bool = False) -> No
     warms = distill.schedule != "joint" and distill.kd != "none"
     if warms and distill.warm < 1:
         raise ConfigError(f"distill.schedule {distill.schedule} needs distill.warm, the steps of its first phase")
+    corrects = bool(config.model.changes.get("correction"))
+    _check_correction(config, corrects=corrects)
     dataset = training_set(config.data, run)
     split = split_of(dataset, config.data)
     require_own_photos(config, dataset)
@@ -154,18 +158,20 @@ def train_student(config: TrainConfig, run: Path, *, resume: bool = False) -> No
     r = open_rank(config) if config.rank.weight else None
     decoded = None if streams.photos is None else streams.photos.views
     h = open_harmless(config, q.stream, photos, decoded) if photos else None
-    batches = StudentBatches(q, d, 0, r, streams.photos, streams.views, h)
     torch.manual_seed(config.seed)
     width = data.width if data else 128
+    model = build_model(config.model, pretrained=True)
+    batches = StudentBatches(q, d, 0, None if corrects else r, streams.photos, streams.views, h)
+    rank, point = rank_in_label_units(config, dataset, split), point_of(dataset, labels)
     task = StudentTask(
-        build_model(config.model, pretrained=True),
+        model,
         joint,
         batches.steps,
         width=width,
         kinds=data.kinds if data else PAPER_KINDS,
-        rank=rank_in_label_units(config, dataset, split),
+        rank=dataclasses.replace(rank, weight=0.0) if corrects else rank,
         harmless=config.harmless,
-        point=point_of(dataset, labels),
+        point=point,
         correlation=config.optim.correlation,
         mirror=config.optim.mirror,
     )
@@ -173,9 +179,23 @@ def train_student(config: TrainConfig, run: Path, *, resume: bool = False) -> No
         folder = Path(distill.warm_run) if distill.warm_run else run / "warm"
         warm_up(config, data, folder)
         start_from(task, folder)
-    if fit(task, batches, config, run):
+
+    def correct() -> None:
+        if corrects and r is not None:
+            pairs = None if h is None else h.pairs
+            half = mixed_precision(config.optim.precision) == "bf16"
+            fit_correction(model, q.stream, r, pairs, rank, config.harmless, point, config.seed, half=half)
+
+    if fit(task, batches, config, run, finish=correct):
         save_embedding(task, config, run)
         finish_quality_run(run, dataset, split)
+
+
+def _check_correction(config: TrainConfig, *, corrects: bool) -> None:
+    if corrects and not config.rank.weight:
+        raise ConfigError("a model with a correction learns it from ladders: it needs rank.weight above 0")
+    if corrects and config.rank.blocks:
+        raise ConfigError("rank.blocks is for ladders that the network learns: with a correction it is 0")
 
 
 def prepare_shared(config: TrainConfig) -> None:
