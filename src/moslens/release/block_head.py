@@ -28,7 +28,7 @@ from moslens.train.distill.region_views import planes
 
 log = logging.getLogger(__name__)
 
-PICTURES = 8_000
+PICTURES = 9_000
 EPOCHS = 12
 BATCH = 256
 RATE = 1e-3
