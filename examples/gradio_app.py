@@ -24,7 +24,7 @@ def judge(photo: str | None) -> tuple[str, Image.Image | None]:
     except moslens.MoslensError as error:
         return error.message.removeprefix(f"{error.path}: "), None  # the path is one of Gradio's
     faults = [
-        f"- {fault['kind'].replace('_', ' ')}: {fault['severity']:.1f} of 5, on {fault['share']:.0%} of the photo"
+        f"- {fault['label']}: {fault['severity']:.1f} of 5, on {fault['share']:.0%} of the photo"
         for fault in result.distortions
     ]
     words = [f"**{result.score:.0f} of 100**, nine times in ten between {result.low:.0f} and {result.high:.0f}"]

@@ -237,7 +237,8 @@ class TestFormats:
         assert end == len(encode_header("csv") + line)
 
     def test_detail_has_its_score_in_a_column_of_its_own(self) -> None:
-        fault = {"kind": "jpeg", "group": "compression", "label": "JPEG artefacts", "severity": 3.0, "share": 0.5}
+        names = {"kind": "jpeg", "group": "compression", "label": "JPEG artefacts", "kind_certain": True}
+        fault = {**names, "severity": 3.0, "share": 0.5}
         tile = {"x": 0, "y": 8, "width": 384, "height": 384, "score": 40.5}
         row = Score("a.jpg", 71.25, 62.0, 80.5, 4000, 3000, "m@0", detail=Detail(41.5, (tile,), (fault,))).to_row()
         (cells,) = csv.reader(io.StringIO(encode(row, "csv").decode("utf-8"), newline=""))
@@ -375,7 +376,8 @@ class TestParquet:
     def test_rows_come_back(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         parquet = pytest.importorskip("pyarrow.parquet", reason="needs the [bulk] extra")
         monkeypatch.setattr(ParquetWriter, "GROUP", 3)
-        kinds = [{"kind": "motion_blur", "group": "blur", "label": "motion blur", "severity": 3.2, "share": 0.25}]
+        names = {"kind": "motion_blur", "group": "blur", "label": "blurred", "kind_certain": False}
+        kinds = [{**names, "severity": 3.2, "share": 0.25}]
         rows = [make(name) for name in ODD_NAMES for make in (ok_row, error_row)]
         rows[0] |= {"distortions": kinds, "worst_block": {"x": 0, "y": 5, "width": 6, "height": 7, "score": 41.0}}
         path = tmp_path / "rows.parquet"

@@ -82,7 +82,7 @@ def test_rows_of_other_names_are_as_they_were() -> None:
         b'"version": "0.1.0", "error": {"code": "corrupt", "message": "b.jpg: broken"}}\n'
     )
     assert encode(row, "csv") == (
-        b'b.jpg,error,,,,,,[],,[],,,m@0,0.1.0,"{""code"": ""corrupt"", ""message"": ""b.jpg: broken""}",,,,\n'
+        b'b.jpg,error,,,,,,[],,[],,,m@0,0.1.0,"{""code"": ""corrupt"", ""message"": ""b.jpg: broken""}",,,,,,\n'
     )
 
 

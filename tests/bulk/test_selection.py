@@ -119,19 +119,23 @@ def test_a_file_is_sorted_in_place_and_goes_on(tmp_path: Path, format: str) -> N
 
 def test_the_first_fault_has_flat_columns_in_csv_and_parquet(tmp_path: Path) -> None:
     pq = pytest.importorskip("pyarrow.parquet")
-    labelled = {**FAULT, "label": "shaken"}
+    labelled = {**FAULT, "label": "blurred", "kind_certain": False}
     rows = [line("a.jpg", 9, distortions=(labelled, SECOND)), line("b.jpg", 50), line("c.jpg", None)]
     text = encode(rows[0].to_row(), "csv") + encode(rows[1].to_row(), "csv") + encode(rows[2].to_row(), "csv")
     cells = list(csv.DictReader(io.StringIO(text.decode()), FLAT_COLUMNS))
     assert [cell["fault"] for cell in cells] == ["motion_blur", "", ""]
-    assert (cells[0]["fault_label"], cells[0]["fault_severity"], cells[0]["fault_share"]) == ("shaken", "3.5", "0.25")
+    assert [cell["fault_kind_certain"] for cell in cells] == ["false", "", ""], "the kind is a guess"
+    names = ("fault_group", "fault_label", "fault_severity", "fault_share")
+    assert [cells[0][name] for name in names] == ["blur", "blurred", "3.5", "0.25"]
     writer = ParquetWriter(str(tmp_path / "rows.parquet"))
     for row in rows:
         writer.write(row)
     writer.close()
     table = pq.read_table(tmp_path / "rows.parquet").to_pylist()
     assert [row["fault"] for row in table] == ["motion_blur", None, None]
-    assert (table[0]["fault_label"], table[0]["fault_severity"], table[0]["fault_share"]) == ("shaken", 3.5, 0.25)
+    assert [row["fault_kind_certain"] for row in table] == [False, None, None]
+    assert [table[0][name] for name in names] == ["blur", "blurred", 3.5, 0.25]
+    assert table[0]["distortions"] == [labelled, {**SECOND, "label": None, "kind_certain": None}]
 
 
 def test_the_table_shows_faults_by_label() -> None:
@@ -147,7 +151,7 @@ def test_the_table_shows_faults_by_label() -> None:
 def test_texts_from_a_model_are_no_formulas_in_csv_and_come_back(tmp_path: Path) -> None:
     target = tmp_path / "rows.csv"
     writer = FileWriter(str(target), "csv")
-    writer.write(line("@a.jpg", 9, "=m@0", distortions=({**FAULT, "kind": "+k", "label": "-l"},)))
+    writer.write(line("@a.jpg", 9, "=m@0", distortions=({**FAULT, "kind": "+k", "group": "=g", "label": "-l"},)))
     writer.close()
     (row,) = csv.DictReader(io.StringIO(target.read_text(), newline=""))
     assert not any(str(cell).startswith(("=", "+", "-", "@")) for cell in row.values())
@@ -174,7 +178,7 @@ class TestXlsx:
         names = ["=1+1.jpg", "+a.jpg", "-a.jpg", "@a.jpg", "http://a.jpg", "a\x07\nb.jpg", "007", "\udcff.jpg"]
         writer = XlsxWriter(str(tmp_path / "rows.xlsx"))
         for number, name in enumerate(names):
-            writer.write(line(name, 10.5 * number, distortions=(FAULT, SECOND)))
+            writer.write(line(name, 10.5 * number, distortions=({**FAULT, "kind_certain": number > 0}, SECOND)))
         writer.write(line("x" * 40_000, None))
         assert not (tmp_path / "rows.xlsx").exists()
         writer.close()
@@ -186,7 +190,8 @@ class TestXlsx:
         assert len(rows[8]["path"]) == 32_767
         assert [row["score"] for row in rows[:3]] == [0, 10.5, 21]
         assert (rows[0]["fault"], rows[0]["fault_severity"]) == ("motion_blur", 3.5)
-        assert json.loads(rows[0]["distortions"]) == [FAULT, SECOND]
+        assert [rows[number]["fault_kind_certain"] for number in (0, 1, 8)] == [False, True, None]
+        assert json.loads(rows[0]["distortions"]) == [{**FAULT, "kind_certain": False}, SECOND]
         assert (rows[8]["score"], rows[8]["status"]) == (None, "error")
 
     def test_a_file_that_is_there_a_second_run_and_a_full_sheet_are_refused(

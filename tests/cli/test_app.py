@@ -5,6 +5,7 @@ import io
 import json
 import os
 import pty
+import re
 import resource
 import shutil
 import subprocess
@@ -20,6 +21,7 @@ from helpers.tiny_model import make_tiny_model
 from moslens.bulk.rows import FLAT_COLUMNS
 from moslens.cli import app, score
 from moslens.cli.tables import align
+from moslens.distortions.kinds import GROUP_LABELS, GROUPS, KINDS
 from moslens.errors import MissingExtra
 from moslens.scoring.scorer import Scorer
 from moslens.system.text import name_in
@@ -297,6 +299,14 @@ class TestTables:
             "motion blur   3",
         ]
         assert align(rows, left=3).splitlines()[1] == "jpeg         12  0.9"
+
+    def test_distortions_shows_every_label_that_tables_show(self, capsys: pytest.CaptureFixture[str]) -> None:
+        assert inside("distortions") == 0
+        kinds, groups = capsys.readouterr().out.split("Where the kind is only a guess", 1)
+        for kind in KINDS:
+            assert re.search(rf"^{kind.name}( ~)? +{re.escape(kind.label)} +{kind.group} ", kinds, re.MULTILINE), kind
+        for group in GROUPS:
+            assert re.search(rf"^{group} +{re.escape(GROUP_LABELS[group])}$", groups, re.MULTILINE), group
 
 
 class TestDoctorAndModels:

@@ -9,7 +9,7 @@ import sys
 import pytest
 import typer
 
-from moslens.cli.app import COMMANDS, EXAMPLES, build_app, main
+from moslens.cli.app import COMMANDS, EXAMPLES, EXTRA_OF, NEEDS, build_app, main
 
 
 def complete(line: str, shell: str = "bash") -> str:
@@ -74,3 +74,27 @@ def test_output_is_o_everywhere() -> None:
         for parameter in known.params:
             if "--output" in parameter.opts:
                 assert "-o" in parameter.opts, name
+
+
+def test_the_help_says_which_extra_a_command_needs(capsys: pytest.CaptureFixture[str]) -> None:
+    assert set(NEEDS) <= set(COMMANDS)
+    assert set(NEEDS.values()) <= set(EXTRA_OF.values())
+    with pytest.raises(SystemExit):
+        main(["--help"])
+    shown = " ".join(capsys.readouterr().out.split())
+    for name, line in COMMANDS.items():
+        assert (f"{line} Needs the extra {NEEDS[name]}." if name in NEEDS else line) in shown
+    assert shown.count("Needs the extra") == len(NEEDS)
+    for name in ("pick", "score"):
+        with pytest.raises(SystemExit):
+            main([name, "--help"])
+        assert ("Needs the extra pick: pip install '.[pick]'" in capsys.readouterr().out) == (name == "pick")
+
+
+@pytest.mark.parametrize("name", ["compare", "degrade", "average", "rate"])
+def test_the_help_shows_the_arguments_once_repeated(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        main([name, "--help"])
+    usage = capsys.readouterr().out.partition("\n\n")[0]
+    assert "...]..." not in usage
+    assert "...}..." not in usage

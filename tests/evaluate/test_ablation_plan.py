@@ -43,7 +43,13 @@ def test_rows_share_the_budget_and_differ_in_what_they_say(plan_file: Path) -> N
         ("plain.toml", 'title = "x"\n[optim]\nepochs = 9\n', r"plain\.toml.*may not change optim"),
         ("plain.toml", 'title = "x"\nseed = 9\n', "may not change seed"),
         ("plain.toml", "[distill]\n", r"plain\.toml.*has a title"),
-        ("plain.toml", 'title = "x"\n[distill]\nkind = 1\n', r"unknown setting distill\.kind"),
+        ("plain.toml", 'title = "x"\n[distill]\nkind = 1\n', r"plain\.toml: unknown setting distill\.kind"),
+        ("base.toml", "[distill]\nkind = 1\n", r"base\.toml: unknown setting distill\.kind"),
+        (
+            "base.toml",
+            '[data]\nname = "set.csv"\nmos_range = [5, 1]\ndirection = "higher"\n',
+            r"base\.toml: data\.mos_range wants two numbers, the lower one first, not 5 and 1",
+        ),
         ("plain.toml", "a = = 1", r"plain\.toml.*not valid TOML"),
         ("plan.toml", 'name = "x"\n', "lacks"),
         (

@@ -14,7 +14,7 @@ from moslens.cli.app import main
 from moslens.data.sets import load_dataset
 from moslens.data.split import make_split
 from moslens.errors import ConfigError
-from moslens.evaluate.compare import Bounds, compare_on_dataset, compare_pictures
+from moslens.evaluate.compare import Bounds, Comparison, Move, compare_on_dataset, compare_pictures, to_record
 from moslens.evaluate.predictors import Part, RunSource, TableSource, open_source
 
 
@@ -221,7 +221,18 @@ def test_exit_code_guards_a_ci(tables, capsys, monkeypatch):
 def test_pictures_from_the_command_line(photo_folder, tiny_model, capsys):
     code, out, _ = run([str(tiny_model), str(tiny_model), str(photo_folder), "--max-change", "0"], capsys)
     assert code == 0
-    assert json.loads(out)["pictures"] == 6
+    record = json.loads(out)
+    assert (record["pictures"], record["largest_change"]) == (6, 0)
+    assert record["moved"] == [], "no score differs"
+    _, out, _ = run([str(tiny_model), str(tiny_model), str(photo_folder), "--format", "table"], capsys)
+    assert out.splitlines()[-1] == "no score moved"
+
+
+def test_only_pictures_that_moved_are_named():
+    moves = tuple(Move(f"{n}.jpg", 50.0, 50.0 + change) for n, change in enumerate((9.0, -4.0, 1e-9, 0.0, 0.0)))
+    comparison = Comparison("a", "b", moves)
+    assert [move["name"] for move in to_record(comparison, [], 20)["moved"]] == ["0.jpg", "1.jpg", "2.jpg"]
+    assert [move["name"] for move in to_record(comparison, [], 1)["moved"]] == ["0.jpg"]
 
 
 @pytest.mark.parametrize(

@@ -23,7 +23,12 @@ from moslens.scoring.result import Detail, Score
 from moslens.scoring.scorer import Scorer
 from moslens.serve import Settings, create_app
 
-DISTORTIONS = ({"kind": "motion_blur", "group": "blur", "label": "motion blur", "severity": 3.2, "share": 1 / 3},)
+DISTORTIONS = (
+    {
+        "kind": "motion_blur", "group": "blur", "label": "motion blur", "kind_certain": True,
+        "severity": 3.2, "share": 1 / 3,
+    },
+)  # fmt: skip
 DETAIL = Detail(40.0, ({"x": 0, "y": 0, "width": 64, "height": 64, "score": 40.0},), DISTORTIONS)
 KINDS = ((None, None), ("motion_blur", "blur"), ("jpeg", "compression"))
 
@@ -56,6 +61,7 @@ class MapDouble:
                         "kind": kind,
                         "group": group,
                         "label": None if kind is None else fault_label(kind),
+                        "kind_certain": None if kind is None else True,
                         "severity": None if kind is None else 2.5 + row,
                         "confidence": 0.75,
                     }

@@ -216,6 +216,31 @@ def test_the_command_says_which_lines_to_add(tmp_path: Path, capsys: pytest.Capt
     assert "data.direction is one of" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("more", [(), ("--splits", "0-9")])
+@pytest.mark.parametrize(
+    ("labels", "message"),
+    [
+        (
+            'mos_range = [5, 1]\ndirection = "higher"',
+            "data.mos_range wants two numbers, the lower one first, not 5 and 1",
+        ),
+        ("mos_range = [0, inf]", "data.mos_range wants two numbers, the lower one first, not 0 and inf"),
+        ("mos_range = [1]", "data.mos_range wants two numbers, the lower one first, not [1.0]"),
+        ('name = "livec"\nmos_range = [0, 1]\ndirection = "lower"', "data.mos_range and data.direction are for a CSV"),
+    ],
+)
+def test_a_wrong_scale_is_said_once_with_its_setting_and_its_file(
+    labels: str, message: str, more: tuple[str, ...], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "run.toml"
+    name = "" if "name" in labels else 'name = "set.csv"\n'
+    file.write_text(f"[data]\n{name}{labels}\n")
+    assert status(["train", str(file), "--output", str(tmp_path / "run"), *more]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith(f"moslens: {file}: {message}")
+    assert not (tmp_path / "run").exists()
+
+
 def test_a_run_of_version_1_on_a_csv_goes_on_and_keeps_its_predictions(
     csv_run: tuple[TrainConfig, Path], tmp_path: Path
 ) -> None:

@@ -160,7 +160,8 @@ def test_json_has_the_names_of_the_contract(scorer: Scorer, tmp_path: Path) -> N
     assert len(tree["grid"]["blocks"]) == tree["grid"]["rows"] * tree["grid"]["columns"]
     for block in tree["grid"]["blocks"]:
         assert list(block) == [
-            "x", "y", "width", "height", "score", "weight", "kind", "group", "label", "severity", "confidence",
+            "x", "y", "width", "height", "score", "weight", "kind", "group", "label", "kind_certain", "severity",
+            "confidence",
         ]  # fmt: skip
         assert 0 <= block["score"] <= 100
         assert 0 <= block["confidence"] <= 1
@@ -370,10 +371,11 @@ def test_the_label_of_a_block_says_no_more_than_is_certain() -> None:
     assert [block.label for block in blocks] == ["blurred", "JPEG artefacts", None, "blurred"]
     assert [block.kind for block in blocks] == ["gaussian_blur", "jpeg", None, "gaussian_blur"]
     assert [block.group for block in blocks] == ["blur", "compression", None, "blur"]
+    assert [block.to_dict()["kind_certain"] for block in blocks] == [False, True, None, False]
     rows = summarize_kinds(blocks)
-    assert [(row["kind"], row["label"], row["share"]) for row in rows] == [
-        ("gaussian_blur", "blurred", 0.5),
-        ("jpeg", "JPEG artefacts", 0.25),
+    assert [(row["kind"], row["label"], row["kind_certain"], row["share"]) for row in rows] == [
+        ("gaussian_blur", "blurred", False, 0.5),
+        ("jpeg", "JPEG artefacts", True, 0.25),
     ]
     motion = dataclasses.replace(blocks[0], kind="motion_blur")
     assert motion.label == "blurred", "the kind is a guess"
@@ -387,11 +389,11 @@ def test_guesses_of_several_maps_give_one_row_a_group() -> None:
 
     guesses = [block("defocus", "blur", 10, certain=False), block("gaussian_blur", "blur", 30, certain=False)]
     (row,) = summarize_kinds(guesses)
-    assert (row["kind"], row["label"], row["share"]) == ("gaussian_blur", "blurred", 1.0)
+    assert (row["kind"], row["label"], row["kind_certain"], row["share"]) == ("gaussian_blur", "blurred", False, 1.0)
     rows = summarize_kinds(
         [*guesses, block("motion_blur", "blur", 5, certain=True), block("jpeg", "compression", 5, certain=True)]
     )
-    assert [(row["kind"], row["label"], row["share"]) for row in rows] == [
-        ("motion_blur", "motion blur", 0.9),
-        ("jpeg", "JPEG artefacts", 0.1),
+    assert [(row["kind"], row["label"], row["kind_certain"], row["share"]) for row in rows] == [
+        ("motion_blur", "motion blur", True, 0.9),
+        ("jpeg", "JPEG artefacts", True, 0.1),
     ]

@@ -9,6 +9,7 @@ import pickle
 import shutil
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import FrozenInstanceError
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +25,7 @@ from moslens.errors import InternalError, ModelError
 from moslens.picture import load
 from moslens.picture.windows import SHORTEST_PASS, STRIDE, WINDOW, WINDOWS, View, cover
 from moslens.scoring.card import PREPROCESSING, Calibration, find_model, shipped
-from moslens.scoring.result import COLUMNS
+from moslens.scoring.result import COLUMNS, Detail
 from moslens.scoring.session import Model
 
 CONTRACT_ROW = (
@@ -52,6 +53,22 @@ def edit_card(folder: Path, change: Callable[[dict[str, Any]], object]) -> None:
 
 def photos(folder: Path) -> list[Path]:
     return sorted(folder.iterdir())
+
+
+def test_results_are_values_with_hashes(scorer: Scorer, photo_folder: Path) -> None:
+    path = photos(photo_folder)[0]
+    fault = {"kind": "jpeg", "group": "compression", "severity": 3.0, "share": 0.5}
+    box = {"x": 0, "y": 0, "width": 4, "height": 3, "score": 41.0}
+
+    def result(severity: float) -> Score:
+        faults = ({**fault, "severity": severity},)
+        return Score("a.jpg", 71.0, 60.0, 80.0, 40, 30, "m@0", faults, box, detail=Detail(40.0, (box,), faults))
+
+    assert result(3.0) == result(3.0) != result(2.0)
+    assert hash(result(3.0)) == hash(result(3.0))
+    assert len({result(3.0), result(3.0), result(2.0), scorer.score(path), scorer.score(path)}) == 3
+    with pytest.raises(FrozenInstanceError):
+        result(3.0).score = 1.0  # type: ignore[misc]
 
 
 def test_score_is_the_calibrated_mean_over_all_windows(scorer: Scorer, tiny_model: Path, photo_folder: Path) -> None:

@@ -26,6 +26,7 @@ from playwright import sync_api
 from helpers.hostile import encode, photo
 from helpers.map_model import RED, make_map_model, plain
 from helpers.serving import MapScorer, served
+from moslens.bulk.rows import FLAT_COLUMNS
 from moslens.scoring.draw_map import colour
 from moslens.scoring.scorer import Scorer
 
@@ -138,6 +139,7 @@ class TestAdding:
         interval = f"90 % range: {result.low:.0f} to {result.high:.0f}. 640 x 480 pixels."
         expect(page.locator("#meaning")).to_have_text(interval)
         expect(page.locator("#faults")).to_have_text("Motion blur, clear: in the middle, 33\xa0% of the photo")
+        expect(page.locator("#faults button")).to_have_attribute("title", "motion blur, severity 3.2 of 5")
         expect(page.locator("#story")).to_have_text("What hurts most: motion blur, clear, in the middle.")
         expect(page.locator("#tint")).to_be_visible()
         expect(page.locator("#tools")).to_be_hidden()
@@ -510,6 +512,9 @@ class TestList:
         for row in rows[:-1]:
             assert float(row["score"]) == pytest.approx(result.score, abs=1e-4)
             assert json.loads(row["distortions"])[0]["kind"] == "motion_blur"
+            assert (row["fault"], row["fault_group"], row["fault_label"]) == ("motion_blur", "blur", "motion blur")
+            assert row["fault_kind_certain"] == "true"
+        assert tuple(rows[0]) == FLAT_COLUMNS, "the columns of moslens score"
         assert rows[-1]["status"] == "error"
         assert json.loads(rows[-1]["error"])["code"] == "not_an_image"
         assert not any(cell.startswith(("=", "+", "-", "@", "\t")) for row in rows for cell in row.values())

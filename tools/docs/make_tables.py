@@ -278,12 +278,13 @@ def reports() -> str:
 
 
 def commands() -> str:
-    """The subcommands and what each does."""
-    from moslens.cli.app import COMMANDS
+    """The subcommands, what each does and which extra it needs."""
+    from moslens.cli.app import COMMANDS, NEEDS
 
-    return "\n".join(
-        ["| command | does |", "|---|---|"] + [f"| `moslens {n}` | {text} |" for n, text in COMMANDS.items()]
-    )
+    lines = ["| command | does | needs the extra |", "|---|---|---|"]
+    for name, text in COMMANDS.items():
+        lines.append(f"| `moslens {name}` | {text} | {f'`{NEEDS[name]}`' if name in NEEDS else ''} |")
+    return "\n".join(lines)
 
 
 def model_card() -> str:

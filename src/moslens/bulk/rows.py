@@ -14,8 +14,9 @@ from moslens.system.text import csv_name, name_in, path_of_csv_name, printable
 
 Row = Mapping[str, Any]
 
-FAULT_COLUMNS = ("fault", "fault_label", "fault_severity", "fault_share")
-"""Columns that flat formats have beside those of a row: kind, label, severity (1 to 5) and share of the first fault."""
+FAULT_COLUMNS = ("fault", "fault_group", "fault_label", "fault_kind_certain", "fault_severity", "fault_share")
+"""Columns that flat formats have beside those of a row, of the first fault: kind, group, label, whether the kind is
+certain and no guess within the group, severity (1 to 5) and share."""
 FLAT_COLUMNS = (
     *(column for name in COLUMNS for column in (("detail_score", name) if name == "detail" else (name,))),
     *FAULT_COLUMNS,
@@ -64,7 +65,8 @@ def fault_columns(row: Row) -> dict[str, Any]:
     if not row.get("distortions"):
         return dict.fromkeys(FAULT_COLUMNS)
     first = row["distortions"][0]
-    values = first["kind"], distortion_label(first), first["severity"], first["share"]
+    certain = first.get("kind_certain")  # rows of version 0.1 do not say
+    values = first["kind"], first["group"], distortion_label(first), certain, first["severity"], first["share"]
     return dict(zip(FAULT_COLUMNS, values, strict=True))
 
 
@@ -82,8 +84,10 @@ def _jsonl(row: Row) -> bytes:
 def _csv(row: Row) -> bytes:
     cells = flat(row) | {"path": name_in(row)}
     # A model folder names its model and kinds, so these cells are no safer than names of files.
-    for name in ("path", "model", "fault", "fault_label"):
+    for name in ("path", "model", "fault", "fault_group", "fault_label"):
         cells[name] = csv_name(cells[name])
+    if cells["fault_kind_certain"] is not None:
+        cells["fault_kind_certain"] = json.dumps(cells["fault_kind_certain"])  # true or false, as in JSON
     text = io.StringIO(newline="")
     # The csv module quotes "\r" and "\n" in a cell only where the line terminator has them.
     csv.DictWriter(text, FLAT_COLUMNS, lineterminator="\r\n").writerow(cells)

@@ -13,7 +13,7 @@ MOST_ROWS = (1 << 20) - 1
 """A sheet holds 1,048,576 rows, the header among them."""
 
 _MOST_LETTERS = 32_767
-_WIDTHS = {"path": 60, "status": 8, "fault_label": 24, "model": 24}
+_WIDTHS = {"path": 60, "status": 8, "fault_label": 24, "fault_kind_certain": 18, "model": 24}
 
 
 class XlsxWriter:
@@ -61,7 +61,9 @@ class XlsxWriter:
             raise self._refused(error) from error
 
     def _put(self, column: int, value: Any) -> None:
-        if isinstance(value, int | float):
+        if isinstance(value, bool):
+            self._sheet.write_boolean(self._row, column, value)
+        elif isinstance(value, int | float):
             self._sheet.write_number(self._row, column, value)
         elif value is not None:
             self._sheet.write_string(self._row, column, str(value)[:_MOST_LETTERS])

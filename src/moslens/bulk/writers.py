@@ -176,7 +176,8 @@ def parquet_schema() -> Any:
     pa, _ = parquet()
     number, text = pa.float64(), pa.string()
     box = {"x": pa.int64(), "y": pa.int64(), "width": pa.int64(), "height": pa.int64(), "score": number}
-    kinds = pa.list_(pa.struct({"kind": text, "group": text, "label": text, "severity": number, "share": number}))
+    names = {"kind": text, "group": text, "label": text, "kind_certain": pa.bool_()}
+    kinds = pa.list_(pa.struct({**names, "severity": number, "share": number}))
     detail = {"score": number, "tiles": pa.list_(pa.struct(box)), "distortions": kinds}
     return pa.schema(
         {
@@ -191,7 +192,8 @@ def parquet_schema() -> Any:
             "detail": pa.struct(detail),
             **dict.fromkeys(("model", "version"), text),
             "error": pa.struct({"code": text, "message": text}),
-            **{"fault": text, "fault_label": text, "fault_severity": number, "fault_share": number},
+            **{"fault": text, "fault_group": text, "fault_label": text, "fault_kind_certain": pa.bool_()},
+            **{"fault_severity": number, "fault_share": number},
         }
     )
 

@@ -42,6 +42,19 @@ COMMANDS = {
     "doctor": "Check this installation: versions, model hash, a self-test score.",
 }
 
+NEEDS = {
+    "pick": "pick",
+    "train": "train",
+    "evaluate": "train",
+    "ablate": "train",
+    "average": "train",
+    "probe": "train",
+    "export": "train",
+    "serve": "serve",
+    "mcp": "mcp",
+}
+"""The extra that a command cannot do without; all others work with the core alone."""
+
 EXAMPLES = {
     "score": (
         "moslens score photos",
@@ -147,14 +160,18 @@ def build_app(wanted: str | None = None) -> typer.Typer:
         run: Callable[..., Any] = _not_loaded
         if name == wanted:
             run = import_module(f"moslens.cli.{name}").run
-        app.command(name, short_help=line, epilog=_examples(name))(run)
+        short = f"{line} Needs the extra {NEEDS[name]}." if name in NEEDS else line
+        app.command(name, short_help=short, epilog=_epilog(name))(run)
     return app
 
 
-def _examples(name: str) -> str | None:
+def _epilog(name: str) -> str | None:
+    """The end of a command's help: the extra that it needs, and examples."""
     # After \b alone on its line click keeps the lines below as they are.
     lines = EXAMPLES.get(name)
-    return "\b\nExamples:\n" + "\n".join(f"  {line}" for line in lines) if lines else None
+    examples = ["\b\nExamples:\n" + "\n".join(f"  {line}" for line in lines)] if lines else []
+    extra = [f"Needs the extra {NEEDS[name]}: pip install '.[{NEEDS[name]}]' in a checkout."] if name in NEEDS else []
+    return "\n\n".join(extra + examples) or None
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

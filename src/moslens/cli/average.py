@@ -8,7 +8,7 @@ import typer
 
 def run(
     runs: Annotated[
-        list[Path], typer.Argument(metavar="RUN...", help="Finished runs, or folders of split-N runs of the same N.")
+        list[Path], typer.Argument(metavar="RUN", help="Finished runs, or folders of split-N runs of the same N.")
     ],
     output: Annotated[Path, typer.Option("--output", "-o", help="Folder of the average, or of its split-N.")],
     weights: Annotated[

@@ -25,7 +25,7 @@ def run(
     first: Annotated[str, typer.Argument(metavar="A", help="A model, run or CSV, as for moslens evaluate.")],
     second: Annotated[str, typer.Argument(metavar="B", help="The one to compare with it.")],
     paths: Annotated[
-        list[str] | None, typer.Argument(metavar="[PATH]...", help="Pictures, folders, globs, or - for a list.")
+        list[str] | None, typer.Argument(metavar="PATH", help="Pictures, folders, globs, or - for a list.")
     ] = None,
     *,
     dataset: Annotated[str | None, typer.Option(help="A data set with opinion scores instead of PATHs.")] = None,
@@ -42,7 +42,7 @@ def run(
         float | None, typer.Option(help="Fail where B's median SRCC on the data set is lower by more.")
     ] = None,
     reuse: Reuse = False,
-    top: Annotated[int, typer.Option(min=0, help="How many of the pictures that moved most to name.")] = 20,
+    top: Annotated[int, typer.Option(min=0, help="How many of the pictures that moved to name, most first.")] = 20,
     format: Annotated[
         ReportFormat | None, typer.Option(help="Default: table on a terminal, json elsewhere.", show_default=False)
     ] = None,
@@ -118,7 +118,10 @@ def _table(record: dict[str, Any]) -> str:
             + ("" if math.isnan(p) else f"corrected t-test p {p:.3g}, ")
             + f"sign test p {sign['p']:.3g}",
         ]
-    lines += ["moved most:"] if record["moved"] else []
+    if record["moved"]:
+        lines.append("moved most:")
+    elif not record["largest_change"]:
+        lines.append("no score moved")
     lines += [
         f"{m['change']:+9.3f}  {m['first']:9.3f} -> {m['second']:9.3f}  {printable(m['name'])}" for m in record["moved"]
     ]

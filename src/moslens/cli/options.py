@@ -20,7 +20,7 @@ class Better(Enum):
 Pictures = Annotated[
     list[str],
     typer.Argument(
-        metavar="PATH...",
+        metavar="PATH",
         help="Pictures, folders (with all below them), globs, or - for a list of names on standard input.",
     ),
 ]

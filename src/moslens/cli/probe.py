@@ -22,7 +22,7 @@ def run(
     runs: Annotated[
         list[Path],
         typer.Argument(
-            metavar="RUN...", help="Run folders of any stage, or folders of split-N runs. The first is the main one."
+            metavar="RUN", help="Run folders of any stage, or folders of split-N runs. The first is the main one."
         ),
     ],
     *,

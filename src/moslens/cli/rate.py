@@ -40,7 +40,7 @@ def run(
     paths: Annotated[
         list[str] | None,
         typer.Argument(
-            metavar="PATH...",
+            metavar="PATH",
             help="Pictures, folders (with all below them), globs, or - for a list of names on standard input.",
             show_default=False,
         ),

@@ -12,6 +12,7 @@ import typer
 from moslens.cli.options import parse_seeds
 from moslens.cli.tables import align
 from moslens.cli.terminal import log_training
+from moslens.data.records import check_stated_scale
 from moslens.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -52,6 +53,7 @@ def run(
     from moslens.train.config import load_config
 
     settings = load_config(config, changes or ())
+    _check_labels(settings, config)
     log_training()
     try:
         if splits is None:
@@ -61,6 +63,22 @@ def run(
             _train_splits(settings, output, splits, jobs, resume)
     except KeyboardInterrupt as stop:
         raise typer.Exit(128 + signal_of(stop)) from None
+
+
+def _check_labels(settings: TrainConfig, config: Path) -> None:
+    """ConfigError, naming ``config``, where it states what its labels mean and that cannot be.
+
+    So a run on many splits says it once, before the first.
+    """
+    from moslens.train.quality import stated_scale
+
+    check_stated_scale(settings.data.mos_range, settings.data.direction, config)
+    try:
+        stated_scale(settings.data)
+    except ConfigError as error:
+        if error.path is not None:
+            raise
+        raise ConfigError(error.message, config) from error
 
 
 def _train_splits(config: TrainConfig, output: Path, splits: str, jobs: int | None, resume: bool) -> None:

@@ -2,7 +2,9 @@
 
 import hashlib
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
+from os import PathLike
 from pathlib import Path
 from typing import Any, Literal, get_args
 
@@ -40,10 +42,8 @@ class LabelScale:
     direction: Direction = "higher"
 
     def __post_init__(self) -> None:
-        if not (math.isfinite(self.low) and math.isfinite(self.high) and self.low < self.high):
-            raise ConfigError(f"mos_range wants two numbers, the lower one first, not {self.low:g} and {self.high:g}")
-        if self.direction not in get_args(Direction):
-            raise ConfigError(f"direction is higher or lower, not {self.direction!r}")
+        if fault := scale_fault(self.low, self.high, self.direction):
+            raise ConfigError(fault)
 
     def __str__(self) -> str:
         return f"{self.low:g} to {self.high:g} ({self.direction} is better)"
@@ -72,6 +72,26 @@ class LabelScale:
         """The inverse of :meth:`to_record`. LookupError, TypeError, ValueError or ConfigError for any other record."""
         low, high = record["mos_range"]
         return cls(float(low), float(high), record["direction"])
+
+
+def scale_fault(low: float, high: float, direction: str, section: str = "") -> str | None:
+    """What is wrong with a :class:`LabelScale` of these values, None for a good one; ``section`` as in "data."."""
+    if not (math.isfinite(low) and math.isfinite(high) and low < high):
+        return f"{section}mos_range wants two numbers, the lower one first, not {low:g} and {high:g}"
+    if direction not in get_args(Direction):
+        return f"{section}direction is higher or lower, not {direction!r}"
+    return None
+
+
+def check_stated_scale(mos_range: Sequence[float], direction: str, path: str | PathLike[str]) -> None:
+    """ConfigError where the configuration ``path`` states a scale of labels (``data.mos_range``) that cannot be one.
+
+    What it leaves out, an empty range or direction, is no fault here.
+    """
+    if len(mos_range) not in (0, 2):
+        raise ConfigError(f"data.mos_range wants two numbers, the lower one first, not {list(mos_range)}", path)
+    if mos_range and (fault := scale_fault(*mos_range, direction or "higher", "data.")):
+        raise ConfigError(fault, path)
 
 
 POINTS = LabelScale(0.0, 100.0)

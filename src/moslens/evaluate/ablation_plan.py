@@ -23,7 +23,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from moslens.data.records import Dataset
+from moslens.data.records import Dataset, check_stated_scale
 from moslens.errors import ConfigError
 from moslens.train.branch import branch_step
 from moslens.train.config import TrainConfig, apply_changes, from_dict
@@ -135,8 +135,12 @@ def read_plan(path: Path, changes: Sequence[str] = ()) -> AblationPlan:
     splits = tree["splits"]
     if not splits or len(set(splits)) < len(splits) or not all(type(one) is int and one >= 0 for one in splits):
         raise ConfigError("splits are seeds from 0 on, named once each", path)
-    base = _merged(_read(path.parent / tree["base"]), tree.get("changes", {}))
+    start = path.parent / tree["base"]
+    base = _read(start)
+    _check(base, start)
+    base = _merged(base, tree.get("changes", {}))
     apply_changes(base, changes)
+    _check(base, path)
     share = base.get("data", {}).get("validation", 0.0)
     if validation and not share:
         base = _merged(base, {"data": {"validation": VALIDATION}})
@@ -165,6 +169,13 @@ def _with_trunk(rows: Sequence[AblationRow], main: str, path: Path) -> tuple[Abl
     return tuple(kept)
 
 
+def _check(tree: Mapping[str, Any], path: Path) -> TrainConfig:
+    """The configuration of ``tree``, which ``path`` states. ConfigError, naming ``path``, where it cannot be one."""
+    config = from_dict(dict(tree), path)
+    check_stated_scale(config.data.mos_range, config.data.direction, path)
+    return config
+
+
 def _row(path: Path, base: Mapping[str, Any], recipe: bool, branch_at: float) -> AblationRow:
     changes = _read(path)
     title, branch_at = changes.pop("title", None), _share(changes.pop("branch_at", branch_at), path)
@@ -182,7 +193,7 @@ def _row(path: Path, base: Mapping[str, Any], recipe: bool, branch_at: float) ->
     if fixed:
         raise ConfigError(f"a row may not change data.{', data.'.join(fixed)}: all rows are measured alike", path)
     row = AblationRow(path.stem, title, changes, _merged(base, changes), branch_at)
-    if row.config(0).stage == "teacher":
+    if _check(row.tree, path).stage == "teacher":
         raise ConfigError("a row trains what gives scores: stage quality or student", path)
     return row
 

@@ -248,7 +248,8 @@ def _sorted(moves: Sequence[Move]) -> tuple[Move, ...]:
 
 
 def to_record(comparison: Comparison, broken: Sequence[str], top: int) -> dict[str, Any]:
-    """The comparison as plain values for JSON, with the ``top`` pictures that moved most."""
+    """The comparison as plain values for JSON, with the ``top`` pictures that moved most, none that did not move."""
+    moved = [move for move in comparison.moves if move.change]
     return {
         "first": comparison.first,
         "second": comparison.second,
@@ -261,6 +262,6 @@ def to_record(comparison: Comparison, broken: Sequence[str], top: int) -> dict[s
         "srcc": comparison.srcc,
         "krcc": comparison.krcc,
         "quality": None if comparison.quality is None else asdict(comparison.quality),
-        "moved": [{**asdict(move), "change": move.change} for move in comparison.moves[:top]],
+        "moved": [{**asdict(move), "change": move.change} for move in moved[:top]],
         "broken": list(broken),
     }

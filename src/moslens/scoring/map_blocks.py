@@ -19,7 +19,7 @@ class QualityBlock:
     fault that the model knows was found. ``severity``: 1 to 5 as in ``moslens distortions``, or None. ``confidence``:
     the calibrated probability of ``kind``, or, where it is None, that there is no fault that the model knows.
     ``kind_certain``: False where the group alone is certain. Then ``kind`` is the likeliest of the group,
-    ``confidence`` is that of the group, and ``label`` names the group.
+    ``confidence`` is that of the group, and ``label`` names the group. In :meth:`to_dict` it is None without a kind.
     """
 
     x: int
@@ -52,6 +52,7 @@ class QualityBlock:
             "kind": self.kind,
             "group": self.group,
             "label": self.label,
+            "kind_certain": None if self.kind is None else self.kind_certain,
             "severity": None if self.severity is None else round(self.severity, 2),
             "confidence": round(self.confidence, 4),
         }
@@ -61,7 +62,8 @@ def summarize_kinds(blocks: Iterable[QualityBlock]) -> tuple[dict[str, Any], ...
     """One row per named kind, as in :attr:`moslens.QualityMap.distortions`; severity is a mean weighted by area.
 
     Blocks of which the group alone is certain count for the kind that has the largest area of their group, a certain
-    one before others. So maps of several tiles of a picture give one row where each has its own guess.
+    one before others. So maps of several tiles of a picture give one row where each has its own guess. ``kind_certain``
+    of a row: whether its kind is certain in one of its blocks. Where it is not, the group alone is.
     """
     blocks = tuple(blocks)
     total = sum(block.width * block.height for block in blocks)
@@ -85,6 +87,7 @@ def summarize_kinds(blocks: Iterable[QualityBlock]) -> tuple[dict[str, Any], ...
                 "kind": kind,
                 "group": members[0].group,
                 "label": next((one.label for one in members if one.kind_certain), members[0].label),
+                "kind_certain": any(one.kind_certain for one in members),
                 "severity": round(severity, 2),
                 "share": round(sum(sizes) / total, 4),
             }

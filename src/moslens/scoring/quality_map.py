@@ -55,7 +55,7 @@ class QualityMap:
 
     @property
     def distortions(self) -> tuple[dict[str, Any], ...]:
-        """One row per named kind: kind, group, label, mean severity, share of the area; largest share first."""
+        """A row for each named kind, the largest share of the area first: see :class:`moslens.Score`."""
         return summarize_kinds(self.blocks)
 
     @property

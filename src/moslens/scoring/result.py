@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from moslens import __version__
@@ -22,8 +22,8 @@ class Detail:
     """
 
     score: float
-    tiles: tuple[Mapping[str, Any], ...] = ()
-    distortions: tuple[Mapping[str, Any], ...] = ()
+    tiles: tuple[Mapping[str, Any], ...] = field(default=(), hash=False)
+    distortions: tuple[Mapping[str, Any], ...] = field(default=(), hash=False)
 
     def to_dict(self) -> dict[str, Any]:
         """The entry ``detail`` of an output row, ready for JSON."""
@@ -39,10 +39,15 @@ class Score:
     """One scored picture. ``score`` is 0 to 100, higher is better; ``low`` to ``high`` is its 90 % interval.
 
     ``width`` and ``height`` are those of the upright picture; ``path`` is None for a picture from memory.
-    ``distortions`` and ``worst_block`` are those of :class:`moslens.QualityMap`, empty and None without a map.
+    ``distortions`` and ``worst_block`` are those of :class:`moslens.QualityMap`, empty and None without a map. A
+    distortion has its ``kind``, ``group``, ``label`` in plain words, ``kind_certain`` (False where the group alone is
+    certain: ``kind`` is then a guess), mean ``severity`` (1 to 5) and ``share`` of the area (0 to 1).
     ``notes`` are codes of what a reader should know: ``hdr``, a PQ or HLG picture brought to the range of a screen;
-    ``not_a_photo``; ``monochrome``; ``tiny``, fewer than 0.1 megapixel. ``detail`` is None where it was not asked for,
-    and for pictures up to twice the working size.
+    ``not_a_photo``; ``monochrome``; ``tiny``, fewer than 0.1 megapixel; ``preview``, that of a raw file. ``detail`` is
+    None where it was not asked for, and for pictures up to twice the working size.
+
+    Equal scores have equal hashes, so that results can be kept in sets; the faults and places, which are dicts, count
+    for equality alone.
     """
 
     path: str | None
@@ -52,8 +57,8 @@ class Score:
     width: int
     height: int
     model: str
-    distortions: tuple[Mapping[str, Any], ...] = ()
-    worst_block: Mapping[str, Any] | None = None
+    distortions: tuple[Mapping[str, Any], ...] = field(default=(), hash=False)
+    worst_block: Mapping[str, Any] | None = field(default=None, hash=False)
     version: str = __version__
     notes: tuple[str, ...] = ()
     detail: Detail | None = None

@@ -16,7 +16,8 @@ class Distortion(BaseModel):
 
     kind: str
     group: str
-    label: str = Field(description="The kind in plain words.")
+    label: str = Field(description="The kind in plain words, or its group where the kind is a guess.")
+    kind_certain: bool = Field(description="False where the group alone is certain: kind is then a guess.")
     severity: float
     share: float
 
@@ -50,12 +51,13 @@ class Problem(BaseModel):
 
 
 class Block(Box):
-    """One cell of the map. ``kind``, ``group`` and ``severity`` are null where no fault was found."""
+    """One cell of the map. What says which fault it is, and how severe, is null where no fault was found."""
 
     weight: float
     kind: str | None
     group: str | None
     label: str | None
+    kind_certain: bool | None = Field(description="False where the group alone is certain: kind is then a guess.")
     severity: float | None
     confidence: float | None
 
@@ -96,7 +98,10 @@ class Explanation(QualityMap):
                 {
                     "path": "a.jpg", "score": 71.3, "low": 62.0, "high": 80.1, "model": ID, "width": 640, "height": 480,
                     "distortions": [
-                        {"kind": "motion_blur", "group": "blur", "label": "motion blur", "severity": 3.2, "share": 0.5}
+                        {
+                            "kind": "motion_blur", "group": "blur", "label": "motion blur", "kind_certain": True,
+                            "severity": 3.2, "share": 0.5,
+                        }
                     ],
                     "notes": [], "detail": None,
                     "grid": {
@@ -104,12 +109,13 @@ class Explanation(QualityMap):
                         "blocks": [
                             {
                                 "x": 0, "y": 0, "width": 320, "height": 480, "score": 78.0, "weight": 0.5,
-                                "kind": None, "group": None, "label": None, "severity": None, "confidence": 0.9,
+                                "kind": None, "group": None, "label": None, "kind_certain": None, "severity": None,
+                                "confidence": 0.9,
                             },
                             {
                                 "x": 320, "y": 0, "width": 320, "height": 480, "score": 64.6, "weight": 0.5,
-                                "kind": "motion_blur", "group": "blur", "label": "motion blur", "severity": 3.2,
-                                "confidence": 0.8,
+                                "kind": "motion_blur", "group": "blur", "label": "motion blur", "kind_certain": True,
+                                "severity": 3.2, "confidence": 0.8,
                             },
                         ],
                     },
@@ -150,7 +156,10 @@ class Row(BaseModel):
                     "path": "a.jpg", "status": "ok", "score": 71.3, "low": 62.0, "high": 80.1,
                     "width": 4032, "height": 3024,
                     "distortions": [
-                        {"kind": "motion_blur", "group": "blur", "label": "motion blur", "severity": 3.2, "share": 0.25}
+                        {
+                            "kind": "motion_blur", "group": "blur", "label": "motion blur", "kind_certain": True,
+                            "severity": 3.2, "share": 0.25,
+                        }
                     ],
                     "worst_block": {"x": 0, "y": 1512, "width": 1008, "height": 756, "score": 41.0},
                     "notes": [], "detail": None, "model": ID, "version": "0.2.0", "error": None,

@@ -2,6 +2,9 @@
 
 const COLUMNS = ["path", "status", "score", "low", "high", "width", "height", "distortions", "worst_block", "notes", "detail_score", "detail", "model", "version", "error"];
 
+// Those of the first fault, and where its distortion has them.
+const FAULT = { fault: "kind", fault_group: "group", fault_label: "label", fault_kind_certain: "kind_certain", fault_severity: "severity", fault_share: "share" };
+
 // Spreadsheets run text that begins like a formula, and a file name may begin so. A quote in front keeps it text.
 const harmless = (text) => (/^[=+\-@\t\r\n]/.test(text) ? `'${text}` : text);
 
@@ -13,8 +16,12 @@ function cell(value) {
 }
 
 export function toCsv(rows) {
-  const lines = rows.map((row) => COLUMNS.map((name) => cell(name === "detail_score" ? row.detail?.score : row[name])).join(","));
-  return [COLUMNS.join(","), ...lines, ""].join("\r\n");
+  const lines = rows.map((row) => {
+    const cells = COLUMNS.map((name) => cell(name === "detail_score" ? row.detail?.score : row[name]));
+    const [first] = row.distortions ?? [];
+    return [...cells, ...Object.values(FAULT).map((name) => cell(first?.[name]))].join(",");
+  });
+  return [[...COLUMNS, ...Object.keys(FAULT)].join(","), ...lines, ""].join("\r\n");
 }
 
 export function save(text, name) {

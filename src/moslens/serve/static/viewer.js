@@ -2,7 +2,7 @@
 
 import { byId, make, setBar, setStyle } from "./dom.js";
 import { drawMap, mark, removeMap } from "./map.js";
-import { atFullSize, fault, noteWords, place, range, story, summary, whole, word } from "./words.js";
+import { atFullSize, fault, noteWords, place, plain, range, story, summary, whole, word } from "./words.js";
 
 const NO_MAP = "This model scores the photo as a whole; it does not say where it is bad.";
 const photo = byId("photo");
@@ -53,7 +53,7 @@ function showFaults(item) {
 
 function makeFault(found, where) {
   const { kind, severity } = found;
-  const button = make("button", { type: "button", title: `${kind}, severity ${severity.toFixed(1)} of 5`, textContent: fault(found, where) });
+  const button = make("button", { type: "button", title: `${plain(found)}, severity ${severity.toFixed(1)} of 5`, textContent: fault(found, where) });
   button.setAttribute("aria-pressed", "false");
   button.dataset.kind = kind;
   button.addEventListener("click", () => press(button));
