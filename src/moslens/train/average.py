@@ -2,7 +2,7 @@
 
 An ensemble is a folder with the names of its members (:mod:`.ensemble_folder`). A soup is a finished run folder: its
 configuration is that of the first member, and ``soup`` in ``config.json`` names all members with the hashes of their
-weights. A run may also be averaged with the trunk that it branched off, whatever the stage of each.
+weights.
 """
 
 from __future__ import annotations
@@ -195,9 +195,8 @@ def _write_soup(members: Sequence[Member], output: Path) -> None:
     record = [{"name": one.name, "weights_sha256": one.weights_sha256} for one in members]
     soup, data = Run(output), first.config.data
     write_json(soup.config_file, first.record | {"soup": record})
-    students = [run for run in runs if run.embedding_file.is_file()]
-    if students and len({run.config.seed for run in students}) == 1:  # another seed begins with another projection
-        checkpoint.save_tensors(soup.embedding_file, mean_weights([run.embedding() for run in students]))
+    if all(run.embedding_file.is_file() for run in runs):
+        checkpoint.save_tensors(soup.embedding_file, mean_weights([run.embedding() for run in runs]))
     checkpoint.save_tensors(soup.weights_file, mean_weights([run.weights() for run in runs]))
     dataset = dataset_of(data)
     finish_quality_run(output, dataset, split_of(dataset, data))
@@ -207,15 +206,13 @@ def _require_same_start(one: Run, other: Run) -> None:
     """CheckpointError where the mean of two runs' weights would mean nothing, or not fit the first's configuration."""
     first, second = one.config, other.config
     settings: list[tuple[str, Any, Any]] = [
+        ("stage", first.stage, second.stage),
         *((f"model.{key}", value, getattr(second.model, key)) for key, value in vars(first.model).items()),
         *((f"data.{key}", vars(first.data)[key], vars(second.data)[key]) for key in ("working_size", "standardise")),
+        ("teacher", one.record.get("teacher"), other.record.get("teacher")),
     ]
     if _trunk(one) != _trunk(other):
-        settings += [
-            ("stage", first.stage, second.stage),
-            ("teacher", one.record.get("teacher"), other.record.get("teacher")),
-            ("seed", first.seed, second.seed),
-        ]
+        settings.append(("seed", first.seed, second.seed))
     for name, a, b in settings:
         if a != b:
             raise CheckpointError(
