@@ -7,7 +7,8 @@ and ``dpkg -x NAME_*.deb DIR/NAME``. ``--fit`` fits the regression of ``moslens.
 ``TRAIN``, charts by matplotlib, pages of text, and a quarter of the photos, and writes its coefficients. Everything is
 then tested on graphics of ``TEST``, charts by Pillow, the graphics of the data sets, and the other photos. The hash of
 its file decides the part of a photo. Photos are also made noisy, blurred, too bright, dark, black, framed like a scan,
-or compressed hard, graphics are also compressed. Grey and toned copies of photos have to be monochrome.
+or compressed hard, and the test part with every kind of fault
+of ``moslens.distortions``; graphics are also compressed. Grey and toned copies of photos have to be monochrome.
 """
 
 import hashlib
@@ -24,15 +25,20 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFilter, ImageFont, ImageOps
 
 from benchmarks.common import add_data_option, argument_parser, machine, show_targets, write_json, write_record
+from moslens.distortions import KINDS, distort, draw_implementation
 from moslens.errors import ImageError
 from moslens.picture import notes
 from moslens.picture.load import load
+from moslens.picture.windows import fit as fit_size
 
 WORKING_SIZE = 384
 TRAIN = ("gimp-help-en", "pingus-data", "frozen-bubble-data", "tango-icon-theme")
 TEST = ("gnome-user-docs", "octave-doc", "inkscape-tutorials", "tuxmath-data", "solfege", "gramps")
 PHOTOS = ("livec", "flive_voc", "cid22", "pristine", "clic2025")
 MOST_OF_A_PACKAGE = 200
+FAULTS_TO_TEST = 1  # versions of a photo
+LARGER_SIZE = 768  # where half of the faults are made, before the picture is reduced
+JPEG_SHARE = 1 / 3  # of faulty photos
 MADE = 80
 TONED_EVERY = 16
 LEAST_SIDE = 48  # smaller ones are parts of a user interface
@@ -58,7 +64,10 @@ def main() -> int:
             options.features.write_text(json.dumps(table), encoding="utf-8")
     if options.fit:
         fit(table["train graphics"], table["train photos"])
-    found = {part: measure(table[part], is_graphic) for part in ("test graphics", "test photos", "changed photos")}
+    parts = ("test graphics", "test photos", "changed photos", "faulty photos")
+    found = {part: measure(table[part], is_graphic) for part in parts}
+    faulty = found["faulty photos"]
+    faulty["worst"] = worst(faulty["groups"])
     toned = {
         part: measure(table[part], lambda row: bool(row["monochrome"])) for part in ("test photos", "toned photos")
     }
@@ -70,6 +79,7 @@ def main() -> int:
         "not_a_photo on 90 % of other graphics": found["test graphics"]["share"] >= 0.9,
         "not_a_photo on at most 2 % of other photos": found["test photos"]["share"] <= 0.02,
         "not_a_photo on at most 2 % of other photos and changed ones": alarms / photos_seen <= 0.02,
+        "not_a_photo on at most 2 % of other photos with a fault": faulty["share"] <= 0.02,
         "5 ms a picture": seconds <= 0.005,
     }
     show_targets(met)
@@ -95,10 +105,12 @@ def read_all(data: Path, packages: Path) -> dict[str, list[Row]]:
         "test graphics": test_graphics(data, packages),
     }
     table = {part: [read(sample) for sample in samples] for part, samples in parts.items()}
-    table |= {"test photos": [], "changed photos": [], "toned photos": []}
-    for number, sample in enumerate(photos(data, train=False)):
+    table |= {"test photos": [], "changed photos": [], "faulty photos": [], "toned photos": []}
+    for number, (name, digest, path) in enumerate(photo_files(data, train=False)):
+        sample = name, digest, load(path, working_size=WORKING_SIZE).pixels
         table["test photos"].append(read(sample))
         table["changed photos"] += [read(one) for one in changes(sample, 4)]
+        table["faulty photos"] += [read(one) for one in faults(path, digest, FAULTS_TO_TEST)]
         if number % TONED_EVERY == 0:
             table["toned photos"] += [read(one) for one in tones(sample)]
     return table
@@ -132,6 +144,12 @@ def measure(rows: list[Row], holds: Callable[[Row], bool]) -> dict[str, Any]:
         "groups": {group: {"pictures": len(of), "noted": sum(of)} for group, of in sorted(groups.items())},
         "list_hash": hash_of(row["digest"] for row in rows),
     }
+
+
+def worst(groups: dict[str, dict[str, int]]) -> dict[str, float]:
+    """The three groups with the largest share of notes, and that share."""
+    shares = {name: row["noted"] / row["pictures"] for name, row in groups.items()}
+    return dict(sorted(shares.items(), key=lambda one: -one[1])[:3])
 
 
 def fit(graphics: list[Row], others: list[Row]) -> None:
@@ -173,13 +191,38 @@ def regression(rows: Pixels, labels: Pixels, penalty: float = 1e-5) -> tuple[flo
     return float(beta[0] - weights @ mean), weights
 
 
-def photos(data: Path, *, train: bool) -> Iterator[Sample]:
-    """The photos of a part: a quarter for training, by the hash of the file."""
+def photo_files(data: Path, *, train: bool) -> Iterator[tuple[str, str, Path]]:
+    """Folder, hash and path of the photos of a part: a quarter for training, by the hash of the file."""
     for name in PHOTOS:
         for path in files(data / name):
             digest = hashlib.sha256(path.read_bytes()).hexdigest()
             if (int(digest[:8], 16) % 4 == 0) == train:
-                yield name, digest, load(path, working_size=WORKING_SIZE).pixels
+                yield name, digest, path
+
+
+def photos(data: Path, *, train: bool) -> Iterator[Sample]:
+    for name, digest, path in photo_files(data, train=train):
+        yield name, digest, load(path, working_size=WORKING_SIZE).pixels
+
+
+def faults(path: Path, digest: str, count: int) -> Iterator[Sample]:
+    """Versions of a photo with one fault each, all of different kinds.
+
+    The hash of its file draws kinds, levels and programs, whether the fault is made before the picture is reduced, and
+    whether a JPEG is made of the result.
+    """
+    rng = np.random.default_rng(int(digest[:16], 16))
+    large = load(path, working_size=LARGER_SIZE).pixels
+    small = fit_size(large, WORKING_SIZE)
+    for number in rng.choice(len(KINDS), count, replace=False):
+        kind = KINDS[number]
+        level = int(rng.choice(kind.active_levels))
+        program = draw_implementation(kind, rng, "all")
+        source = large if rng.random() < 0.5 else small
+        pixels = fit_size(distort(source, kind, level, rng, implementation=program), WORKING_SIZE)
+        if rng.random() < JPEG_SHARE:
+            pixels = jpeg(pixels, int(rng.integers(50, 96)))
+        yield kind.name, digest, pixels
 
 
 def train_graphics(packages: Path) -> Iterator[Sample]:
