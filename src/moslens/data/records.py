@@ -88,9 +88,12 @@ def check_stated_scale(mos_range: Sequence[float], direction: str, path: str | P
 
     What it leaves out, an empty range or direction, is no fault here.
     """
-    if len(mos_range) not in (0, 2):
+    if not mos_range:
+        return
+    if len(mos_range) != 2:
         raise ConfigError(f"data.mos_range wants two numbers, the lower one first, not {list(mos_range)}", path)
-    if mos_range and (fault := scale_fault(*mos_range, direction or "higher", "data.")):
+    low, high = mos_range
+    if fault := scale_fault(low, high, direction or "higher", "data."):
         raise ConfigError(fault, path)
 
 

@@ -89,7 +89,7 @@ def test_a_kind_that_comes_often_has_three_times_as_many_ladders(pool_folder: Pa
     plan = plan_ladders(pool, 384, 10, 0, ("negative", "darken"), "all", often=("color", "blur"))
     assert plan.kinds == ("darken", "negative", "negative", "negative")
     with pytest.raises(ConfigError, match=r"rank\.often"):
-        plan_ladders(pool, 384, 10, 0, often=("negativ",))
+        plan_ladders(pool, 384, 10, 0, often=("no-such-kind",))
 
 
 def test_a_bank_is_its_plan_and_refuses_another(pool_folder: Path, bank: Path) -> None:
