@@ -1,9 +1,10 @@
 """The correction: what the order of severity adds to the score of a finished network (method.md 13, extension).
 
-    y = yhat + Net([c, c + r, m(Z), m(T)])      m: mean and deviation over the places of the picture
+    y = yhat + Net([m(Z), m(T)])      m: mean and deviation over the places of the picture
 
 The network keeps what it learned from opinions, and a small net on its features says what opinions hardly know. Of a
-block it reads the same features, with m over the places of the block.
+block it reads the same features, with m over the places of the block. It does not read c: the network knows its
+training photos by heart there, so that other photos look strange to whoever reads it.
 """
 
 from __future__ import annotations
@@ -53,16 +54,13 @@ class Correction(nn.Module):
         return added
 
 
-def correction_features(whole: Tensor, reader: Tensor, tokens: Tensor, texture: Tensor, masks: Tensor) -> Tensor:
-    """[c, c + r, m(Z), m(T)] of K regions, B x K x (4 d + 2 t). masks: B (or 1) x K x N, the places of each.
+def correction_features(tokens: Tensor, texture: Tensor, masks: Tensor) -> Tensor:
+    """[m(Z), m(T)] of K regions, B x K x (2 d + 2 t). masks: B (or 1) x K x N, the places of each.
 
-    The other arguments are those of :class:`moslens.model.shdiqa.ModelOutput`.
+    tokens and texture are those of :class:`moslens.model.shdiqa.ModelOutput`.
     """
-    local = torch.cat(
-        [mean_and_deviation(torch.cat([tokens, tokens.square()], -1), masks), mean_and_deviation(texture, masks)], -1
-    )
-    overall = torch.cat([whole, reader], -1)[:, None].expand(-1, local.shape[1], -1)
-    return torch.cat([overall, local], -1)
+    moments = torch.cat([tokens, tokens.square()], -1)
+    return torch.cat([mean_and_deviation(moments, masks), mean_and_deviation(texture, masks)], -1)
 
 
 def mean_and_deviation(moments: Tensor, masks: Tensor) -> Tensor:

@@ -65,7 +65,7 @@ class ModelOutput(NamedTuple):
 
     def features(self, masks: Tensor) -> Tensor:
         """What a correction reads of K regions: see :func:`moslens.model.correction.correction_features`."""
-        return correction_features(self.whole, self.reader, self.tokens, self.texture, masks)
+        return correction_features(self.tokens, self.texture, masks)
 
     def of_picture(self) -> Tensor:
         """:meth:`features` of the whole picture, B x F."""
@@ -108,7 +108,7 @@ class SHDIQA(nn.Module):
         if config.correction:
             texture = self.backbone.texture_channels
             assert isinstance(texture, int)
-            self.correction = Correction(4 * config.dim + 2 * texture).requires_grad_(False)
+            self.correction = Correction(2 * config.dim + 2 * texture).requires_grad_(False)
 
     @property
     def dim(self) -> int:
