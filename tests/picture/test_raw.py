@@ -173,5 +173,5 @@ def test_rows_carry_the_note_and_a_broken_raw_file_costs_its_own(tmp_path: Path,
     with WatchedScorer(tiny_model) as scorer:
         rows = [row.to_row() for row in scorer.score_many([good, os.fspath(bad), good], workers=1)]
     assert [row["status"] for row in rows] == ["ok", "error", "ok"]
-    assert rows[0]["notes"] == ["preview", "monochrome"]  # the preview is a ramp of grey
+    assert rows[0]["notes"] == ["preview", "not_a_photo", "monochrome"]  # the preview is a ramp of grey
     assert rows[1]["error"]["code"] == "truncated"

@@ -89,7 +89,7 @@ def test_the_head_sees_the_pixels_of_a_block_and_of_the_picture() -> None:
     pictures = torch.rand(1, 3, 128, 192)
     sizes = torch.tensor([[96, 192]])
     output = model.parts(pictures, 3, sizes=sizes)
-    features = block_features(output)
+    features = block_features(output).detach()
     assert features.shape == (1, 9, feature_count(model))
     assert not output.texture.requires_grad
     red = pictures[0, 0]
