@@ -131,25 +131,23 @@ def watermark(stack: Array, opacity: float, rng: np.random.Generator) -> Array:
 
 
 def large_watermark(stack: Array, opacity: float, rng: np.random.Generator) -> Array:
-    """One to three large words across the picture, level or slanted, light or dark, with or without a rim."""
+    """One to three words, stretched over most of the picture, level or slanted, white in a dark rim."""
     height, width = stack.shape[1:]
     lines = int(rng.integers(1, 4))
     text = "\n".join(str(word) for word in rng.choice(_WORDS, lines))
-    turn = float(rng.choice([0.0, rng.uniform(-45, 45)]))
-    side = int(np.hypot(height, width)) + 1
-    longest = max(_font(100).getlength(line) for line in text.split("\n"))
-    size = min(100 * rng.uniform(0.6, 0.95) * width / longest, 0.7 * height / lines)
-    rim = int(rng.integers(2)) * max(1, round(size / 40))
+    turn = float(rng.choice([0.0, rng.uniform(-25, 25)]))
+    size = round(float(rng.uniform(0.85, 1)) * width), round(float(rng.uniform(0.8, 1)) * height)
     masks = []
-    for stroke in (0, rim):
-        sheet = Image.new("L", (side, side))
-        pen, middle = ImageDraw.Draw(sheet), (side / 2, side / 2)
-        pen.multiline_text(middle, text, 255, _font(max(11, round(size))), "mm", align="center", stroke_width=stroke)
-        turned = np.asarray(sheet.rotate(turn, Image.Resampling.BILINEAR))
-        top, left = (side - height) // 2, (side - width) // 2
-        masks.append(turned[top : top + height, left : left + width].astype(np.float32) / np.float32(255))
-    light = masks[0] * np.float32(rng.random() < 0.8)
-    return mark(stack, light, masks[1], opacity)
+    for stroke in (4, 9):
+        sheet = Image.new("L", (1000, 140 * lines))
+        pen, middle = ImageDraw.Draw(sheet), (500, 70 * lines)
+        pen.multiline_text(middle, text, 255, _font(100), "mm", align="center", stroke_width=stroke)
+        letters = sheet.crop(sheet.getbbox()).resize(size, Image.Resampling.BILINEAR)
+        whole = Image.new("L", (width, height))
+        whole.paste(letters, ((width - size[0]) // 2, (height - size[1]) // 2))
+        turned = whole.rotate(turn, Image.Resampling.BILINEAR)
+        masks.append(np.asarray(turned, np.float32) / np.float32(255))
+    return mark(stack, masks[0], masks[1], opacity)
 
 
 def sharpening_halos(stack: Array, amount: float, rng: np.random.Generator) -> Array:
