@@ -1,5 +1,6 @@
 """The correction of a finished network: what it learns, what it leaves alone, and that it is exported."""
 
+import dataclasses
 from pathlib import Path
 
 import numpy as np
@@ -7,17 +8,21 @@ import pytest
 import torch
 
 from helpers.pictures import picture
-from helpers.tiny_distillation import make_pool
+from helpers.tiny_distillation import make_pool, make_teacher, student_config
+from helpers.tiny_training import make_labelled
 from moslens.data.labelled_views import LabelledViews
 from moslens.errors import ConfigError
 from moslens.model import build
 from moslens.model.block_heads import block_quality
+from moslens.train import student
 from moslens.train.config import HarmlessSection, ModelSection, RankSection, TrainConfig
 from moslens.train.distill import fit_correction as fitting
 from moslens.train.distill.fit_correction import fit_correction, read_material
 from moslens.train.distill.harmless_pairs import HarmlessPairs
 from moslens.train.distill.ladder_bank import LadderBatches, open_ladders, plan_ladders
 from moslens.train.distill.pool import open_pool
+from moslens.train.networks import load_run
+from moslens.train.run_folder import Run
 from moslens.train.student import train_student
 
 TINY = {"backbone": "test_efficientnet", "dim": 24, "heads": 2, "baf": "full"}
@@ -110,3 +115,34 @@ def test_a_correction_needs_ladders_of_its_own(tmp_path: Path, rank: RankSection
     config = TrainConfig(stage="student", model=ModelSection(changes={"correction": True}), rank=rank)
     with pytest.raises(ConfigError, match=text):
         train_student(config, tmp_path)
+
+
+def test_a_run_that_is_killed_while_it_is_corrected_goes_on_there(
+    few: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    table, pool = make_labelled(tmp_path / "set"), make_pool(tmp_path / "pool")
+    teacher = make_teacher(pool, tmp_path / "teacher")
+    plain = student_config(table, pool, teacher, tmp_path / "bank")
+    changes = plain.model.changes | {"correction": True}
+    config = dataclasses.replace(
+        plain,
+        model=dataclasses.replace(plain.model, changes=changes),
+        rank=RankSection(weight=1.0, bank=str(tmp_path / "ladders"), entries=16),
+        harmless=HarmlessSection(weight=1.0, batch=2),
+    )
+    train_student(config, tmp_path / "whole")
+
+    def killed(*arguments: object, **settings: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(student, "fit_correction", killed)
+        with pytest.raises(KeyboardInterrupt):
+            train_student(config, tmp_path / "again")
+    assert not Run(tmp_path / "again").finished
+    train_student(config, tmp_path / "again", resume=True)
+    whole, again = (Run(tmp_path / name).weights() for name in ("whole", "again"))
+    assert all(torch.equal(value, again[name]) for name, value in whole.items())
+    assert whole["correction.net.6.weight"].abs().max() > 0
+    scorer, _ = load_run(tmp_path / "again")
+    assert scorer.model.correction is not None
