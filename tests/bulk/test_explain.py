@@ -216,7 +216,7 @@ def test_detail_in_rows_of_score_and_beside_the_maps(model: Path, tmp_path: Path
     assert json.loads((tmp_path / "maps" / "large.json").read_text())["detail"] == wanted[0]["detail"]
     page = (tmp_path / "maps" / "index.html").read_text()
     assert f"at 100 %: {wanted[0]['detail']['score']:.1f}, JPEG artefacts" in page
-    assert wanted[0]["notes"] == ["monochrome"]
+    assert wanted[0]["notes"] == ["not_a_photo", "monochrome"]
     assert "black and white or toned" in page
     assert call("explain", photos, "--model", model, "--no-detail", "--output", tmp_path / "plain") == 0
     assert rows_of(tmp_path / "plain") == without

@@ -155,7 +155,7 @@ class FakeScorer:
 def odd_row(path: str) -> dict[str, Any]:
     """A row with something in every column."""
     box = {"x": 1, "y": 2, "width": 3, "height": 4, "score": 20.25}
-    found = [{**BLUR, "label": "out of focus"}]
+    found = [{**BLUR, "label": "out of focus", "kind_certain": True}]
     detail = {"score": 61.5, "tiles": [box], "distortions": found}
     return row(path, 1 / 3, distortions=found, worst_block=box, notes=["tiny"], detail=detail)
 
