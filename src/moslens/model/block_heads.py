@@ -21,8 +21,8 @@ from torch import Tensor, nn
 
 from moslens.distortions import PAPER_KINDS
 from moslens.model.baf import TokenGrid
-from moslens.model.correction import mean_and_deviation
 from moslens.model.decoder import PanelDecoder
+from moslens.model.region_features import FeatureScale, mean_and_deviation
 from moslens.model.shdiqa import SHDIQA, ModelOutput, PictureScorer
 from moslens.model.teacher import EMBEDDING, Heads, kind_classes
 from moslens.scoring.card import BLOCK_OUTPUTS
@@ -30,7 +30,6 @@ from moslens.scoring.card import BLOCK_OUTPUTS
 OUTPUTS = ("score", *BLOCK_OUTPUTS)
 
 _FARTHEST = 8.0
-"""Features of a fitted head lie at most so many deviations from their mean: what no fault showed says no more."""
 
 
 class DistilledHead(nn.Module):
@@ -72,29 +71,19 @@ class SupervisedHead(nn.Module):
 class FittedHead(nn.Module):
     """Kind logits and level from one hidden layer on :func:`block_features`, fitted after training.
 
-    ``features``: their number. ``centre`` and ``spread``, mean and deviation of each of them, bring all to one scale.
+    ``features``: their number; all are brought to one scale.
     """
-
-    centre: Tensor
-    spread: Tensor
 
     def __init__(self, features: int, kinds: tuple[str, ...] = PAPER_KINDS, hidden: int = 256) -> None:
         super().__init__()
         self.kinds = kinds
-        self.register_buffer("centre", torch.zeros(features))
-        self.register_buffer("spread", torch.ones(features))
+        self.scale = FeatureScale(features, _FARTHEST)
         self.body = nn.Sequential(nn.Linear(features, hidden), nn.GELU(), nn.Dropout(0.2))
         self.kind = nn.Linear(hidden, len(kinds) + 1)
         self.level = nn.Linear(hidden, len(kinds))
 
-    def set_scale(self, features: Tensor) -> None:
-        """Take centre and spread from features, N x their number."""
-        self.centre.copy_(features.mean(0))
-        self.spread.copy_(features.std(0).clamp_min(1e-6))
-
     def forward(self, features: Tensor) -> tuple[Tensor, Tensor]:
-        scaled = ((features - self.centre) / self.spread).clamp(-_FARTHEST, _FARTHEST)
-        return _kinds_and_level(self.kind, self.level, self.body(scaled))
+        return _kinds_and_level(self.kind, self.level, self.body(self.scale(features)))
 
 
 def _kinds_and_level(kind: nn.Module, level: nn.Module, hidden: Tensor) -> tuple[Tensor, Tensor]:
@@ -131,11 +120,10 @@ def faults_loss(predicted: tuple[Tensor, Tensor], faults: Tensor) -> Tensor:
 
 def block_features(output: ModelOutput) -> Tensor:
     """[a~_k, m_k(Z), m_k(T), c, m(T)], B x K x F: m_k mean and deviation over block k, m over the picture."""
-    picture = output.masks.any(1, keepdim=True)
-    tokens = mean_and_deviation(torch.cat([output.tokens, output.tokens.square()], -1), output.masks)
-    local, overall = (mean_and_deviation(output.texture, masks) for masks in (output.masks, picture))
-    whole = torch.cat([output.whole[:, None], overall], -1).expand(-1, tokens.shape[1], -1)
-    return torch.cat([output.blocks.gated, tokens, local, whole], dim=-1)
+    local = output.features(output.masks)
+    overall = mean_and_deviation(output.texture, output.masks.any(1, keepdim=True))
+    whole = torch.cat([output.whole[:, None], overall], -1).expand(-1, local.shape[1], -1)
+    return torch.cat([output.blocks.gated, local, whole], dim=-1)
 
 
 def feature_count(model: SHDIQA) -> int:

@@ -12,8 +12,9 @@ from torch import Tensor, nn
 from moslens.errors import ConfigError
 from moslens.model.backbone import TransformerBackbone, build_backbone
 from moslens.model.baf import BAF, BlockOutput, Grid, TokenGrid, mean_pool, read_inside
-from moslens.model.correction import Correction, correction_features
+from moslens.model.correction import Correction
 from moslens.model.decoder import LinearDecoder, PanelDecoder
+from moslens.model.region_features import mean_and_deviation
 from moslens.picture.windows import WINDOWS, View
 
 
@@ -64,8 +65,9 @@ class ModelOutput(NamedTuple):
     texture: Tensor
 
     def features(self, masks: Tensor) -> Tensor:
-        """What a correction reads of K regions: see :func:`moslens.model.correction.correction_features`."""
-        return correction_features(self.tokens, self.texture, masks)
+        """[m(Z), m(T)] of K regions, B x K x (2 d + 2 t), with m mean and deviation; masks: B (or 1) x K x N bool."""
+        moments = torch.cat([self.tokens, self.tokens.square()], -1)
+        return torch.cat([mean_and_deviation(moments, masks), mean_and_deviation(self.texture, masks)], -1)
 
     def of_picture(self) -> Tensor:
         """:meth:`features` of the whole picture, B x F."""

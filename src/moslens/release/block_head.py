@@ -77,7 +77,7 @@ def fit_head(
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(_SEED)
         head = FittedHead(features.shape[1], names)
-        head.set_scale(features)
+        head.scale.fit(features)
         optimiser = torch.optim.AdamW(head.parameters(), RATE, weight_decay=DECAY)
         schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, steps)
         for epoch in range(epochs):

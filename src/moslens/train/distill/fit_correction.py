@@ -159,7 +159,7 @@ def _learn(model: SHDIQA, material: Material, rank: RankSection, harmless: Harml
     correction = model.correction
     assert correction is not None
     every = [material.photos, material.ladders, material.blanks, *([material.pairs] if material.pairs else [])]
-    correction.set_scale(torch.cat([each.features for each in every]))
+    correction.scale.fit(torch.cat([each.features for each in every]))
     correction.requires_grad_(True).train()
     optimiser = torch.optim.AdamW(correction.parameters(), RATE, weight_decay=DECAY)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, STEPS)
