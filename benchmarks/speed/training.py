@@ -29,7 +29,7 @@ from moslens.system.cores import available_cores
 from moslens.system.malloc import keep_freed_memory
 from moslens.train.config import TrainConfig, load_config
 from moslens.train.distill.composite_bank import Bank, BankBatches, open_bank, plan_bank
-from moslens.train.distill.ladder_bank import LadderBatches, open_ladders, plan_ladders
+from moslens.train.distill.ladder_bank import LadderBank, LadderBatches, open_ladders, plan_ladders
 from moslens.train.distill.pool import pool_of
 from moslens.train.distill.student_task import StudentTask
 from moslens.train.distill.targets import bank_targets, block_targets
@@ -136,7 +136,7 @@ def open_streams(config: TrainConfig, scratch: Path) -> tuple[Streams, dict[str,
         ladders.make(index)
         with clock.part("ladder"):
             ladders.make(index)
-    r = LadderBatches(open_ladders(scratch / "ladders", ladders), rank.batch, rank.versions, 0)
+    r = LadderBatches(LadderBank(open_ladders(scratch / "ladders", ladders)), rank.batch, rank.versions, 0)
     paths = [pool.root / name for name in pool.train[:PICTURES]]
     with clock.part("labelled picture"):
         pictures = decode_all(paths, size)

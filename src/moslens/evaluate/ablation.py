@@ -96,16 +96,23 @@ def _prepared(table: _Table, trials: Sequence[Trial]) -> list[Trial]:
     """The trials whose banks are there, computed one after the other, before several processes want them at once."""
     from moslens.train.student import prepare_shared
 
-    ready = []
+    ready: list[Trial] = []
+    error_of: dict[str, str] = {}
+    prepared: set[str] = set()
     for trial in trials:
-        config = table.config(trial)
-        try:
-            if config.stage == "student":
+        row, config = trial[0].name, table.config(trial)
+        # What runs share is that of the row; opinions are those of a split.
+        if config.stage == "student" and (row not in prepared or config.distill.holds_opinions):
+            prepared.add(row)
+            try:
                 prepare_shared(config)
-        except MissingExtra:
-            raise
-        except MoslensError as error:
-            table.ended(trial, str(error))
+                error_of.pop(row, None)
+            except MissingExtra:
+                raise
+            except MoslensError as error:
+                error_of[row] = str(error)
+        if row in error_of:
+            table.ended(trial, error_of[row])
         else:
             ready.append(trial)
     return ready

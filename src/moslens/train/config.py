@@ -295,7 +295,9 @@ class RankSection:
     standard deviations of the labels. ``clean_margin`` > 0: every drawn ladder has its clean version, which must score
     that much more above each of the others. The weight rises with ``distill.ramp``. ``blocks`` > 0 ranks the quality of
     every block too, at that share of the weight; this needs BAF. ``kinds``: names of the kinds or groups that ladders
-    are made of, none for all; ``often``: those of which three times as many are made. ``size``: pictures are 224 x 224
+    are made of, none for all; ``often``: those of which three times as many are made. ``labelled`` > 0: half of the
+    ladders are of the better half of the split's own training photos, whose labels the network learns too; they come
+    from ``labelled_bank``, which has that many ladders of all photos of the data set. ``size``: pictures are 224 x 224
     crops, or, for ``data.view`` whole, squares of that many px, a multiple of 32, that show most of a photo.
     """
 
@@ -312,6 +314,8 @@ class RankSection:
     bank_seed: int = 0
     kinds: tuple[str, ...] = ()
     often: tuple[str, ...] = ()
+    labelled: int = 0
+    labelled_bank: str = "runs/ladders-labelled"
 
 
 @dataclass(frozen=True)

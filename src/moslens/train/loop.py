@@ -8,6 +8,7 @@ import math
 import re
 import time
 from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any, Protocol
@@ -422,11 +423,22 @@ def _batches_from(batches: Batches, step: int, end: int, accelerator: Accelerato
     """This process's batches of steps ``step`` to ``end``, on its device."""
     while step < end:
         epoch, start = divmod(step, batches.steps)
-        for batch in batches.epoch(epoch, start, accelerator.process_index, accelerator.num_processes):
-            yield _move(batch, accelerator.device)
+        drawn = batches.epoch(epoch, start, accelerator.process_index, accelerator.num_processes)
+        moved = (_move(batch, accelerator.device) for batch in drawn)
+        for batch in _ahead(moved) if accelerator.device.type == "cuda" else moved:
+            yield batch
             step += 1
             if step == end:
                 return
+
+
+def _ahead(batches: Iterator[Any]) -> Iterator[Any]:
+    """The batches of an iterator, each drawn while the one before it trains: a GPU need not wait for the CPU."""
+    with ThreadPoolExecutor(1) as thread:
+        coming = thread.submit(next, batches, None)
+        while (batch := coming.result()) is not None:
+            coming = thread.submit(next, batches, None)
+            yield batch
 
 
 def _step(

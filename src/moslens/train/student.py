@@ -29,7 +29,7 @@ from moslens.train.distill.bank_opinions import ViewOpinionBatches
 from moslens.train.distill.composite_bank import Bank, BankBatches, open_bank, plan_bank
 from moslens.train.distill.fit_correction import fit_correction
 from moslens.train.distill.harmless_pairs import HarmlessBatches, open_harmless
-from moslens.train.distill.ladder_bank import LadderBatches, open_ladders, plan_ladders
+from moslens.train.distill.ladder_bank import LadderBank, LadderBatches, LadderPlan, open_ladders, plan_ladders
 from moslens.train.distill.named_kinds import named_kinds
 from moslens.train.distill.opinion_teachers import find_teachers, require_student_photos
 from moslens.train.distill.opinions import Opinions, OpinionStreams, compute_opinions
@@ -155,7 +155,7 @@ def train_student(config: TrainConfig, run: Path, *, resume: bool = False) -> No
     d = None
     if data is not None and (joint.kd != "none" or streams.blocks is not None):
         d = BankBatches(data.bank, data.targets, distill.batch, config.seed, streams.blocks)
-    r = open_rank(config) if config.rank.weight else None
+    r = open_rank(config, dataset, split) if config.rank.weight else None
     decoded = None if streams.photos is None else streams.photos.views
     h = open_harmless(config, q.stream, photos, decoded) if photos else None
     torch.manual_seed(config.seed)
@@ -213,7 +213,8 @@ def prepare_shared(config: TrainConfig) -> None:
         if distill.kd != "none" and distill.schedule != "joint" and distill.warm_run:
             warm_up(config, data, Path(distill.warm_run))
     if config.rank.weight:
-        open_rank(config)
+        dataset = dataset_of(config.data)
+        open_rank(config, dataset, split_of(dataset, config.data))
 
 
 def open_distillation_data(config: TrainConfig) -> DistillationData:
@@ -279,8 +280,8 @@ def _main_process_first() -> AbstractContextManager[None]:
     return found
 
 
-def open_rank(config: TrainConfig) -> LadderBatches:
-    """The R stream of a configuration. The main process computes its bank where it is not there."""
+def open_rank(config: TrainConfig, dataset: Dataset, split: Split) -> LadderBatches:
+    """The R stream of a configuration. The main process computes its banks where they are not there."""
     rank = config.rank
     if rank.size != WINDOW and config.data.view != "whole":
         raise ConfigError(f"rank.size {rank.size} is for data.view whole: windows are of {WINDOW} px")
@@ -290,9 +291,33 @@ def open_rank(config: TrainConfig) -> LadderBatches:
     plan = plan_ladders(
         pool, size, rank.entries, rank.bank_seed, named, bdm.kinds, bdm.implementations, rank.size, rank.often
     )
+    own = labelled_ladders(plan, dataset, rank.labelled) if rank.labelled else None
     with _main_process_first():
-        folder = open_ladders(Path(rank.bank), plan)
-    return LadderBatches(folder, rank.batch, rank.versions, config.seed, with_clean=rank.clean_margin > 0)
+        bank = LadderBank(open_ladders(Path(rank.bank), plan))
+        labelled = None
+        if own is not None:
+            labelled = LadderBank(open_ladders(Path(rank.labelled_bank), own), own_ladders(own, dataset, split))
+    return LadderBatches(
+        bank, rank.batch, rank.versions, config.seed, with_clean=rank.clean_margin > 0, labelled=labelled
+    )
+
+
+def labelled_ladders(plan: LadderPlan, dataset: Dataset, entries: int) -> LadderPlan:
+    """The plan of a bank of ladders like ``plan``, of all photos of a data set: one bank for all splits."""
+    names = tuple(str(sample.path.absolute()) for sample in dataset.samples)
+    return dataclasses.replace(
+        plan, root=dataset.root, names=names, data_hash=dataset.data_hash(), entries=entries, seed=plan.seed + 1
+    )
+
+
+def own_ladders(plan: LadderPlan, dataset: Dataset, split: Split) -> NDArray[np.int64]:
+    """The entries of :func:`labelled_ladders` that are of the better half of the training photos of a split.
+
+    That a bad photo gets worse by a fault more can hardly be seen, so the worse half has no ladders.
+    """
+    mean = float(np.mean([dataset.samples[i].mos for i in split.train]))
+    own = {str(dataset.samples[i].path.absolute()) for i in split.train if dataset.samples[i].mos >= mean}
+    return np.array([index for index in range(plan.entries) if plan.photo(index) in own], dtype=np.int64)
 
 
 def rank_kinds(config: TrainConfig) -> tuple[str, ...]:

@@ -19,7 +19,7 @@ from moslens.train.config import HarmlessSection, ModelSection, RankSection, Tra
 from moslens.train.distill import fit_correction as fitting
 from moslens.train.distill.fit_correction import fit_correction, read_material
 from moslens.train.distill.harmless_pairs import HarmlessPairs
-from moslens.train.distill.ladder_bank import LadderBatches, open_ladders, plan_ladders
+from moslens.train.distill.ladder_bank import LadderBank, LadderBatches, open_ladders, plan_ladders
 from moslens.train.distill.pool import open_pool
 from moslens.train.networks import load_run
 from moslens.train.run_folder import Run
@@ -34,7 +34,7 @@ def ladders(tmp_path_factory: pytest.TempPathFactory) -> LadderBatches:
     root = make_pool(tmp_path_factory.mktemp("pool") / "pool", count=8)
     plan = plan_ladders(open_pool(root, held_out=0.25), 224, 24, 0, ("gaussian_blur", "sensor_noise"), "all")
     bank = open_ladders(tmp_path_factory.mktemp("bank") / "bank", plan, processes=1)
-    return LadderBatches(bank, 2, 3, 0)
+    return LadderBatches(LadderBank(bank), 2, 3, 0)
 
 
 @pytest.fixture

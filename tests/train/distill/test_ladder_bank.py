@@ -20,6 +20,7 @@ from moslens.model.baf import TokenGrid
 from moslens.train.config import DistillSection, HarmlessSection, RankSection
 from moslens.train.distill.ladder_bank import (
     MAX_VERSIONS,
+    LadderBank,
     LadderBatches,
     LadderPlan,
     blank_frame,
@@ -107,9 +108,9 @@ def test_a_bank_is_its_plan_and_refuses_another(pool_folder: Path, bank: Path) -
 
 
 def test_a_step_is_a_function_of_its_address_and_processes_share_it(bank: Path) -> None:
-    stream = LadderBatches(bank, batch=4, versions=3, seed=3)
+    stream = LadderBatches(LadderBank(bank), batch=4, versions=3, seed=3)
     whole = stream.draw(1, 5)
-    again = LadderBatches(bank, batch=4, versions=3, seed=3).draw(1, 5)
+    again = LadderBatches(LadderBank(bank), batch=4, versions=3, seed=3).draw(1, 5)
     assert all(torch.equal(whole[key], again[key]) for key in whole)
     assert not torch.equal(whole["pictures"], stream.draw(1, 6)["pictures"])
     parts = [stream.draw(1, 5, rank, 2) for rank in (0, 1)]
@@ -118,13 +119,13 @@ def test_a_step_is_a_function_of_its_address_and_processes_share_it(bank: Path) 
         assert torch.equal(part["places"], whole["places"][rank::2])
     assert whole["places"].diff(dim=1).min() >= 0
     with pytest.raises(ConfigError, match=r"rank\.versions"):
-        LadderBatches(bank, batch=4, versions=1, seed=0)
+        LadderBatches(LadderBank(bank), batch=4, versions=1, seed=0)
     with pytest.raises(ConfigError, match=r"rank\.batch"):
-        LadderBatches(bank, batch=1000, versions=3, seed=0)
+        LadderBatches(LadderBank(bank), batch=1000, versions=3, seed=0)
 
 
 def test_the_clean_version_is_drawn_where_it_has_a_margin(bank: Path) -> None:
-    drawn = [LadderBatches(bank, 8, 3, 3, with_clean=clean).draw(0, 0)["places"] for clean in (False, True)]
+    drawn = [LadderBatches(LadderBank(bank), 8, 3, 3, with_clean=clean).draw(0, 0)["places"] for clean in (False, True)]
     assert (drawn[0][:, 0] > 0).any()
     assert (drawn[1][:, 0] == 0).all()
     assert (drawn[1].diff(dim=1) >= 0).all()
@@ -141,7 +142,7 @@ def test_ladders_of_all_kinds_for_whole_pictures(pool_folder: Path, tmp_path: Pa
         assert {version.shape for version in ladder} == {(256, 256, 3)}
         assert all((version != ladder[0]).any() for version in ladder[1:])
     few = plan_ladders(pool, 256, 4, 0, ("sensor_noise",), "all", "all", 256)
-    batch = LadderBatches(open_ladders(tmp_path / "bank", few, processes=1), 2, 3, 0).draw(0, 0)
+    batch = LadderBatches(LadderBank(open_ladders(tmp_path / "bank", few, processes=1)), 2, 3, 0).draw(0, 0)
     assert batch["pictures"].shape == (2, 3, 3, 256, 256)
     assert batch["blank"].shape == (1, 3, 256, 256)
     model = build("lite", backbone="test_efficientnet", dim=24, heads=2, baf="full")
@@ -261,7 +262,7 @@ def test_steps_on_ladders_put_them_in_order(bank: Path) -> None:
     model = build("lite", backbone="test_efficientnet", dim=24, heads=2)
     section = RankSection(weight=1.0, margin=0.25, batch=4)
     task = StudentTask(model, DistillSection(kd="none", ramp=0.0), 1, rank=section)
-    stream = LadderBatches(bank, section.batch, section.versions, 0)
+    stream = LadderBatches(LadderBank(bank), section.batch, section.versions, 0)
     optimiser = torch.optim.AdamW(task.parameters(), 2e-3)
     batch = {"r": stream.draw(0, 0)}
     first = task(batch)

@@ -87,7 +87,7 @@ def fit_correction(
     views: the labelled training photos; pairs: photos for harmless changes, None where they play no part; rank: with
     margins in units of the standardised label; point: one point of 0 to 100 in them; half: read pictures in bf16.
     """
-    log.info("reading %d ladders and other pictures, to fit the correction on them", min(LADDERS, len(ladders.counts)))
+    log.info("reading %d ladders and other pictures, to fit the correction on them", min(LADDERS, len(ladders.bank.counts)))
     device = next(model.parameters()).device
     with torch.autocast(device.type, torch.bfloat16, enabled=half):
         material = read_material(model, views, ladders, pairs, seed)
@@ -100,13 +100,14 @@ def read_material(
     model: SHDIQA, views: LabelledViews, ladders: LadderBatches, pairs: HarmlessPairs | None, seed: int
 ) -> Material:
     """The features of everything that a correction is fitted on."""
-    counts = ladders.counts.astype(np.int64)
+    bank = ladders.bank
+    counts = bank.counts.astype(np.int64)
     entries = np.linspace(0, len(counts), min(LADDERS, len(counts)), endpoint=False).astype(np.int64)
-    versions = np.arange(ladders.pictures.shape[1])
+    versions = np.arange(bank.pictures.shape[1])
     places = np.minimum(versions, counts[entries, None] - 1)
     first = np.concatenate([[0], counts[entries].cumsum()[:-1]])
-    shown = (ladders.pictures[entry][place].copy() for entry in entries for place in range(counts[entry]))
-    size = ladders.pictures.shape[-1]
+    shown = (bank.pictures[entry][place].copy() for entry in entries for place in range(counts[entry]))
+    size = bank.pictures.shape[-1]
     frames = (blank_frame(np.random.default_rng((seed, _SEED, number)), size) for number in range(BLANKS))
     keys = [(_SEED, index, repeat) for repeat in range(VIEWS) for index in range(len(views))]
     return Material(

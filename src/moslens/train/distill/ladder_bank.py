@@ -52,10 +52,14 @@ class LadderPlan(BankPlan):
     implementations: ImplementationSet = "default"
     size: int = WINDOW
 
+    def photo(self, index: int) -> str:
+        """The name of the photo that ladder ``index`` is made from."""
+        return photo_in_turn(self.names, index, lambda turn: (self.seed, 5, turn, 0))
+
     def make(self, index: int) -> list[NDArray[np.uint8]]:
         """Ladder ``index``: 2 to 6 versions of a crop, from clean to worst, each ``size`` x ``size`` x 3."""
         rng = np.random.default_rng((self.seed, 5, index))
-        name = photo_in_turn(self.names, index, lambda turn: (self.seed, 5, turn, 0))
+        name = self.photo(index)
         if self.size == WINDOW:
             crop = pristine_crop(self.root, name, self.working_size, rng)
         else:
@@ -116,19 +120,46 @@ def _by_area(
     return ladder
 
 
+class LadderBank:
+    """A finished bank of ladders, of which ``entries`` are drawn; None for all. ConfigError where those are none."""
+
+    def __init__(self, folder: Path, entries: NDArray[np.int64] | None = None) -> None:
+        self.folder = folder
+        self.pictures = np.load(folder / "pictures.npy", mmap_mode="r")
+        self.counts = np.load(folder / "rungs.npy")
+        self.entries = np.arange(len(self.counts)) if entries is None else entries
+
+
 class LadderBatches:
     """The R stream: each step draws ``batch`` ladders, ``versions`` pictures of each, and one blank frame.
 
-    ``with_clean``: the clean version is always among them. ConfigError where the bank has fewer ladders than a batch,
-    or ``versions`` is not 2 to 6.
+    ``with_clean``: the clean version is always among them. ``labelled``: a second bank, of labelled photos, that half
+    of the ladders come from. ConfigError where a bank has fewer ladders than are drawn from it, or ``versions`` is not
+    2 to 6.
     """
 
-    def __init__(self, folder: Path, batch: int, versions: int, seed: int, *, with_clean: bool = False) -> None:
-        self.pictures = np.load(folder / "pictures.npy", mmap_mode="r")
-        self.counts = np.load(folder / "rungs.npy")
+    def __init__(
+        self,
+        bank: LadderBank,
+        batch: int,
+        versions: int,
+        seed: int,
+        *,
+        with_clean: bool = False,
+        labelled: LadderBank | None = None,
+    ) -> None:
+        self.bank, self.labelled = bank, labelled
         self.batch, self.versions, self.seed, self.with_clean = batch, versions, seed, with_clean
-        if not 1 <= batch <= len(self.counts):
-            raise ConfigError(f"rank.batch is 1 to {len(self.counts)}, the entries of the bank, not {batch}", folder)
+        of_labelled = 0 if labelled is None else batch // 2
+        self.drawn = [(bank, batch - of_labelled)]
+        if labelled is not None:
+            self.drawn.append((labelled, of_labelled))
+        for source, count in self.drawn:
+            if not 1 <= count <= len(source.entries):
+                raise ConfigError(
+                    f"rank.batch {batch} takes {count} ladders from this bank, which has {len(source.entries)}",
+                    source.folder,
+                )
         if not 2 <= versions <= MAX_VERSIONS:
             raise ConfigError(f"rank.versions is 2 to {MAX_VERSIONS}, not {versions}")
 
@@ -140,11 +171,15 @@ class LadderBatches:
         last one, and the ranking loss leaves out pairs of equal places.
         """
         rng = np.random.default_rng((self.seed, 3, epoch, step))
-        chosen = rng.choice(len(self.counts), self.batch, replace=False)
-        places = np.stack([self._places(int(self.counts[entry]), rng) for entry in chosen])
+        chosen = [
+            (bank, int(entry))
+            for bank, count in self.drawn
+            for entry in rng.choice(bank.entries, count, replace=False)
+        ]
+        places = np.stack([self._places(int(bank.counts[entry]), rng) for bank, entry in chosen])
         mine = np.s_[rank::world]
-        pictures = np.stack([self.pictures[e][p] for e, p in zip(chosen[mine], places[mine], strict=True)])
-        frame = blank_frame(np.random.default_rng((self.seed, 4, epoch, step, rank)), self.pictures.shape[-1])
+        pictures = np.stack([b.pictures[e][p] for (b, e), p in zip(chosen[mine], places[mine], strict=True)])
+        frame = blank_frame(np.random.default_rng((self.seed, 4, epoch, step, rank)), self.bank.pictures.shape[-1])
         return {
             "pictures": torch.from_numpy(pictures),
             "places": torch.from_numpy(places[mine]),
