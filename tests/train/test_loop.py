@@ -6,7 +6,9 @@ import logging
 import os
 import signal
 import sys
+import time
 import types
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +21,7 @@ from helpers.processes import run_in_two_processes
 from helpers.small_task import SmallBatches, SmallTask, fit_and_stop_one_process, small_config, small_fit
 from moslens.errors import ConfigError
 from moslens.system.interrupts import Stopped
-from moslens.train import progress
+from moslens.train import loop, progress
 from moslens.train.checkpoint import latest_checkpoint, save_checkpoint
 from moslens.train.curves import read_log
 from moslens.train.loop import EpochMean, parameter_groups, seed_step
@@ -56,6 +58,28 @@ def test_a_broken_run_with_dropout_equals_an_unbroken_one_bit_for_bit(
         torch.manual_seed(stop)
     assert small_fit(config, tmp_path / "parts")
     assert_same_run(tmp_path / "whole", tmp_path / "parts")
+
+
+def test_batches_drawn_ahead_are_the_same_and_errors_arrive() -> None:
+    drawn = []
+
+    def batches() -> Iterator[int]:
+        for number in range(5):
+            drawn.append(number)
+            yield number
+        raise ValueError("no more")
+
+    ahead = loop._ahead(batches())
+    assert next(ahead) == 0
+    assert next(ahead) == 1
+    deadline = time.monotonic() + 5
+    while drawn != [0, 1, 2] and time.monotonic() < deadline:
+        time.sleep(0.01)
+    assert drawn == [0, 1, 2]
+    assert [next(ahead) for _ in range(3)] == [2, 3, 4]
+    with pytest.raises(ValueError, match="no more"):
+        next(ahead)
+    assert list(loop._ahead(iter(range(7)))) == list(range(7))
 
 
 def test_dropout_differs_by_seed_step_and_process() -> None:

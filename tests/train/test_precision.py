@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import copy
+import functools
 
 import pytest
 import torch
 from torch import nn
 
 from moslens.model.backbone import _HalvingConv2d
+from moslens.train import precision
 from moslens.train.precision import mixed_precision, speed_up_depthwise
 
 
@@ -86,3 +88,33 @@ def test_frozen_weights_get_no_gradient() -> None:
     layers[3].requires_grad_(False)
     gradients(layers, autocast=True)
     assert [p.grad is None for p in layers.parameters()] == [True, True, False, False, True, False, False]
+
+
+def test_on_a_gpu_cudnn_is_off_for_depthwise_layers_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No GPU is needed: the function is called on the CPU, where it must give what the ordinary layers give."""
+    layers = depthwise_layers()
+    values, wanted = gradients(layers, autocast=False)
+    layers.zero_grad()
+    off = []
+    convolve = torch.nn.functional.conv2d
+
+    def watched(*arguments: object) -> torch.Tensor:
+        off.append(not torch.backends.cudnn.enabled)
+        return convolve(*arguments)  # type: ignore[arg-type]
+
+    speed_up_depthwise(layers)
+    apply = precision._DepthwiseWithoutCudnn.apply
+    monkeypatch.setattr(
+        precision, "_depthwise", lambda stride, padding, x, weight, bias: apply(x, weight, bias, stride, padding)
+    )
+    monkeypatch.setattr(precision.F, "conv2d", watched)
+    for layer in layers:
+        if isinstance(layer, nn.Conv2d) and layer.groups > 1:
+            layer._conv_forward = functools.partial(precision._depthwise, layer.stride, layer.padding)
+    same, found = gradients(layers, autocast=False)
+    torch.testing.assert_close(same, values)
+    assert len(found) == len(wanted)
+    for one, other in zip(found, wanted, strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-4)
+    assert off.count(True) == 3
+    assert torch.backends.cudnn.enabled

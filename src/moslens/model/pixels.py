@@ -6,9 +6,14 @@ import torch
 from torch import Tensor
 
 
+def layout_on(device: torch.device) -> torch.memory_format:
+    """The fastest layout of pictures: channels last on a CPU, planes for the depthwise kernels of a GPU."""
+    return torch.contiguous_format if device.type == "cuda" else torch.channels_last
+
+
 def as_float(pictures: Tensor) -> Tensor:
-    """uint8 B x 3 x H x W -> float in [0, 1], channels last."""
-    return pictures.to(memory_format=torch.channels_last).float() / 255.0
+    """uint8 B x 3 x H x W -> float in [0, 1], in the layout of the device."""
+    return pictures.to(memory_format=layout_on(pictures.device)).float() / 255.0
 
 
 def mirrored(pictures: Tensor, sizes: Tensor | None) -> Tensor:

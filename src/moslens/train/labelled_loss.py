@@ -9,7 +9,7 @@ from torch import Tensor
 from moslens.data.labelled_views import Batch
 from moslens.losses import quality_loss
 from moslens.model import SHDIQA
-from moslens.model.pixels import as_float, mirrored
+from moslens.model.pixels import as_float, layout_on, mirrored
 
 PAIRS = 4
 """One picture in so many is seen with its mirror image too."""
@@ -28,7 +28,7 @@ def labelled_loss(model: SHDIQA, batch: Batch, correlation: float, mirror: float
         return loss, {"quality": loss.detach()}
     pairs = -(-len(labels) // PAIRS)
     own = None if sizes is None else sizes[:pairs]
-    planes = torch.cat([planes, mirrored(planes[:pairs], own)]).contiguous(memory_format=torch.channels_last)
+    planes = torch.cat([planes, mirrored(planes[:pairs], own)]).contiguous(memory_format=layout_on(planes.device))
     scores = model(planes, None if sizes is None or own is None else torch.cat([sizes, own]))
     loss = quality_loss(scores[: len(labels)], labels, correlation)
     gap = F.smooth_l1_loss(scores[len(labels) :].float(), scores[:pairs].float())

@@ -21,6 +21,7 @@ from torch import Tensor, nn
 
 from moslens.distortions import PAPER_KINDS
 from moslens.errors import CheckpointError, ConfigError
+from moslens.model.pixels import layout_on
 from moslens.system.files import read_json, write_json, write_text
 from moslens.system.interrupts import Interrupts, Stopped
 from moslens.system.lock import locked_folder
@@ -328,7 +329,7 @@ def _fit(
         raise ConfigError(
             f"optim.batch {config.optim.batch} is not a multiple of {accelerator.num_processes} processes"
         )
-    task.to(accelerator.device).to(memory_format=torch.channels_last)
+    task.to(accelerator.device).to(memory_format=layout_on(accelerator.device))
     speed_up_depthwise(task)
     total = config.optim.epochs * batches.steps
     state = _State(task, config.optim)

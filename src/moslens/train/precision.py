@@ -1,4 +1,4 @@
-"""The precision of training: what runs in bf16, and depthwise convolutions that stay fast in it on a CPU."""
+"""The precision of training: what runs in bf16, and depthwise convolutions that are fast on each device."""
 
 from __future__ import annotations
 
@@ -28,10 +28,12 @@ def mixed_precision(asked: Precision) -> str:
 
 
 def speed_up_depthwise(model: nn.Module) -> None:
-    """Let the depthwise convolutions of ``model`` compute parts of their gradients in full precision, on a CPU in bf16.
+    """Let the depthwise convolutions of ``model`` run on faster kernels; weights and results stay as they are.
 
-    oneDNN has no fast kernel for them in bf16: a step of the lite backbone is twice as long without this. Weights,
-    values in full precision and other devices are left as they are.
+    On a CPU in bf16 parts of their gradients are computed in full precision: oneDNN has no fast kernel for them in
+    bf16, and a step of the lite backbone is twice as long without this. On a GPU torch's own kernels are used: cuDNN
+    from 9.10 on compiles a kernel for each layer and shape of a batch (https://github.com/NVIDIA/cudnn-frontend/issues/1066),
+    which takes seconds for each new shape, and whole pictures have many.
     """
     for module in model.modules():
         if isinstance(module, nn.Conv2d) and module.groups == module.in_channels > 1:
@@ -43,10 +45,41 @@ def speed_up_depthwise(model: nn.Module) -> None:
 def _depthwise(
     stride: tuple[int, ...], padding: tuple[int, ...], x: Tensor, weight: Tensor, bias: Tensor | None
 ) -> Tensor:
-    if x.device.type == "cpu" and torch.is_autocast_enabled("cpu"):
-        result: Tensor = _Depthwise.apply(x, weight, bias, stride, padding)
+    kind = x.device.type
+    if kind == "cuda":
+        if torch.is_autocast_enabled(kind):
+            half = torch.get_autocast_dtype(kind)
+            x, weight, bias = x.to(half), weight.to(half), None if bias is None else bias.to(half)
+        result: Tensor = _DepthwiseWithoutCudnn.apply(x, weight, bias, stride, padding)
+        return result
+    if torch.is_autocast_enabled(kind):
+        result = _Depthwise.apply(x, weight, bias, stride, padding)
         return result
     return F.conv2d(x, weight, bias, stride, padding, 1, weight.shape[0])
+
+
+class _DepthwiseWithoutCudnn(torch.autograd.Function):
+    """A depthwise convolution by torch's own kernels, forward and backward: cuDNN is off in both."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None, stride: tuple[int, ...], padding: tuple[int, ...]
+    ) -> Tensor:
+        ctx.save_for_backward(x, weight)
+        ctx.stride, ctx.padding = stride, padding
+        with torch.backends.cudnn.flags(enabled=False), torch.autocast(x.device.type, enabled=False):
+            return F.conv2d(x, weight, bias, stride, padding, 1, weight.shape[0])
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+        x, weight = ctx.saved_tensors
+        mask = [*ctx.needs_input_grad[:2], False]
+        with torch.backends.cudnn.flags(enabled=False):
+            of_x, of_weight, _ = _BACKWARD(
+                grad, x, weight, None, ctx.stride, ctx.padding, (1, 1), False, (0, 0), weight.shape[0], mask
+            )
+        of_bias = grad.sum((0, 2, 3)) if ctx.needs_input_grad[2] else None
+        return of_x, of_weight, of_bias, None, None
 
 
 class _Depthwise(torch.autograd.Function):

@@ -90,7 +90,7 @@ def test_the_order_is_learned_and_photos_keep_their_scores(few: None, ladders: L
     last = torch.arange(16), material.places.argmax(1)
     assert (scores[:, 0] - scores[last] > 0.5).float().mean() >= 0.9
     assert added[last].abs().mean() > 3 * on_photos.abs().mean()
-    pictures = torch.from_numpy(np.stack([ladders.pictures[0][0]])) / 255
+    pictures = torch.from_numpy(np.stack([ladders.bank.pictures[0][0]])) / 255
     with torch.inference_mode():
         output = model.parts(pictures)
         plain = model.decoder.inside(output.reader, output.tokens, output.masks)

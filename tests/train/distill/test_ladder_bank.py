@@ -12,6 +12,7 @@ import torch
 
 from helpers.tiny_distillation import make_pool, student_config
 from helpers.tiny_training import make_labelled
+from moslens.data.split import make_split
 from moslens.distortions import KINDS, PAPER_KINDS
 from moslens.errors import CheckpointError, ConfigError
 from moslens.losses import block_ranking_loss, ranking_loss
@@ -29,7 +30,8 @@ from moslens.train.distill.ladder_bank import (
 )
 from moslens.train.distill.pool import open_pool
 from moslens.train.distill.student_task import StudentTask, changed_blocks
-from moslens.train.student import rank_kinds, train_student
+from moslens.train.quality import dataset_of
+from moslens.train.student import labelled_ladders, open_rank, rank_kinds, train_student
 
 
 @pytest.fixture(scope="module")
@@ -172,6 +174,36 @@ def test_a_whole_view_trains_with_ladders_of_its_size(pool_folder: Path, tmp_pat
     windows = dataclasses.replace(config, data=dataclasses.replace(config.data, view="windows"))
     with pytest.raises(ConfigError, match=r"rank\.size 256 is for data\.view whole"):
         train_student(windows, tmp_path / "other")
+
+
+def test_half_of_the_ladders_are_of_the_better_training_photos(pool_folder: Path, bank: Path, tmp_path: Path) -> None:
+    table = make_labelled(tmp_path / "set", 12)
+    rank = RankSection(
+        weight=0.5, batch=4, bank=str(bank), entries=2 * len(KINDS), labelled=30, labelled_bank=str(tmp_path / "own")
+    )
+    base = student_config(table, pool_folder, tmp_path / "none", tmp_path / "none", kd="none")
+    config = dataclasses.replace(base, rank=rank, data=dataclasses.replace(base.data, working_size=512))
+    dataset = dataset_of(config.data)
+    seen = []
+    for seed in (0, 1):
+        split = make_split(dataset, seed)
+        stream = open_rank(config, dataset, split)
+        plan = labelled_ladders(make_plan(pool_folder), dataset, 30)
+        assert stream.labelled is not None
+        names = {plan.photo(int(entry)) for entry in stream.labelled.entries}
+        mean = np.mean([dataset.samples[i].mos for i in split.train])
+        assert names == {str(dataset.samples[i].path) for i in split.train if dataset.samples[i].mos >= mean}
+        seen.append(names)
+        drawn = stream.draw(0, 3)["pictures"].numpy()
+        assert len(drawn) == 4
+        own = stream.labelled.pictures[stream.labelled.entries]
+        for number, ladder in enumerate(drawn):
+            there = any((version == other).all() for version in ladder[:1] for other in own.reshape(-1, 3, 224, 224))
+            assert there == (number >= 2)
+    assert seen[0] != seen[1]
+    one = dataclasses.replace(config, rank=dataclasses.replace(rank, batch=1))
+    with pytest.raises(ConfigError, match=r"rank\.batch 1 takes 0 ladders"):
+        open_rank(one, dataset, make_split(dataset, 0))
 
 
 def test_where_black_and_white_is_harmless_no_ladder_ends_in_it(pool_folder: Path, tmp_path: Path) -> None:

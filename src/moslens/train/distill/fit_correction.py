@@ -87,7 +87,8 @@ def fit_correction(
     views: the labelled training photos; pairs: photos for harmless changes, None where they play no part; rank: with
     margins in units of the standardised label; point: one point of 0 to 100 in them; half: read pictures in bf16.
     """
-    log.info("reading %d ladders and other pictures, to fit the correction on them", min(LADDERS, len(ladders.bank.counts)))
+    count = min(LADDERS, len(ladders.bank.counts))
+    log.info("reading %d ladders and other pictures, to fit the correction on them", count)
     device = next(model.parameters()).device
     with torch.autocast(device.type, torch.bfloat16, enabled=half):
         material = read_material(model, views, ladders, pairs, seed)

@@ -172,9 +172,7 @@ class LadderBatches:
         """
         rng = np.random.default_rng((self.seed, 3, epoch, step))
         chosen = [
-            (bank, int(entry))
-            for bank, count in self.drawn
-            for entry in rng.choice(bank.entries, count, replace=False)
+            (bank, int(entry)) for bank, count in self.drawn for entry in rng.choice(bank.entries, count, replace=False)
         ]
         places = np.stack([self._places(int(bank.counts[entry]), rng) for bank, entry in chosen])
         mine = np.s_[rank::world]
