@@ -170,6 +170,8 @@ def train_quality(config: TrainConfig, run: Path, *, resume: bool = False) -> No
     """Train a quality model and score the test part with the weights of the last epoch."""
     from moslens.train.loop import fit, open_run
 
+    if config.model.changes.get("correction"):
+        raise ConfigError('model.changes: a correction learns from ladders, which the stage "quality" does not show')
     dataset = training_set(config.data, run)
     split = split_of(dataset, config.data)
     batches, labels = labelled_stream(config, dataset, split)
