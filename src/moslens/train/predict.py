@@ -17,14 +17,16 @@ from moslens.model.shdiqa import PictureScorer
 from moslens.picture.load import load
 from moslens.picture.windows import Piece, View
 from moslens.train.networks import load_run
+from moslens.train.precision import speed_up_depthwise
 
 
 def predict_pieces(network: PictureScorer | PictureDescriber, pieces: Iterable[Piece]) -> Iterator[Any]:
     """What a scorer or describer gives for each piece of a picture, in MOS units, each with a leading axis of one."""
+    device = next(network.parameters()).device
     with torch.inference_mode():
         for piece in pieces:
-            sizes = torch.tensor([[piece.height, piece.width]]) if network.view.whole else None
-            yield network(torch.from_numpy(piece.pixels)[None], sizes)
+            sizes = torch.tensor([[piece.height, piece.width]], device=device) if network.view.whole else None
+            yield network(torch.from_numpy(piece.pixels)[None].to(device), sizes)
 
 
 def predict_pixels(scorer: PictureScorer, pixels: NDArray[np.uint8]) -> float:
@@ -46,4 +48,9 @@ def predict(scorer: PictureScorer, paths: Iterable[Path]) -> Iterator[float]:
 def predict_run(run: Path, dataset: Dataset, indices: Sequence[int]) -> Iterator[float]:
     """Yield the score of ``dataset.samples[i]`` for each i in ``indices`` by a finished run, in MOS units."""
     scorer, _ = load_run(run)
-    yield from predict(scorer, (dataset.samples[i].path for i in indices))
+    if torch.cuda.is_available():
+        scorer.to("cuda").to(memory_format=torch.contiguous_format)
+        speed_up_depthwise(scorer)
+    for i in indices:
+        with torch.backends.cudnn.flags(enabled=True, allow_tf32=False):  # full precision, as on a CPU
+            yield from predict(scorer, [dataset.samples[i].path])
