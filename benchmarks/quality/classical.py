@@ -14,9 +14,10 @@ shipped model learned from all of livec, so it is measured on flive_voc alone.
 Lower is better for the classical metrics, so their sign is changed: a higher correlation is better for all. PLCC is
 after the logistic fit, which may fall, so SRCC tells the direction. A picture that a metric cannot score is left out of
 the figures of that metric, counted and named. The classical scores of each picture are kept in a file of ``--work``, so
-that a second run only scores ours.
+that a second run only scores ours; ``--ours`` does so from the record alone.
 """
 
+import argparse
 import json
 import statistics
 import subprocess
@@ -41,7 +42,7 @@ from moslens.evaluate.predictors import open_source
 from moslens.evaluate.record import split_figures, summary
 from moslens.evaluate.significance import bootstrap_interval
 from moslens.picture.load import decode
-from moslens.system.files import file_sha256
+from moslens.system.files import file_sha256, read_json
 
 CHILD = Path(__file__).with_name("classical_metrics.py")
 CLASSICAL = ("NIQE", "BRISQUE", "PIQE")
@@ -58,26 +59,26 @@ def main() -> None:
     python = ROOT / "build" / "classical" / "bin" / "python"
     parser.add_argument("--python", type=Path, default=python, help="the Python that has the classical metrics")
     parser.add_argument("--work", type=Path, default=Path(tempfile.gettempdir()) / "moslens-classical", help="scores")
+    text = "measure moslens alone, and keep the classical figures of the record at --output"
+    parser.add_argument("--ours", action="store_true", help=text)
     parser.add_argument("--photos", type=int, default=700, help="of flive_voc, every n-th where fewer; default: 700")
     options = parser.parse_args()
     state = machine()
     livec = load_dataset("livec", options.data / "livec")
     flive = load_dataset(str(options.data / "flive_voc" / "labels.csv"), options.data / "flive_voc" / "images")
-    datasets = {"livec": livec, "flive_voc": flive}
-    hashes = {name: dataset.data_hash() for name, dataset in datasets.items()}
-    with Classical(options.python) as classical:
-        settings = {"data": hashes, "metrics_sha256": file_sha256(CHILD), "versions": classical.versions}
-        kept = Checkpoint(options.work, settings, name="classical", show=False)
-        wanted = {"livec": tested(livec), "flive_voc": spread(list(flive.samples), options.photos)}
-        rows = {name: [kept_row(kept, name, one, classical) for one in some] for name, some in wanted.items()}
+    wanted = {"livec": tested(livec), "flive_voc": spread(list(flive.samples), options.photos)}
+    hashes = {"livec": livec.data_hash(), "flive_voc": flive.data_hash()}
+    datasets = {name: {"pictures": len(some), "data_hash": hashes[name]} for name, some in wanted.items()}
+    of_classical = earlier(options.output, datasets) if options.ours else measured(options, hashes, wanted, livec)
     scorer = Scorer(options.model, maps=False, threads=1)
     started = time.time()
     ours = {one.name: scorer.score(one.path).score for one in wanted["flive_voc"]}
-    splits = {metric: on_splits(scores_of(rows["livec"], metric), livec, -1) for metric in CLASSICAL}
-    splits |= {label: of_runs(ROOT / "results" / "predictions" / name, livec)
-               for name, label in RUNS.items() if (ROOT / "results" / "predictions" / name).is_dir()}  # fmt: skip
-    whole = {metric: on_all(scores_of(rows["flive_voc"], metric), wanted["flive_voc"], -1) for metric in CLASSICAL}
-    whole[SHIPPED] = on_all(ours, wanted["flive_voc"])
+    splits = of_classical["livec"] | {
+        label: of_runs(ROOT / "results" / "predictions" / name, livec)
+        for name, label in RUNS.items()
+        if (ROOT / "results" / "predictions" / name).is_dir()
+    }
+    whole = of_classical["flive_voc"] | {SHIPPED: on_all(ours, wanted["flive_voc"])}
     for name, found in (("livec", {key: one["median"] for key, one in splits.items()}), ("flive_voc", whole)):
         for metric, one in found.items():
             print(f"{name:9s} {metric:22s} SRCC {one['srcc']:.3f}  PLCC {one['plcc']:.3f}")
@@ -86,16 +87,45 @@ def main() -> None:
         {
             "protocol": " ".join((__doc__ or "").split("\n\n", 2)[2].split()),
             "model": scorer.model_id,
-            "datasets": {name: {"pictures": len(rows[name]), "data_hash": hashes[name]} for name in datasets},
+            "datasets": datasets,
             "livec": splits,
             "flive_voc": whole,
-            "failed": {metric: failed(rows, metric) for metric in CLASSICAL},
-            "classical_versions": classical.versions,
-            "seconds": round(time.time() - started + sum(row["seconds"] for part in rows.values() for row in part), 1),
+            "failed": of_classical["failed"],
+            "classical_versions": of_classical["classical_versions"],
+            "classical_seconds": of_classical["classical_seconds"],
+            "seconds": round(time.time() - started, 1),
             "machine": state,
         },
         ("numpy", "scipy", "pillow", "onnxruntime"),
     )
+
+
+def measured(
+    options: argparse.Namespace, hashes: Mapping[str, str], wanted: Mapping[str, Sequence[Sample]], livec: Dataset
+) -> dict[str, Any]:
+    """What the record holds of the classical metrics, measured now or in earlier calls."""
+    with Classical(options.python) as classical:
+        settings = {"data": dict(hashes), "metrics_sha256": file_sha256(CHILD), "versions": classical.versions}
+        kept = Checkpoint(options.work, settings, name="classical", show=False)
+        rows = {name: [kept_row(kept, name, one, classical) for one in some] for name, some in wanted.items()}
+    flive = wanted["flive_voc"]
+    return {
+        "livec": {metric: on_splits(scores_of(rows["livec"], metric), livec, -1) for metric in CLASSICAL},
+        "flive_voc": {metric: on_all(scores_of(rows["flive_voc"], metric), flive, -1) for metric in CLASSICAL},
+        "failed": {metric: failed(rows, metric) for metric in CLASSICAL},
+        "classical_versions": classical.versions,
+        "classical_seconds": round(sum(row["seconds"] for part in rows.values() for row in part), 1),
+    }
+
+
+def earlier(record: Path, datasets: Mapping[str, Any]) -> dict[str, Any]:
+    """What a record of the same pictures holds of the classical metrics. SystemExit where it is of others."""
+    found = read_json(record)
+    if found["datasets"] != datasets:
+        raise SystemExit(f"{record}: is of other pictures; measure all without --ours")
+    parts = {name: {metric: found[name][metric] for metric in CLASSICAL} for name in ("livec", "flive_voc")}
+    rest = {name: found[name] for name in ("failed", "classical_versions")}
+    return parts | rest | {"classical_seconds": found.get("classical_seconds", found["seconds"])}
 
 
 class Classical:

@@ -101,3 +101,24 @@ class TestMetrics:
             classical.Classical(tmp_path / "no-python")
         with pytest.raises(SystemExit, match="ended with code 1"):
             classical.Classical(Path(sys.executable))
+
+
+def test_the_classical_figures_of_a_record_are_kept_for_the_same_pictures_alone(tmp_path: Path) -> None:
+    datasets = {"livec": {"pictures": 3, "data_hash": "a"}, "flive_voc": {"pictures": 2, "data_hash": "b"}}
+    figures = {metric: {"srcc": 0.1} for metric in classical.CLASSICAL}
+    record = {
+        "datasets": datasets,
+        "livec": figures | {"moslens, SHDIQA": {"srcc": 0.9}},
+        "flive_voc": figures | {classical.SHIPPED: {"srcc": 0.5}},
+        "failed": {"NIQE": {"flive_voc/a.jpg": "too small"}},
+        "classical_versions": {"brisque": "0.2.0"},
+        "seconds": 12.5,
+    }
+    path = tmp_path / "classical.json"
+    path.write_text(json.dumps(record), "utf-8")
+    kept = classical.earlier(path, datasets)
+    assert kept["livec"] == kept["flive_voc"] == figures
+    assert kept["failed"] == record["failed"]
+    assert kept["classical_seconds"] == 12.5
+    with pytest.raises(SystemExit, match="other pictures"):
+        classical.earlier(path, datasets | {"livec": {"pictures": 3, "data_hash": "c"}})

@@ -1,6 +1,7 @@
 """A student with blocks is exported with its maps: outputs, parity, calibration, and the head that names kinds."""
 
 import json
+import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -12,8 +13,8 @@ import torch
 from PIL import Image
 
 from helpers.pictures import picture
-from helpers.tiny_student import HELD_OUT, TEXT, export_tiny_student, train_tiny_student
-from moslens.errors import ConfigError, DatasetError
+from helpers.tiny_student import HELD_OUT, TEXT, export_tiny_student, make_folds, train_tiny_student
+from moslens.errors import ConfigError, DatasetError, MoslensError
 from moslens.model.baf import TokenGrid
 from moslens.model.block_heads import OUTPUTS, DistilledHead, FittedHead, PictureDescriber, SupervisedHead, read_head
 from moslens.model.decoder import PanelDecoder
@@ -199,6 +200,25 @@ def test_without_names_or_without_maps_only_scores_are_exported(
     with pytest.raises(ConfigError, match="fitted, trained, none"):
         export(run, tmp_path / "plain", TEXT, folds=run.parent / "folds", head="best")
     assert not (tmp_path / "plain" / "card.json").exists()
+
+
+def test_missing_inputs_are_missed_before_the_head_takes_its_time(
+    run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def never(*arguments: object) -> None:
+        raise AssertionError("the head was fitted")
+
+    monkeypatch.setattr(block_head, "block_material", never)
+    folds = make_folds(tmp_path / "folds")
+    copy = tmp_path / "moved"
+    shutil.copytree(run, copy)
+    config = json.loads((copy / "config.json").read_text("utf-8"))
+    config["config"]["data"] |= {"name": str(tmp_path / "gone" / "labels.csv"), "root": str(tmp_path / "gone")}
+    (copy / "config.json").write_text(json.dumps(config), "utf-8")
+    with pytest.raises(DatasetError, match="gone"):
+        export(copy, tmp_path / "model", TEXT, folds=folds)
+    with pytest.raises(MoslensError, match=r"no\.json"):
+        export(run, tmp_path / "model", TEXT, folds=folds, results=[tmp_path / "no.json"])
 
 
 def test_without_its_pool_a_student_cannot_be_calibrated(run: Path, folder: Path, tmp_path: Path) -> None:

@@ -7,9 +7,12 @@ from typing import Any
 from tools.docs.cost_tables import read_record
 
 
-def ablation() -> str:
-    """Every row of the ablation: median and spread over its splits, each split, and how far it is from SHDIQA."""
-    record = read_record("ablation-livec-lite")
+def ablation(name: str = "ablation-livec-lite") -> str:
+    """Every row of an ablation: median and spread over its splits, each split, and how far it is from SHDIQA.
+
+    Rows that were not trained are left out.
+    """
+    record = read_record(name)
     if not record:
         return ""
     seeds = [split["seed"] for split in record["splits"]]
@@ -18,6 +21,8 @@ def ablation() -> str:
         "|---" * (len(seeds) + 4) + "|",
     ]
     for row in record["rows"]:
+        if not row["splits"]:
+            continue
         by_seed = {split["seed"]: f"{split['srcc']:.3f}" for split in row["splits"]}
         gaps = row["srcc_against_main"].values()
         gap = f"{fmean(gaps):+.3f}" if gaps and row["name"] != record["model"] else "–"
@@ -26,7 +31,7 @@ def ablation() -> str:
             + " | ".join(by_seed.get(seed, "–") for seed in seeds)
             + f" | {gap} |"
         )
-    return "\n".join([*lines, "", "Median ± standard deviation over the splits; `results/ablation-livec-lite.json`."])
+    return "\n".join([*lines, "", f"Median ± standard deviation over the splits; `results/{name}.json`."])
 
 
 def efficiency() -> str:
@@ -73,4 +78,7 @@ def _spread(row: dict[str, Any], figure: str) -> str:
 
 
 TABLES: dict[str, Callable[[], str]] = {"ablation": ablation, "efficiency": efficiency}
-EXPERIMENTS: dict[str, Callable[[], str]] = {"residuals": residuals}
+EXPERIMENTS: dict[str, Callable[[], str]] = {
+    "residuals": residuals,
+    "dinov2": lambda: ablation("ablation-livec-dinov2"),
+}

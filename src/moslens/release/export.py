@@ -101,6 +101,7 @@ def export(
     labels = score_scale.label_scale(Run(run), labels)
     scorer = score_scale.in_points(scorer, score_scale.points_of(Run(run), labels))
     calibration, fitted = _calibration(run, folds, labels)
+    photos, metrics = _photos(config), _metrics(results)  # what may be missing is missed before minutes of work
     describer, pristine = None, None
     if head != "none" and config.stage == "student" and scorer.model.baf is not None:
         pristine = pool_of(config.bdm, pool)
@@ -117,7 +118,7 @@ def export(
             "trained_on": text.trained_on,
             "licence": text.licence,
             "limits": list(text.limits),
-            "metrics": _metrics(results),
+            "metrics": metrics,
             "training": config.to_dict(),
         }
         outputs = OUTPUTS if describer else ("score",)
@@ -126,7 +127,6 @@ def export(
         record |= {"id": f"{text.name}@{digest[:ID_DIGITS]}", "sha256": digest, "file": "model.onnx"}
         if describer is not None:
             record["explain"] = _explain_record(describer, head)
-        photos = _photos(config)
         record["test_vector"] = _test_vector(scorer, calibration, photos[0], folder / "test_vector.png")
         write_json(folder / "card.json", record)
         worst = parity(scorer, Model(folder), photos)
