@@ -57,9 +57,13 @@ def commands(data: Path, output: Path, splits: str, jobs: str, changes: Sequence
         of_step[name] += ["--set", rest]
     labelled, pool = ["--set", f"data.root={data / 'livec'}"], ["--set", f"bdm.root={data / 'pristine'}"]
     split = ["--splits", splits, *(["--jobs", jobs] if jobs else [])]
-    banks = {"teacher": output / "teacher", "bank": output / "bank"}
-    taught = [one for key, value in banks.items() for one in ("--set", f"distill.{key}={value}")]
-    taught += ["--set", f"rank.bank={output / 'ladders'}", *of_step["student"]]
+    banks = {
+        "distill.teacher": output / "teacher",
+        "distill.bank": output / "bank",
+        "rank.bank": output / "ladders",
+        "rank.labelled_bank": output / "labelled-ladders",
+    }
+    taught = [one for key, value in banks.items() for one in ("--set", f"{key}={value}")] + of_step["student"]
 
     def train(config: str, name: str, *words: str) -> tuple[str, list[str]]:
         return name, ["train", str(ROOT / "configs" / config), *words, "-o", str(output / name), "--resume"]

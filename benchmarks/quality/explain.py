@@ -15,6 +15,7 @@ import zlib
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from statistics import fmean
 from typing import Any
 
 import numpy as np
@@ -117,9 +118,10 @@ class Reader:
 
     def read(self, pixels: Pixels, planted: list[Planted], *tables: BlockTable) -> None:
         self.count += 1
-        _, found = read_pieces(self.scorer.model, pixels, self.labels.temperature)
+        raws, found = read_pieces(self.scorer.model, pixels, self.labels.temperature)
         height, width = pixels.shape[:2]
-        blocks = label_blocks(found, self.labels, self.scorer.model.card.calibration, width, height)
+        calibration = self.scorer.model.card.calibration
+        blocks = label_blocks(found, self.labels, calibration, width, height, score=calibration.score(fmean(raws)))
         cells = found.probabilities.reshape(len(blocks), -1)
         levels, faults = found.level.reshape(-1), found.fault.reshape(-1)
         for number, block in enumerate(blocks):

@@ -1,6 +1,6 @@
 """What a step of each loss does to opinions: its gradient beside that of the quality loss on photos that were held out.
 
-    python -m benchmarks.quality.gradients RUN... [--set SECTION.KEY=VALUE] [--steps 24] [--output results/gradients.json]
+    python -m benchmarks.quality.gradients RUN... [--set SECTION.KEY=VALUE] [--steps 24]
 
 RUN: finished students of any splits, with their weights. For each, batches of every stream of
 ``configs/release-photographic-lite.toml`` are drawn. The gradient of a loss, with its weight in that configuration, is

@@ -363,6 +363,30 @@ def test_a_kind_that_is_not_certain_gives_the_name_of_its_group() -> None:
     assert name_cells(cells, dataclasses.replace(UNSURE, group_certainty=2.0)).kinds.tolist() == [-1, -1, 2, -1, -1]
 
 
+def test_in_a_bad_picture_a_fault_need_only_be_likely() -> None:
+    labels = dataclasses.replace(UNSURE, threshold=0.9, faulty_below=40.0)
+    cells = np.array([
+        [0.05, 0.4, 0.05, 0.5],  # motion blur, given that there is a fault: .4 / .5
+        [0.35, 0.15, 0.1, 0.4],  # blur, of which kind is open: .5 / .6
+        [0.0, 0.05, 0.9, 0.05],
+        [0.2, 0.1, 0.3, 0.4],  # of which group is open: .3 / .6
+        [0.1, 0.3, 0.05, 0.55],  # likelier sound
+    ])  # fmt: skip
+    assert name_cells(cells, labels).kinds.tolist() == [-1, -1, 2, -1, -1]
+    names = name_cells(cells, labels, bad=True)
+    assert names.kinds.tolist() == [1, 1, 2, -1, -1]
+    assert names.certain == {1, 2}
+    assert names.confidence == pytest.approx([0.8, 0.5 / 0.6, 0.9 / 0.95, 0.4, 0.55])
+    shape = np.ones((1, 2))
+    stitched = Stitched(shape, 0.5 * shape, cells[None, [0, 4]], 3 * shape)
+    for score, kinds in ((39.9, ["motion_blur", None]), (40.0, [None, None]), (None, [None, None])):
+        blocks = label_blocks(stitched, labels, Calibration(1.0, 0.0, 5.0), 200, 100, score=score)
+        assert [block.kind for block in blocks] == kinds
+    never = dataclasses.replace(labels, faulty_below=0.0)
+    blocks = label_blocks(stitched, never, Calibration(1.0, 0.0, 5.0), 200, 100, score=0.0)
+    assert [block.kind for block in blocks] == [None, None]
+
+
 def test_the_label_of_a_block_says_no_more_than_is_certain() -> None:
     shape = np.ones((2, 2))
     cells = np.array([[[0.5, 0.4, 0.0, 0.1], [0.0, 0.05, 0.9, 0.05]], [[0.1, 0.1, 0.1, 0.7], [0.5, 0.4, 0.0, 0.1]]])

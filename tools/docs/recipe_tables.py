@@ -8,7 +8,7 @@ from tools.docs.cost_tables import read_record
 
 
 def ablation(name: str = "ablation-livec-lite") -> str:
-    """Every row of an ablation: median and spread over its splits, each split, and how far it is from SHDIQA.
+    """Every row of an ablation: median and spread over its splits, each split, and how far it is from the main row.
 
     Rows that were not trained are left out.
     """
@@ -16,8 +16,10 @@ def ablation(name: str = "ablation-livec-lite") -> str:
     if not record:
         return ""
     seeds = [split["seed"] for split in record["splits"]]
+    titles = {row["name"]: row["title"] for row in record["rows"]} | {"shdiqa": "SHDIQA"}
+    against = titles[record["model"]]
     lines = [
-        "| row | SRCC | PLCC | " + " | ".join(f"split {seed}" for seed in seeds) + " | mean SRCC to SHDIQA |",
+        "| row | SRCC | PLCC | " + " | ".join(f"split {seed}" for seed in seeds) + f" | mean SRCC to {against} |",
         "|---" * (len(seeds) + 4) + "|",
     ]
     for row in record["rows"]:
@@ -81,4 +83,5 @@ TABLES: dict[str, Callable[[], str]] = {"ablation": ablation, "efficiency": effi
 EXPERIMENTS: dict[str, Callable[[], str]] = {
     "residuals": residuals,
     "dinov2": lambda: ablation("ablation-livec-dinov2"),
+    "fewer": lambda: ablation("fewer-labels-lite"),
 }

@@ -34,6 +34,9 @@ FALSE_ALARMS = 0.05
 """Share of clean photos in which a fault may be named. Half of the tolerated share, because a threshold fitted on a
 hundred photos is itself uncertain by a few percent."""
 
+FAULTY_BELOW = 40.0
+"""Something is wrong with a picture whose score is below this, in the words of a five-point scale poor or bad."""
+
 PICTURES = 400
 ONE_SIDED = 1.2816
 """Standard normal quantile of .9: a precision counts as reached where its one-sided bound of 90 % says so."""
@@ -114,6 +117,7 @@ def calibrate_blocks(
         "threshold": threshold,
         **precise,
         "false_alarms_allowed": FALSE_ALARMS,
+        "faulty_below": FAULTY_BELOW,
         "loss": {
             "before": nll(found.logits, found.truth),
             "after": nll(found.logits / temperature, found.truth),

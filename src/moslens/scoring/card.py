@@ -55,6 +55,8 @@ COLOUR_KINDS = ("color_noise", "chroma_noise", "color_cast")
 
 NEVER = 2.0
 """A threshold that no probability reaches."""
+LIKELY = 0.5
+"""Of a fault in a cell: in a picture that something is wrong with."""
 
 
 @dataclass(frozen=True)
@@ -65,7 +67,8 @@ class BlockLabels:
     ``temperature`` divides the logits. A cell of the map gets a kind where the probability that something is wrong
     reaches ``threshold`` and that of the kind reaches ``certainty``, or else the name of a group where that of all its
     kinds together reaches ``group_certainty``. A certain fault of level 5 lowers the quality of its cell by ``penalty``
-    raw units.
+    raw units. Something is wrong with a picture whose score is below ``faulty_below``: there the probability of a fault
+    need only be ``LIKELY``, and those of kinds are taken given that there is one.
     """
 
     grid: int
@@ -76,6 +79,7 @@ class BlockLabels:
     penalty: float = 0.0
     certainty: float = 0.0
     group_certainty: float = NEVER
+    faulty_below: float = 0.0
 
     @property
     def members(self) -> dict[str, list[int]]:
@@ -103,6 +107,7 @@ class BlockLabels:
             penalty=float(record.get("penalty", 0.0)),
             certainty=float(record.get("certainty", 0.0)),
             group_certainty=float(record.get("group_certainty", NEVER)),
+            faulty_below=float(record.get("faulty_below", 0.0)),
         )
         if len(labels.kinds) != len(labels.groups) or not labels.temperature > 0:
             raise ValueError("explain needs a group for every kind and a temperature above 0")

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from moslens.errors import InternalError, OutputError
 from moslens.picture.windows import Piece, Pixels
-from moslens.scoring.card import BLOCK_OUTPUTS, BlockLabels, Calibration
+from moslens.scoring.card import BLOCK_OUTPUTS, LIKELY, BlockLabels, Calibration
 from moslens.scoring.map_blocks import QualityBlock, lowest_block, summarize_kinds
 from moslens.scoring.result import Detail, Score
 from moslens.scoring.session import Model
@@ -163,18 +163,21 @@ def label_blocks(
     width: int,
     height: int,
     *,
+    score: float | None = None,
     monochrome: bool = False,
 ) -> tuple[QualityBlock, ...]:
     """The cells of a map as blocks of a picture of ``width`` x ``height`` px, in reading order.
 
-    In a ``monochrome`` picture no kind of colour is named.
+    ``score``: that of the picture, which says whether something is wrong with it for certain; None where it is part of
+    a picture. In a ``monochrome`` picture no kind of colour is named.
     """
     if monochrome:
         stitched = stitched.without(labels.of_colour)
     rows, columns = stitched.score.shape
     down, across = pixel_cuts(height, rows), pixel_cuts(width, columns)
     quality = stitched.score - labels.penalty * stitched.fault * stitched.level / 5
-    names = name_cells(stitched.probabilities.reshape(rows * columns, -1), labels)
+    bad = score is not None and score < labels.faulty_below
+    names = name_cells(stitched.probabilities.reshape(rows * columns, -1), labels, bad=bad)
     blocks = []
     for place, (number, confidence) in enumerate(zip(names.kinds, names.confidence, strict=True)):
         row, column = divmod(place, columns)
@@ -206,19 +209,22 @@ class CellNames(NamedTuple):
     certain: frozenset[int]
 
 
-def name_cells(cells: NDArray[np.float64], labels: BlockLabels) -> CellNames:
+def name_cells(cells: NDArray[np.float64], labels: BlockLabels, *, bad: bool = False) -> CellNames:
     """Names for the cells of one picture (cells x kinds + 1 probabilities), see :class:`BlockLabels`.
 
     Where a group alone is certain, all its cells get the same kind: the one that most cells of the picture have for
-    certain or, where none has, the likeliest in these cells together.
+    certain or, where none has, the likeliest in these cells together. ``bad``: the score of the picture is below
+    ``faulty_below``.
     """
-    fault = 1.0 - cells[:, -1]
+    sound = cells[:, -1]
+    faulty = 1.0 - sound >= (LIKELY if bad else labels.threshold)
+    if bad:
+        cells = cells / np.where(faulty, 1.0 - sound, 1.0)[:, None]
     best = cells[:, :-1].argmax(axis=1)
     chance = cells[np.arange(len(cells)), best]
-    faulty = fault >= labels.threshold
     sure = faulty & (chance >= labels.certainty)
     kinds = np.where(sure, best, -1)
-    confidence = np.where(sure, chance, cells[:, -1])
+    confidence = np.where(sure, chance, sound)
     certain = frozenset(map(int, kinds[sure]))
     groups = np.array(labels.groups)
     for group, members in labels.members.items():

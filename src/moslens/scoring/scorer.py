@@ -235,6 +235,7 @@ class Scorer:
                 self.model.card.calibration,
                 picture.width,
                 picture.height,
+                score=value,
                 monochrome=MONOCHROME in picture.notes,
             ),
             pixels=picture.pixels,
