@@ -121,7 +121,7 @@ def _by_area(
 
 
 class LadderBank:
-    """A finished bank of ladders, of which ``entries`` are drawn; None for all. ConfigError where those are none."""
+    """A finished bank of ladders, of which ``entries`` are drawn; None for all."""
 
     def __init__(self, folder: Path, entries: NDArray[np.int64] | None = None) -> None:
         self.folder = folder
