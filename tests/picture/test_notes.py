@@ -99,13 +99,16 @@ def test_grey_and_toned_photos_are_monochrome(path: Path, tmp_path: Path) -> Non
             grey,
             ImageOps.colorize(grey, (30, 18, 8), (255, 240, 210)),
             ImageOps.colorize(grey, (8, 14, 34), (250, 248, 240), mid=(120, 126, 136)),
+            grey.point(lambda level: level // 8),
         )
     ):
         target = tmp_path / f"{number}.jpg"
         toned.save(target, quality=75)
         assert is_monochrome(small(toned))
         assert is_monochrome(small(target)), "through subsampled colour"
+    assert is_monochrome(small(ImageOps.colorize(grey, (0, 0, 0), (255, 255, 180), mid=(170, 115, 40)))), "strong sepia"
     assert not is_monochrome(small(photo))
+    assert not is_monochrome(small(photo.point(lambda level: level // 6))), "dark, but in colour"
 
 
 def test_a_small_part_in_colour_is_no_monochrome() -> None:

@@ -6,12 +6,15 @@ import json
 import re
 import subprocess
 import sys
+from typing import Any
 
 import pytest
+from PIL import Image, ImageDraw
 
 import moslens
 from helpers.paths import ROOT
 from moslens.metrics import srcc
+from moslens.scoring import quality_map
 from moslens.scoring.card import DEFAULT_MODEL, Card, find_model
 
 PHOTOS = ROOT / "examples" / "photos"
@@ -70,3 +73,23 @@ assert "torch" not in sys.modules and "scipy" not in sys.modules
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
+
+
+def test_a_low_score_is_evidence_for_a_fault_in_photos_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen = []
+    label = quality_map.label_blocks
+
+    def watched(*arguments: Any, score: float | None, **options: Any) -> Any:
+        seen.append(score)
+        return label(*arguments, score=score, **options)
+
+    monkeypatch.setattr(quality_map, "label_blocks", watched)
+    logo = Image.new("RGB", (500, 500), "white")
+    ImageDraw.Draw(logo).ellipse((60, 60, 440, 440), fill=(220, 40, 40))
+    scorer = moslens.Scorer()
+    assert "not_a_photo" in scorer.explain(logo).notes
+    photo = scorer.explain(PHOTOS / "livec_680.jpg")
+    assert seen == [None, photo.score]
+    assert photo.score < 20
+    assert [row["group"] for row in photo.distortions] == ["blur"]
+    assert all(row["share"] >= 0.25 for row in photo.distortions)

@@ -32,6 +32,8 @@ FEATURES = (
 """The names of :func:`features`."""
 
 TONE_BINS = 32
+DARKEST = 0.25
+"""A picture whose brightest tone is below half white is compared as if it were brighter, at most by 1 / ``DARKEST``."""
 TONE_LEVELS = 12
 """By how many levels a colour may differ from the usual one of its lightness in a monochrome picture ..."""
 TONE_SHARE = 0.005
@@ -78,8 +80,9 @@ def notes_of(pixels: Pixels, height: int, width: int) -> tuple[str, ...]:
 def is_monochrome(pixels: Pixels) -> bool:
     """Whether a picture (h x w x 3) is grey, or toned: each lightness has one colour.
 
-    Lightness is cut into ``TONE_BINS`` bins. Red minus green and blue minus green of each pixel are compared with their
-    mean over its bin. One pixel of nine tells most colour photos, so all pixels are compared only where it does not.
+    Lightness is cut into ``TONE_BINS`` bins. Red minus green and blue minus green of each pixel are compared with a
+    curve through their means over the bins, since a strong tone changes within a bin. One pixel of nine tells most
+    colour photos, so all pixels are compared only where it does not.
     """
     share, spread = _off_tone(pixels[::3, ::3])
     if share > 4 * TONE_SHARE or spread > 2 * TONE_SPREAD:
@@ -89,14 +92,23 @@ def is_monochrome(pixels: Pixels) -> bool:
 
 
 def _off_tone(pixels: Pixels) -> tuple[float, float]:
-    """The share of pixels that are off the usual colour of their lightness, and how far all are, root mean square."""
+    """The share of pixels that are off the usual colour of their lightness, and how far all are, root mean square.
+
+    A dark picture is compared as if it were brighter: all its colours are close to grey.
+    """
     red, green, blue = (pixels[..., channel].ravel().astype(np.int16) for channel in range(3))
-    bins = (red + 2 * green + blue) // (1024 // TONE_BINS)
-    counts = np.maximum(np.bincount(bins, minlength=TONE_BINS), 1)
+    lightness = red + 2 * green + blue
+    bins = lightness // (1024 // TONE_BINS)
+    counts = np.bincount(bins, minlength=TONE_BINS)
+    filled = counts > 0
+    places = np.bincount(bins, lightness, TONE_BINS)[filled] / counts[filled]
     worst = np.zeros(len(bins))
     for chroma in (red - green, blue - green):
-        means = np.bincount(bins, chroma, TONE_BINS) / counts
-        np.maximum(worst, np.abs(chroma - means[bins]), out=worst)
+        means = np.bincount(bins, chroma, TONE_BINS)[filled] / counts[filled]
+        curve = np.interp(np.arange(1024), places, means)
+        np.maximum(worst, np.abs(chroma - curve[lightness]), out=worst)
+    brightest = float(np.searchsorted(np.cumsum(counts), 0.99 * len(bins))) / TONE_BINS
+    worst /= min(max(2 * brightest, DARKEST), 1)
     return float((worst > TONE_LEVELS).mean()), math.sqrt(float((worst**2).mean()))
 
 

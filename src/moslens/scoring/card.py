@@ -56,7 +56,9 @@ COLOUR_KINDS = ("color_noise", "chroma_noise", "color_cast")
 NEVER = 2.0
 """A threshold that no probability reaches."""
 LIKELY = 0.5
-"""Of a fault in a cell: in a picture that something is wrong with."""
+"""Of a fault in a cell: in a photo that something is wrong with."""
+PRESUMED_SHARE = 0.25
+"""Of the cells of such a photo: what makes its score so low is no matter of single cells."""
 
 
 @dataclass(frozen=True)
@@ -67,8 +69,9 @@ class BlockLabels:
     ``temperature`` divides the logits. A cell of the map gets a kind where the probability that something is wrong
     reaches ``threshold`` and that of the kind reaches ``certainty``, or else the name of a group where that of all its
     kinds together reaches ``group_certainty``. A certain fault of level 5 lowers the quality of its cell by ``penalty``
-    raw units. Something is wrong with a picture whose score is below ``faulty_below``: there the probability of a fault
-    need only be ``LIKELY``, and those of kinds are taken given that there is one.
+    raw units. Something is wrong with a photo whose score is below ``faulty_below``: there the probability of a fault
+    need only be ``LIKELY``, and those of kinds are taken given that there is one, for a group that is named in at least
+    ``PRESUMED_SHARE`` of the cells.
     """
 
     grid: int

@@ -142,7 +142,7 @@ def _legend_lines(quality_map: "QualityMap", width: int) -> list[str]:
     font = ImageFont.load_default(_FONT)
     parts = [f"score {quality_map.score:.1f} ({quality_map.low:.1f} to {quality_map.high:.1f} in 9 of 10)"]
     for row in quality_map.distortions:
-        parts.append(f"{row['label']} ({row['group']}): severity {row['severity']:.1f} of 5 on {row['share']:.0%}")
+        parts.append(f"{row['label']}: severity {row['severity']:.1f} of 5 on {row['share']:.0%}")
     if len(parts) == 1:
         parts.append(NO_FAULT)
     if quality_map.detail is not None:

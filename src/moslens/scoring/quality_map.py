@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from moslens.errors import InternalError, OutputError
 from moslens.picture.windows import Piece, Pixels
-from moslens.scoring.card import BLOCK_OUTPUTS, LIKELY, BlockLabels, Calibration
+from moslens.scoring.card import BLOCK_OUTPUTS, LIKELY, PRESUMED_SHARE, BlockLabels, Calibration
 from moslens.scoring.map_blocks import QualityBlock, lowest_block, summarize_kinds
 from moslens.scoring.result import Detail, Score
 from moslens.scoring.session import Model
@@ -214,12 +214,30 @@ def name_cells(cells: NDArray[np.float64], labels: BlockLabels, *, bad: bool = F
 
     Where a group alone is certain, all its cells get the same kind: the one that most cells of the picture have for
     certain or, where none has, the likeliest in these cells together. ``bad``: the score of the picture is below
-    ``faulty_below``.
+    ``faulty_below``. A group whose names rest on that alone has to be named in ``PRESUMED_SHARE`` of the cells.
     """
+    names = _named_where(cells, labels, labels.threshold)
+    if not bad:
+        return names
     sound = cells[:, -1]
-    faulty = 1.0 - sound >= (LIKELY if bad else labels.threshold)
-    if bad:
-        cells = cells / np.where(faulty, 1.0 - sound, 1.0)[:, None]
+    likely = 1.0 - sound >= LIKELY
+    presumed = _named_where(cells / np.where(likely, 1.0 - sound, 1.0)[:, None], labels, LIKELY, sound)
+    groups = np.array([*labels.groups, ""])  # -1, no name, is the last
+    wide = {g for g in labels.groups if (groups[presumed.kinds] == g).mean() >= PRESUMED_SHARE}
+    kept = np.isin(groups[presumed.kinds], sorted(wide))
+    return CellNames(
+        np.where(kept, presumed.kinds, names.kinds),
+        np.where(kept, presumed.confidence, names.confidence),
+        names.certain | frozenset(kind for kind in presumed.certain if labels.groups[kind] in wide),
+    )
+
+
+def _named_where(
+    cells: NDArray[np.float64], labels: BlockLabels, threshold: float, sound: NDArray[np.float64] | None = None
+) -> CellNames:
+    """Names for the cells where a fault has a probability of ``threshold``; ``sound``: that of none, else the last."""
+    sound = cells[:, -1] if sound is None else sound
+    faulty = 1.0 - sound >= threshold
     best = cells[:, :-1].argmax(axis=1)
     chance = cells[np.arange(len(cells)), best]
     sure = faulty & (chance >= labels.certainty)

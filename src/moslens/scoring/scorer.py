@@ -210,7 +210,7 @@ class Scorer:
     def _explain(
         self, source: Any, max_pixels: int, pool: ThreadPoolExecutor | None, *, detail: bool = False
     ) -> "QualityMap":
-        from moslens.picture.notes import MONOCHROME
+        from moslens.picture.notes import MONOCHROME, NOT_A_PHOTO
         from moslens.scoring.quality_map import QualityMap, label_blocks, read_pieces
 
         labels = self.need_maps()
@@ -235,7 +235,7 @@ class Scorer:
                 self.model.card.calibration,
                 picture.width,
                 picture.height,
-                score=value,
+                score=None if NOT_A_PHOTO in picture.notes else value,
                 monochrome=MONOCHROME in picture.notes,
             ),
             pixels=picture.pixels,
