@@ -888,7 +888,10 @@ SCORED = [name for name in LAYOUTS if zlib.crc32(name.encode()) % 60 == 0]
 
 
 def test_scores_are_those_of_the_twins(outcomes: dict[str, str]) -> None:
-    """Half a point, for a sample of the layouts with 8 bits or more and without loss."""
+    """Half a point, for a sample of the layouts with 8 bits or more and without loss.
+
+    Associated alpha of 8 bits rounds colours by a level, which is a loss: there a point in a picture of 96 px.
+    """
     scorer, scores = Scorer(), {}
     assert len(SCORED) > 20
     for name in SCORED:
@@ -897,7 +900,7 @@ def test_scores_are_those_of_the_twins(outcomes: dict[str, str]) -> None:
             twin = case.twin().round().astype(np.uint8)
             scores[name] = abs(scorer.score(case.make()).score - scorer.score(twin).score)
     assert len(scores) > 12
-    assert {name: gap for name, gap in scores.items() if gap > 0.5} == {}
+    assert {name: gap for name, gap in scores.items() if gap > (1.0 if "+ associated" in name else 0.5)} == {}
 
 
 def test_hdr_is_noted_in_the_row() -> None:
