@@ -150,10 +150,8 @@ class LadderBatches:
     ) -> None:
         self.bank, self.labelled = bank, labelled
         self.batch, self.versions, self.seed, self.with_clean = batch, versions, seed, with_clean
-        of_labelled = 0 if labelled is None else batch // 2
-        self.drawn = [(bank, batch - of_labelled)]
-        if labelled is not None:
-            self.drawn.append((labelled, of_labelled))
+        half = batch // 2
+        self.drawn = [(bank, batch)] if labelled is None else [(bank, batch - half), (labelled, half)]
         for source, count in self.drawn:
             if not 1 <= count <= len(source.entries):
                 raise ConfigError(
