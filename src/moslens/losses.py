@@ -223,6 +223,18 @@ def ranking_loss(scores: Tensor, places: Tensor, margin: float, clean_margin: fl
     return short.sum() / (gaps > 0).sum().clamp_min(1)
 
 
+def reference_ranking_loss(quality: Tensor, distances: Tensor, margin: float, clear: float) -> Tensor:
+    """L_F = mean over pairs a, b of blocks of one picture with d_b >= d_a + clear of max(0, margin - (q_a - q_b)).
+
+    The block that is farther from its pristine twin must have the lower quality (docs/method.md 9.6). quality: B x K in
+    standardised label units; distances: B x K, a full-reference measure, nan for blocks that do not count. 0 where no
+    pair does.
+    """
+    counts = distances[:, None, :] - distances[:, :, None] >= clear
+    lead = (quality[:, :, None] - quality[:, None, :]).float()
+    return ((margin - lead).clamp_min(0) * counts).sum() / counts.sum().clamp_min(1)
+
+
 def block_ranking_loss(quality: Tensor, places: Tensor, changed: Tensor, margin: float) -> Tensor:
     """:func:`ranking_loss` for each block, so that the quality map falls where the picture got worse and only there.
 

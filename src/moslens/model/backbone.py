@@ -71,6 +71,10 @@ class TransformerBackbone(nn.Module):
         prefix = self.body.num_prefix_tokens
         return tokens[:, 0], tokens[:, prefix:], self.texture(x)
 
+    def maps(self, x: Tensor) -> list[Tensor]:
+        """What the pretrained network says of pictures B x 3 x 224 x 224: its tokens, as one map B x dim x N."""
+        return [self.body.forward_features(self.normalise(x)).transpose(1, 2)]
+
     def texture(self, x: Tensor) -> Tensor:
         """T of pictures B x 3 x H x W."""
         return _texture([pixel_channels(x)], (1,))
@@ -148,6 +152,10 @@ class ConvBackbone(nn.Module):
         else:
             pooled = _mean(coarse, shares[-1])
         return self.whole(pooled), self.local_norm(self.local(tokens)), texture
+
+    def maps(self, x: Tensor) -> list[Tensor]:
+        """What the pretrained network says of pictures B x 3 x H x W: its maps of stride 8, 16 and 32."""
+        return list(self.body(self.normalise(x))[2:])
 
 
 def pixel_channels(pictures: Tensor) -> Tensor:

@@ -204,6 +204,8 @@ class DistillSection:
     default inside the run.
     ``head``: what predicts kind and level of a block: "distilled", the teacher's heads on the student's embedding, or
     "supervised", a head on the block tokens, trained on the labels of the composites at weight ``lambda_h``.
+    ``lambda_f``: weight of the order of a composite's blocks by their distance to the pristine crop. ``preserve``:
+    weight of 1 - cosine between the backbone's maps of pristine crops and those that it had at the start.
 
     ``opinions`` (method.md 8, R-E): folders of quality runs, of ``split-N`` runs, or of their average; the mean of all
     of them is the opinion that the student learns. Three losses, each off at weight 0, rise with ``ramp`` too:
@@ -239,6 +241,8 @@ class DistillSection:
     warm_run: str = ""
     head: NamingHead = "distilled"
     lambda_h: float = 0.1
+    lambda_f: float = 0.0
+    preserve: float = 0.0
     opinions: tuple[str, ...] = ()
     lambda_p: float = 0.0
     lambda_v: float = 0.0
@@ -253,11 +257,11 @@ class DistillSection:
     photo_bank: str = "runs/photos-lite"
 
     def __post_init__(self) -> None:
-        weights = {"lambda_p": self.lambda_p, "lambda_v": self.lambda_v, "lambda_b": self.lambda_b}
-        for name, weight in weights.items():
+        for name in ("lambda_p", "lambda_v", "lambda_b", "lambda_f", "preserve"):
+            weight = getattr(self, name)
             if weight < 0:
                 raise ConfigError(f"distill.{name} is a weight from 0 up, not {weight}")
-            if weight and not self.opinions:
+            if weight and name in ("lambda_p", "lambda_v", "lambda_b") and not self.opinions:
                 raise ConfigError(
                     f"distill.{name} weighs opinions, and distill.opinions, the runs that have them, is not set:"
                     " --set 'distill.opinions=[\"RUN\"]'"
@@ -282,7 +286,12 @@ class DistillSection:
     @property
     def needs_bank(self) -> bool:
         """Whether any loss reads the bank of composites."""
-        return self.kd != "none" or self.lambda_v + self.lambda_b > 0
+        return self.kd != "none" or self.needs_references or self.lambda_v + self.lambda_b > 0
+
+    @property
+    def needs_references(self) -> bool:
+        """Whether any loss reads the pristine crops of the bank."""
+        return self.lambda_f + self.preserve > 0
 
 
 @dataclass(frozen=True)

@@ -26,7 +26,8 @@ from moslens.picture.windows import WINDOW
 from moslens.train import checkpoint
 from moslens.train.config import BranchSection, DataSection, HarmlessSection, RankSection, TrainConfig
 from moslens.train.distill.bank_opinions import ViewOpinionBatches
-from moslens.train.distill.composite_bank import Bank, BankBatches, open_bank, plan_bank
+from moslens.train.distill.bank_references import bank_references
+from moslens.train.distill.composite_bank import Bank, BankBatches, BankReferences, open_bank, plan_bank
 from moslens.train.distill.fit_correction import fit_correction
 from moslens.train.distill.harmless_pairs import HarmlessBatches, open_harmless
 from moslens.train.distill.ladder_bank import LadderBank, LadderBatches, LadderPlan, open_ladders, plan_ladders
@@ -70,13 +71,15 @@ class DistillationData:
 
     ``targets`` and ``teacher``, the hash of its weights, are None where the student's moving average is the teacher,
     and where the teachers are those of opinions alone.
-    ``kinds``: those that the student's head will know, see :func:`head_kinds`.
+    ``kinds``: those that the student's head will know, see :func:`head_kinds`. ``references``: None where no loss
+    reads them.
     """
 
     bank: Bank
     targets: NDArray[np.float32] | None
     teacher: str | None
     kinds: tuple[str, ...] = PAPER_KINDS
+    references: BankReferences | None = None
 
     @property
     def width(self) -> int:
@@ -153,8 +156,8 @@ def train_student(config: TrainConfig, run: Path, *, resume: bool = False) -> No
     joint = distill if distill.schedule != "two-stage" else dataclasses.replace(distill, kd="none", head="distilled")
     streams = OpinionStreams() if opinions is None else opinions.streams(config, labels)
     d = None
-    if data is not None and (joint.kd != "none" or streams.blocks is not None):
-        d = BankBatches(data.bank, data.targets, distill.batch, config.seed, streams.blocks)
+    if data is not None and (joint.kd != "none" or data.references is not None or streams.blocks is not None):
+        d = BankBatches(data.bank, data.targets, distill.batch, config.seed, streams.blocks, data.references)
     r = open_rank(config, dataset, split) if config.rank.weight else None
     decoded = None if streams.photos is None else streams.photos.views
     h = open_harmless(config, q.stream, photos, decoded) if photos else None
@@ -231,10 +234,11 @@ def open_distillation_data(config: TrainConfig) -> DistillationData:
         raise CheckpointError("holds no finished teacher: distill.teacher names its run folder", teacher)
     with _main_process_first():
         bank = bank_of(config)
+        references = bank_references(bank) if distill.needs_references else None
         if distill.view == "ema" or not asks:
-            return DistillationData(bank, None, None, head_kinds(config))
+            return DistillationData(bank, None, None, head_kinds(config), references)
         targets = bank_targets(bank, teacher, distill.view, distill.target)
-    return DistillationData(bank, targets, Run(teacher).weights_sha256(), head_kinds(config))
+    return DistillationData(bank, targets, Run(teacher).weights_sha256(), head_kinds(config), references)
 
 
 def head_kinds(config: TrainConfig) -> tuple[str, ...]:
@@ -370,7 +374,7 @@ def warm_up(config: TrainConfig, data: DistillationData, folder: Path) -> None:
     open_run(folder, alone, data.facts(), resume=True)
     if embedding.is_file():
         return
-    d = BankBatches(data.bank, data.targets, distill.batch, config.seed)
+    d = BankBatches(data.bank, data.targets, distill.batch, config.seed, references=data.references)
     torch.manual_seed(config.seed)
     model = build_model(config.model, pretrained=True)
     task = StudentTask(model, distill, distill.warm, width=data.width, kinds=data.kinds)

@@ -5,6 +5,7 @@
     BANK/kinds.npy levels.npy n x 16 int8, blocks in reading order; -1 and 0 for a clean block and for padding
     BANK/targets/KEY.npy      n x 16 x D float32, one file for each teacher, view and target
     BANK/views/, opinions/    views to have an opinion on, and opinions, see bank_opinions.py
+    BANK/references/          pristine crops and distances to them, see bank_references.py
 
 Other degraded views of a composite are not stored. They are made again when a teacher describes them, and must give the
 stored composite.
@@ -60,10 +61,15 @@ class CompositePlan(BankPlan):
         """The name of the photo that entry ``index`` is cut from."""
         return photo_in_turn(self.names, index, lambda turn: (self.seed, turn, 0))
 
+    def crop(self, index: int, rng: np.random.Generator | None = None) -> NDArray[np.uint8]:
+        """The pristine crop of entry ``index``, 224 x 224 x 3. ``rng``: that of the entry, from its start."""
+        rng = np.random.default_rng((self.seed, index)) if rng is None else rng
+        return pristine_crop(self.root, self.photo(index), self.working_size, rng)
+
     def make(self, index: int) -> Composite:
         """The composite of entry ``index``, with its views and labels."""
         rng = np.random.default_rng((self.seed, index))
-        crop = pristine_crop(self.root, self.photo(index), self.working_size, rng)
+        crop = self.crop(index, rng)
         degrade = BlockDegradation(
             grid=int(self.grids[index]),
             mode=self.bdm.mode,
@@ -136,6 +142,17 @@ def open_bank(folder: Path, plan: CompositePlan, *, processes: int | None = None
     return Bank(folder, plan)
 
 
+@dataclass(frozen=True)
+class BankReferences:
+    """Of each entry the pristine crop, ``pictures`` uint8 n x 3 x 224 x 224, and how far each block is from its own.
+
+    ``distances``: float32 n x 16, nan for padding.
+    """
+
+    pictures: NDArray[np.uint8]
+    distances: NDArray[np.float32]
+
+
 class BankBatches:
     """The D stream: each step draws ``batch`` entries of one grid, decided by (seed, epoch, step) alone."""
 
@@ -146,10 +163,12 @@ class BankBatches:
         batch: int,
         seed: int,
         opinions: NDArray[np.float32] | None = None,
+        references: BankReferences | None = None,
     ) -> None:
         self.bank = bank
         self.targets = targets
         self.opinions = opinions
+        self.references = references
         self.seed = seed
         self.batch = batch
         self.members = {int(g): np.flatnonzero(bank.plan.grids == g) for g in np.unique(bank.plan.grids)}
@@ -161,7 +180,8 @@ class BankBatches:
         """The part of a batch that process ``rank`` of ``world`` trains on.
 
         ``composites`` uint8 B x 3 x 224 x 224, ``kinds`` and ``levels`` int64 B x K, ``grid``, and where the bank has
-        targets ``targets`` float32 B x K x D, where it has opinions ``opinions`` float32 B x K.
+        targets ``targets`` float32 B x K x D, where it has opinions ``opinions`` float32 B x K, and where it has
+        references ``references`` uint8 B x 3 x 224 x 224 and ``distances`` float32 B x K.
         """
         rng = np.random.default_rng((self.seed, 2, epoch, step))
         grids = sorted(self.members)
@@ -179,6 +199,9 @@ class BankBatches:
             batch["targets"] = torch.from_numpy(self.targets[chosen, :count])
         if self.opinions is not None:
             batch["opinions"] = torch.from_numpy(self.opinions[chosen, :count])
+        if self.references is not None:
+            batch["references"] = torch.from_numpy(self.references.pictures[chosen])
+            batch["distances"] = torch.from_numpy(self.references.distances[chosen, :count])
         return batch
 
 

@@ -4,12 +4,14 @@
     D stream   composites      -> student -> block tokens a~ -> u = projection(a~) -> L_CKD against the teacher's e
                                                              -> affinities of a~   -> L_AKD against those of e
                                           -> block quality    -> L_B against the opinion on a block in its uniform view
+                                                              -> L_F in the order of distances to the pristine crop
+               pristine crops -> backbone   -> maps           -> L_K against those of the pretrained backbone
     P stream   whole photos    -> student -> scores           -> L_P against the opinion on the photo
     V stream   uniform views   -> student -> scores           -> L_V, the same on views of the composites
     R stream   ladders         -> student -> scores           -> L_R, the severity ranking of method.md 13 (extension)
     H stream   photo, changed  -> student -> scores           -> L_H, harmless changes, method.md 15 (extension)
-    L = L_Q + ramp (lambda_c L_CKD + lambda_a L_AKD [+ lambda_p L_P + lambda_v L_V + lambda_b L_B] [+ weight L_R]
-                    [+ weight L_H])
+    L = L_Q + ramp (lambda_c L_CKD + lambda_a L_AKD [+ lambda_p L_P + lambda_v L_V + lambda_b L_B] [+ lambda_f L_F]
+                    [+ preserve L_K] [+ weight L_R] [+ weight L_H])
     with a ramp that rises from 0 to 1 over the first epoch
 
 The baseline ``kd = "mse"`` is L = L_Q + ramp lambda_m mean |u - e|^2. With ``head = "supervised"`` a head on a~ also
@@ -38,6 +40,7 @@ from moslens.losses import (
     imitation_loss,
     opinion_loss,
     ranking_loss,
+    reference_ranking_loss,
 )
 from moslens.model import SHDIQA
 from moslens.model.baf import mean_pool
@@ -48,6 +51,10 @@ from moslens.train.config import DistillSection, HarmlessSection, RankSection
 from moslens.train.labelled_loss import labelled_loss
 
 EMPTY = -1
+REFERENCE_MARGIN = 0.25
+"""By how many standard deviations of opinion the worse of two blocks of a composite must lie below the better one."""
+CLEARLY_WORSE = 0.02
+"""The difference of GMSD from which one block is worse than another."""
 
 
 class StudentTask(nn.Module):
@@ -56,9 +63,9 @@ class StudentTask(nn.Module):
     "p" and "v" are as "q", with opinions for labels; "h" has pairs. Any stream may be missing. Crops and composites are
     uint8 B x 3 x 224 x 224; see ``draw`` of BankBatches, LadderBatches and HarmlessBatches. Returns ``loss``, every
     term of it that the batch gives (``quality``, ``mse``, ``ckd``, ``akd``, ``head``, ``rank``, ``blank``,
-    ``rank_blocks``, ``opinion_photos``, ``opinion_views``, ``opinion_blocks``, ``harmless``), the ``ramp``, and how
-    often a block's embedding is nearest to its own target among those of its picture (``in_image``; ``in_image_chance``
-    for a random one) and of other pictures (``cross_image``).
+    ``rank_blocks``, ``opinion_photos``, ``opinion_views``, ``opinion_blocks``, ``reference_blocks``, ``preserve``,
+    ``harmless``), the ``ramp``, and how often a block's embedding is nearest to its own target among those of its
+    picture (``in_image``; ``in_image_chance`` for a random one) and of other pictures (``cross_image``).
 
     ``rank``: its margins in the units of the scores. ``point``: one point of 0 to 100 in them.
 
@@ -89,8 +96,9 @@ class StudentTask(nn.Module):
         super().__init__()
         if distill.head == "supervised" and distill.kd == "none":
             raise ConfigError('distill.head "supervised" learns from the composites: it needs a distill.kd')
-        if distill.lambda_b and isinstance(model.decoder, LinearDecoder):
-            raise ConfigError('distill.lambda_b weighs the quality of blocks: decoder "linear" has none')
+        for name in ("lambda_b", "lambda_f"):
+            if getattr(distill, name) and isinstance(model.decoder, LinearDecoder):
+                raise ConfigError(f'distill.{name} weighs the quality of blocks: decoder "linear" has none')
         self.model = model
         self.distill = distill
         self.rank = rank or RankSection()
@@ -109,6 +117,7 @@ class StudentTask(nn.Module):
             self.register_buffer("queue", torch.zeros(distill.queue, width))
             self.register_buffer("queue_kinds", torch.zeros(distill.queue, dtype=torch.int64))
             self.register_buffer("queue_levels", torch.full((distill.queue,), EMPTY))
+        self.pretrained: Any = copy.deepcopy(model.backbone).requires_grad_(False) if distill.preserve else None
         self.average = (
             _AverageTeacher(self.model, self.projection) if distill.view == "ema" and distill.kd != "none" else None
         )
@@ -146,6 +155,8 @@ class StudentTask(nn.Module):
                 "akd": self.distill.lambda_a,
                 "head": self.distill.lambda_h,
                 "opinion_blocks": self.distill.lambda_b,
+                "reference_blocks": self.distill.lambda_f,
+                "preserve": self.distill.preserve,
             }
             for name, weight in weights.items():
                 if name in terms:
@@ -206,10 +217,26 @@ class StudentTask(nn.Module):
             terms["head"] = self.head.loss(tokens, batch["kinds"], batch["levels"])
         if self.distill.lambda_b and "opinions" in batch:
             terms["opinion_blocks"] = opinion_loss(block_quality(self.model, output), batch["opinions"])
+        if self.distill.lambda_f and "distances" in batch:
+            terms["reference_blocks"] = reference_ranking_loss(
+                block_quality(self.model, output), batch["distances"], REFERENCE_MARGIN, CLEARLY_WORSE
+            )
+        if self.pretrained is not None and "references" in batch:
+            terms["preserve"] = self._preserve(as_float(batch["references"]))
         if not scored:
             # DistributedDataParallel waits for a gradient of every parameter: those of the score get zeros.
             terms["akd" if "akd" in terms else self.distill.kd] += 0.0 * output.score.sum()
         return terms
+
+    def _preserve(self, pictures: Tensor) -> Tensor:
+        """L_K = 1 - mean cosine, over the places of each map, between the backbone and the pretrained one."""
+        self.pretrained.eval()
+        backbone: Any = self.model.backbone
+        found = backbone.maps(pictures)
+        with torch.no_grad():
+            wanted = self.pretrained.maps(pictures)
+        pairs = zip(found, wanted, strict=True)
+        return 1 - torch.stack([F.cosine_similarity(own.float(), kept.float(), 1).mean() for own, kept in pairs]).mean()
 
     def _contrast(self, embedding: Tensor, targets: Tensor, kinds: Tensor, levels: Tensor) -> dict[str, Tensor]:
         everyone = batch_candidates(_gather(targets), _gather(kinds), _gather(levels))
