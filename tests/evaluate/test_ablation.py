@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import math
 import statistics
@@ -137,6 +138,11 @@ def test_recipes_are_measured_on_validation_parts_and_paired(
     assert paired["error"] == pytest.approx(statistics.stdev(gaps) / 2**0.5, abs=2e-6)
     assert paired["wins"] == sum(gap > 0 for gap in gaps)
     assert own["against_main"]["difference"] == 0
+    assert result["rows"][0]["against_previous"] is None
+    for before, row in itertools.pairwise(result["rows"]):
+        steps = [a["srcc"] - b["srcc"] for a, b in zip(row["splits"], before["splits"], strict=True)]
+        assert row["against_previous"]["difference"] == pytest.approx(statistics.fmean(steps), abs=2e-6)
+        assert row["against_previous"]["wins"] == sum(step > 0 for step in steps)
     trial = json.loads((tmp_path / "out" / "long" / "split-1.json").read_text())
     assert (trial["row"], trial["split"], trial["error"], trial["part"]) == ("long", 1, None, "validation")
     assert trial["figures"]["srcc"] == long["splits"][1]["srcc"]

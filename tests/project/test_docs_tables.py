@@ -365,9 +365,9 @@ def test_the_ablation_shows_every_row_with_its_spread(tables, tmp_path, monkeypa
     record = {"model": "all", "rows": rows, "splits": rows[0]["splits"]}
     (tmp_path / "ablation-livec-lite.json").write_text(json.dumps(record))
     lines = tables.recipe_tables.ablation().splitlines()
-    assert lines[2] == "| everything | 0.860 ± 0.010 | 0.880 ± 0.020 | 0.870 | 0.850 | – |"
-    assert lines[3] == "| less | 0.860 ± 0.010 | 0.880 ± 0.020 | 0.860 | – | -0.010 |"
-    assert lines[4] == "| not run | – | – | – | – | – |"
+    assert lines[2] == "| everything | 0.860 ± 0.010 | 0.880 ± 0.020 | 0.870 | 0.850 | – | – |"
+    assert lines[3] == "| less | 0.860 ± 0.010 | 0.880 ± 0.020 | 0.860 | – | -0.010 | -0.010, ahead on 0 of 1 |"
+    assert lines[4] == "| not run | – | – | – | – | – | – |"
 
 
 def test_fewer_labels_show_both_sides_and_their_gap(tables, tmp_path, monkeypatch):

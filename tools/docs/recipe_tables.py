@@ -8,7 +8,8 @@ from tools.docs.cost_tables import read_record
 
 
 def ablation(name: str = "ablation-livec-lite", *, every: bool = True) -> str:
-    """Every row of an ablation: median and spread over its splits, each split, and how far it is from the main row.
+    """Every row of an ablation: median and spread over its splits, each split, how far it is from the main row, and,
+    with three rows and more, from the row before.
 
     ``every``: rows that were not trained are shown too.
     """
@@ -18,13 +19,16 @@ def ablation(name: str = "ablation-livec-lite", *, every: bool = True) -> str:
     seeds = [split["seed"] for split in record["splits"]]
     titles = {row["name"]: row["title"] for row in record["rows"]} | {"shdiqa": "SHDIQA"}
     against = titles[record["model"]]
+    rows = [row for row in record["rows"] if row["splits"] or every]
+    steps = len(rows) > 2
     lines = [
-        "| row | SRCC | PLCC | " + " | ".join(f"split {seed}" for seed in seeds) + f" | mean SRCC to {against} |",
-        "|---" * (len(seeds) + 4) + "|",
+        "| row | SRCC | PLCC | "
+        + " | ".join(f"split {seed}" for seed in seeds)
+        + f" | mean SRCC to {against} |"
+        + " mean SRCC to the row before |" * steps,
+        "|---" * (len(seeds) + 4 + steps) + "|",
     ]
-    for row in record["rows"]:
-        if not row["splits"] and not every:
-            continue
+    for place, row in enumerate(rows):
         by_seed = {split["seed"]: f"{split['srcc']:.3f}" for split in row["splits"]}
         gaps = row["srcc_against_main"].values()
         gap = f"{fmean(gaps):+.3f}" if gaps and row["name"] != record["model"] else "–"
@@ -32,6 +36,7 @@ def ablation(name: str = "ablation-livec-lite", *, every: bool = True) -> str:
             f"| {row['title']} | {_spread(row, 'srcc')} | {_spread(row, 'plcc')} | "
             + " | ".join(by_seed.get(seed, "–") for seed in seeds)
             + f" | {gap} |"
+            + f" {_step(row, rows[place - 1] if place else None)} |" * steps
         )
     return "\n".join([*lines, "", f"Median ± standard deviation over the splits; `results/{name}.json`."])
 
@@ -71,6 +76,13 @@ def residuals() -> str:
 
 def _of(record: dict[str, Any], side: str, fraction: float) -> list[dict[str, Any]]:
     return [row for row in record["rows"] if (row["model"], row["fraction"]) == (side, fraction)]
+
+
+def _step(row: dict[str, Any], previous: dict[str, Any] | None) -> str:
+    """The mean difference of SRCC on the splits of both rows, and on how many of them it is above 0."""
+    others = {split["seed"]: split["srcc"] for split in previous["splits"]} if previous else {}
+    gaps = [split["srcc"] - others[split["seed"]] for split in row["splits"] if split["seed"] in others]
+    return f"{fmean(gaps):+.3f}, ahead on {sum(gap > 0 for gap in gaps)} of {len(gaps)}" if gaps else "–"
 
 
 def _spread(row: dict[str, Any], figure: str) -> str:

@@ -200,7 +200,13 @@ class _Table:
         rows = [self._measured(row) for row in plan.rows]
         main = next(row for row in rows if row["name"] == plan.main)
         pictures = self.budgets[plan.main, plan.splits[0]].pictures
-        rows = [row | against_main(row["splits"], main["splits"], pictures) for row in rows]
+        before = [[], *(row["splits"] for row in rows)]
+        rows = [
+            row
+            | against_main(row["splits"], main["splits"], pictures)
+            | {"against_previous": paired_summary(row["splits"], previous, pictures)}
+            for row, previous in zip(rows, before, strict=False)
+        ]
         config = plan.main_row.config(plan.splits[0])
         return record.make_result(
             name=plan.name,
@@ -262,32 +268,43 @@ def _turn(folder: Path) -> Iterator[None]:
 def against_main(
     splits: Sequence[Mapping[str, Any]], main: Sequence[Mapping[str, Any]], pictures: int
 ) -> dict[str, Any]:
-    """SRCC minus that of the main row, paired by split: each difference, and what they say together.
+    """SRCC minus that of the main row, paired by split: each difference, and :func:`paired_summary`."""
+    of_main = {split["seed"]: split["srcc"] for split in main}
+    gaps = {
+        str(split["seed"]): split["srcc"] - of_main[split["seed"]]
+        for split in splits
+        if math.isfinite(split["srcc"] - of_main.get(split["seed"], math.nan))
+    }
+    return {"srcc_against_main": gaps, "against_main": paired_summary(splits, main, pictures)}
+
+
+def paired_summary(
+    splits: Sequence[Mapping[str, Any]], others: Sequence[Mapping[str, Any]], pictures: int
+) -> dict[str, Any] | None:
+    """What the differences of SRCC between two rows say together, on the splits that both have; None without any.
 
     ``low`` to ``high`` is the 95 % t interval of the mean difference as if splits were independent, ``error`` its
     standard error. ``corrected_low`` to ``corrected_high`` and ``p`` allow for the pictures that splits share, see
     :func:`~moslens.evaluate.significance.corrected_t_test`. pictures: how many a run learns from.
     """
-    of_main = {split["seed"]: split["srcc"] for split in main if math.isfinite(split["srcc"])}
-    pairs = [(s, of_main[s["seed"]]) for s in splits if s["seed"] in of_main and math.isfinite(s["srcc"])]
-    gaps = {str(split["seed"]): split["srcc"] - other for split, other in pairs}
+    theirs = {split["seed"]: split["srcc"] for split in others if math.isfinite(split["srcc"])}
+    pairs = [(s, theirs[s["seed"]]) for s in splits if s["seed"] in theirs and math.isfinite(s["srcc"])]
     if not pairs:
-        return {"srcc_against_main": gaps, "against_main": None}
-    own, others = [split["srcc"] for split, _ in pairs], [other for _, other in pairs]
+        return None
+    own, other = [split["srcc"] for split, _ in pairs], [srcc for _, srcc in pairs]
     ratio = statistics.fmean(split["n"] for split, _ in pairs) / pictures
-    plain, corrected = paired_interval(own, others), paired_interval(own, others, ratio=ratio)
-    sign = sign_test(own, others)
-    summary = {
+    plain, corrected = paired_interval(own, other), paired_interval(own, other, ratio=ratio)
+    sign = sign_test(own, other)
+    return {
         "splits": len(pairs),
         **asdict(plain),
         "corrected_low": corrected.low,
         "corrected_high": corrected.high,
-        "p": corrected_t_test(own, others, ratio).p,
+        "p": corrected_t_test(own, other, ratio).p,
         "wins": sign.wins,
         "losses": sign.losses,
         "ties": sign.ties,
     }
-    return {"srcc_against_main": gaps, "against_main": summary}
 
 
 def run_figures(folder: Path) -> dict[str, Any]:
