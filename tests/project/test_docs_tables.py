@@ -18,6 +18,7 @@ def tables():
 
 NAMES = [
     "../README.md",
+    "aims.md",
     "bulk.md",
     "cli.md",
     "datasets.md",
@@ -395,3 +396,26 @@ def test_residuals_say_what_the_teacher_adds(tables, tmp_path, monkeypatch):
     assert lines[2].endswith("| 0.525 |")
     assert lines[3].endswith("| 0.8% |")
     assert lines[5].endswith("| 0.8550 |")
+
+
+def test_an_aim_is_met_or_missed_by_its_record(tables, tmp_path, monkeypatch):
+    aims = tmp_path / "aims.toml"
+    aims.write_text(
+        """
+        [[group]]
+        title = "speed"
+        rows = [
+            { aim = "fast", wanted = 0.9, percent = true, record = "r", found = ["runs", "*", "share"] },
+            { aim = "small", wanted = 10, at_most = true, record = "r", found = ["runs", 1, "size"] },
+        ]
+        """
+    )
+    record = {"runs": [{"share": 0.8, "size": 30}, {"share": 0.9, "size": 10}]}
+    (tmp_path / "r.json").write_text(json.dumps(record))
+    monkeypatch.setattr(tables.aims_table, "AIMS", aims)
+    monkeypatch.setattr(tables.cost_tables, "RESULTS", tmp_path)
+    assert tables.aims_table.aims().splitlines()[2:] == [
+        "| **speed** | | | | |",
+        "| fast | at least 90% | 85% | **no** | `r` |",
+        "| small | at most 10 | 10 | yes | `r` |",
+    ]

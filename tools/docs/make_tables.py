@@ -14,7 +14,7 @@ from typing import Any
 from benchmarks.common import ROOT
 from moslens.data.cards import all_cards
 from moslens.evaluate.record import read_result
-from tools.docs import cost_tables, desk_table, front_tables, recipe_tables
+from tools.docs import aims_table, cost_tables, desk_table, front_tables, recipe_tables
 
 DOCS = ROOT / "docs"
 RESULTS = ROOT / "results"
@@ -395,6 +395,7 @@ def _paired(name: str, first: str, second: str) -> str:
 
 
 TABLES: dict[str, dict[str, Callable[[], str]]] = {
+    "aims.md": {"aims": aims_table.aims},
     "bulk.md": cost_tables.TABLES,
     "pick.md": cost_tables.PICK,
     "explain.md": {"explain": explain},
