@@ -1,6 +1,6 @@
 """Do the distortions of a photo explain the errors of the quality-only model on LIVEC?
 
-    python -m benchmarks.quality.residuals [--data DIR] [--teacher teachers/lite]
+    python -m benchmarks.quality.residuals [--data DIR] [--teacher teachers/photographic-lite] [--predictions DIR]
 
 The teacher, which never saw an opinion score, describes every photo: for the 16 blocks of each of its windows the
 probability of each kind and the strength, as mean, greatest value and spread over blocks. A ridge regression from these
@@ -32,7 +32,7 @@ from moslens.picture.windows import WINDOW, cover
 from moslens.train.distill.region_views import block_box
 from moslens.train.networks import load_teacher
 
-PREDICTIONS = ROOT / "results" / "0.1" / "predictions" / "livec-quality-lite"
+PREDICTIONS = ROOT / "results" / "predictions" / "livec-quality-lite"
 WORKING_SIZE = 384
 GRID = 4
 PENALTIES = (10.0, 3.0, 1.0, 0.3, 0.1, 0.03)
@@ -41,13 +41,14 @@ PENALTIES = (10.0, 3.0, 1.0, 0.3, 0.1, 0.03)
 def main() -> None:
     parser = argument_parser(__doc__, "residuals.json")
     add_data_option(parser)
-    parser.add_argument("--teacher", type=Path, default=ROOT / "teachers" / "lite")
+    parser.add_argument("--teacher", type=Path, default=ROOT / "teachers" / "photographic-lite")
+    parser.add_argument("--predictions", type=Path, default=PREDICTIONS, help="test predictions, split-0 to split-9")
     options = parser.parse_args()
     started, state = time.time(), machine()
     dataset = load_dataset("livec", options.data / "livec")
     teacher, _ = load_teacher(options.teacher)
     described = {sample.name: describe(teacher, sample.path) for sample in dataset.samples}
-    tests = [read(folder / "predictions.csv") for folder in sorted(PREDICTIONS.glob("split-*"))]
+    tests = [read(folder / "predictions.csv") for folder in sorted(options.predictions.glob("split-*"))]
     splits = [one_split(seed, tests, described) for seed in range(len(tests))]
     summary = {
         key: statistics.fmean(split[key] for split in splits) for key in splits[0] if isinstance(splits[0][key], float)
@@ -77,7 +78,7 @@ def read(path: Path) -> dict[str, tuple[float, float]]:
 
 @torch.inference_mode()
 def describe(teacher: Teacher, path: Path) -> NDArray[np.float64]:
-    """The teacher's features of a photo: mean, maximum, deviation over blocks of 27 probabilities and 2 strengths."""
+    """The teacher's features of a photo: mean, maximum, deviation over blocks of probabilities and two strengths."""
     windows = cover(load(path, working_size=WORKING_SIZE).pixels)
     boxes = np.stack([block_box(block) for block in grid_blocks(WINDOW, WINDOW, GRID)])
     pictures = as_float(torch.from_numpy(windows).permute(0, 3, 1, 2))
