@@ -184,7 +184,7 @@ def install_hint(extra: str, package: str, *, alone: bool = False) -> str:
             distribution(name.partition("[")[0])
         except PackageNotFoundError:
             missing.append(f"'{name}'" if "[" in name else name)
-    return f"pip install {' '.join(missing) or package.replace('_', '-')} (the extra moslens[{extra}])"
+    return f"pip install {' '.join(missing) or package.replace('_', '-')} (the extra {extra})"
 
 
 def _rebuild_missing(message: str) -> MissingExtra:

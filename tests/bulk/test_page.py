@@ -126,7 +126,7 @@ class TestScore:
         Image.fromarray(plain(300, 300, RED)).save(photos / "a.png")
         assert call(*words, "--resume") == 1
         assert "1 row in" in (shown := capsys.readouterr().err)
-        assert "3 had their row (1 of them an error)" in shown
+        assert "3 had their row (1 of them an error, which --retry-errors tries again)" in shown
         folder = photos / "best_files"
         rows = [json.loads(line) for line in (folder / "rows.jsonl").read_text().splitlines()]
         assert [Path(row["path"]).name for row in rows] == ["bad.png", "green.png", "red.png", "a.png"]

@@ -3,7 +3,10 @@
 import csv
 import io
 import json
+import resource
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -279,3 +282,22 @@ class TestCommand:
         assert len(lines) == 1
         assert message in lines[0]
         assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("ending", ["xlsx", "parquet"])
+def test_a_full_disk_is_one_line_and_leaves_nothing(
+    ending: str, photo_folder: Path, tiny_model: Path, tmp_path: Path
+) -> None:
+    pytest.importorskip("xlsxwriter" if ending == "xlsx" else "pyarrow", reason="the extras xlsx and bulk")
+    place = tmp_path / "out"
+    place.mkdir()
+    done = subprocess.run(
+        [sys.executable, "-m", "moslens", "score", photo_folder, "--model", tiny_model, "-o", place / f"rows.{ending}"],
+        capture_output=True,
+        text=True,
+        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (3000, 3000)),
+        check=False,
+    )
+    assert done.returncode == 2
+    assert done.stderr == f"moslens: {place / f'rows.{ending}'}: cannot be written: File too large\n"
+    assert list(place.iterdir()) == []

@@ -240,8 +240,10 @@ class TestWrongUse:
         photo = photo_folder / "a.jpg"
         model = ("--model", tiny_model)
         assert "gone.jpg: no such file" in line("score", "gone.jpg", *model)
-        assert "no picture found" in line("score", tmp_path, *model)
-        assert "no picture found" in line("score", f"{tmp_path}/*.jpg", *model)
+        assert f"no picture found in {tmp_path}\n" in line("score", tmp_path, *model)
+        assert f"no picture found in {tmp_path}/*.jpg, {tmp_path}" in line(
+            "score", f"{tmp_path}/*.jpg", tmp_path, *model
+        )
         assert "install gcsfs" in line("score", "gs://bucket/key.jpg", *model)
         assert "no model 'nonesuch'" in line("score", photo, "--model", "nonesuch")
         assert "no model here" in line("score", photo, "--model", tmp_path)

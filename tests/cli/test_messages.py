@@ -84,19 +84,19 @@ def test_the_packages_that_are_missing_are_named(monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr(metadata, "requires", lambda name: wanted)
     monkeypatch.setattr(metadata, "distribution", distribution)
     assert str(MissingExtra("bulk", "pyarrow")) == (
-        "this needs pyarrow: pip install pyarrow 'ray[data]' (the extra moslens[bulk])"
+        "this needs pyarrow: pip install pyarrow 'ray[data]' (the extra bulk)"
     )
     assert str(MissingExtra("bulk", "pyarrow", alone=True)) == (
-        "this needs pyarrow: pip install pyarrow (the extra moslens[bulk])"
+        "this needs pyarrow: pip install pyarrow (the extra bulk)"
     )
     there |= {"pyarrow", "ray"}
-    assert install_hint("bulk", "python_multipart") == "pip install python-multipart (the extra moslens[bulk])"
+    assert install_hint("bulk", "python_multipart") == "pip install python-multipart (the extra bulk)"
 
     def unknown(name: str) -> None:
         raise metadata.PackageNotFoundError(name)
 
     monkeypatch.setattr(metadata, "requires", unknown)
-    assert install_hint("bulk", "pyarrow") == "pip install pyarrow (the extra moslens[bulk])"
+    assert install_hint("bulk", "pyarrow") == "pip install pyarrow (the extra bulk)"
 
 
 def test_a_missing_package_is_named_on_the_command_line(tmp_path: Path) -> None:
@@ -107,7 +107,7 @@ def test_a_missing_package_is_named_on_the_command_line(tmp_path: Path) -> None:
         [sys.executable, "-c", code, *map(str, words)], capture_output=True, text=True, check=False, timeout=120
     )
     assert (done.returncode, done.stdout) == (2, "")
-    assert done.stderr == "moslens: this needs pyarrow: pip install pyarrow (the extra moslens[bulk])\n"
+    assert done.stderr == "moslens: this needs pyarrow: pip install pyarrow (the extra bulk)\n"
 
 
 @pytest.mark.parametrize(

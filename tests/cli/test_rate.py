@@ -179,3 +179,13 @@ def test_the_table_says_why_a_photo_is_left(photos: Path, tmp_path: Path, tiny_m
     assert lines[6].split() == ["-", "-1", "keep", "photos/f.jpeg.xmp", "(in", "photos/f.jpeg)"]
     assert "create" in lines[2]
     assert "*" in lines[2]
+
+
+def test_where_nothing_was_written_nothing_is_to_be_taken_back(photos: Path, tiny_model: Path) -> None:
+    for photo in photos.iterdir():
+        photo.with_name(f"{photo.name}.xmp").mkdir()  # no sidecar can take this name
+    code, rows, said = rate(photos.parent, photos, "--model", tiny_model, "--write")
+    assert code == 1
+    assert all(row["error"] for row in rows)
+    assert "--undo" not in said
+    assert "none" not in said

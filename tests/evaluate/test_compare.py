@@ -13,7 +13,7 @@ from scipy import stats
 from moslens.cli.app import main
 from moslens.data.sets import load_dataset
 from moslens.data.split import make_split
-from moslens.errors import ConfigError
+from moslens.errors import ConfigError, DatasetError
 from moslens.evaluate.compare import Bounds, Comparison, Move, compare_on_dataset, compare_pictures, to_record
 from moslens.evaluate.predictors import Part, RunSource, TableSource, open_source
 
@@ -249,3 +249,23 @@ def test_wrong_use(tables, capsys, monkeypatch, arguments, words):
     code, out, err = run(arguments, capsys)
     assert (code, out) == (2, "")
     assert words in err
+
+
+def test_rows_of_errors_are_pictures_that_could_not_be_scored(photo_folder, tmp_path, tiny_model, capsys):
+    folder = shutil.copytree(photo_folder, tmp_path / "photos")
+    (folder / "broken.png").write_bytes(b"no picture")
+    before = tmp_path / "before.csv"
+    with pytest.raises(SystemExit):
+        main(["score", str(folder), "--model", str(tiny_model), "--output", str(before)])
+    paths = sorted(str(path) for path in folder.iterdir())
+    for one, two in ((str(before), str(tiny_model)), (str(tiny_model), str(before)), (str(before), str(before))):
+        found = compare_pictures(open_source(one), open_source(two), paths)
+        assert len(found.moves) == len(paths) - 1
+        assert found.largest_change == pytest.approx(0, abs=1e-5)
+        assert all("broken.png" in sentence for sentence in found.failures)
+        assert any("its row in before.csv is an error" in sentence for sentence in found.failures)
+    with pytest.raises(DatasetError, match="is none of the pictures given"):
+        compare_pictures(open_source(str(before)), open_source(str(tiny_model)), paths[1:])
+    with pytest.raises(SystemExit) as left:
+        main(["compare", str(before), str(tiny_model), str(folder)])
+    assert left.value.code == 1

@@ -78,7 +78,7 @@ def test_every_wrong_cell_of_a_table_is_named(photos, tmp_path):
     for line in (
         "row 2, column low: 2 is above high, 1",
         "row 3, column image: in/00.png is already in row 2",
-        "row 4, column image: 'other.png' is no picture of photos",
+        "row 4, column image: 'other.png' is none of photos",
         "row 5, column prediction: nan is not a finite number",
         "row 6, column prediction: empty",
         "row 7, column low: 'x' is not a number",

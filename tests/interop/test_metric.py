@@ -283,7 +283,7 @@ class TestModels:
         code = "import sys; sys.modules['torchmetrics'] = None; import moslens; moslens.interop"
         done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
         assert done.stderr.splitlines()[-1].endswith(
-            "this needs torchmetrics: pip install torchmetrics (the extra moslens[train])"
+            "this needs torchmetrics: pip install torchmetrics (the extra train)"
         )
 
     @pytest.mark.slow

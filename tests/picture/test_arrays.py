@@ -159,3 +159,35 @@ def test_a_tensor_is_known_without_an_import_of_torch() -> None:
         "assert 'torch' not in sys.modules"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+@pytest.mark.parametrize("kind", ["uint16", ">u2"])
+def test_eight_bits_in_sixteen_are_refused_with_the_line_that_helps(kind: str) -> None:
+    with pytest.raises(UnsupportedImage, match=r"largest value is 255: for 0 to 255 pass x.astype\(np.uint8\)"):
+        decode(np.full((40, 40, 3), 255, kind))
+    assert not decode(np.zeros((40, 40, 3), kind)).any()
+    assert (decode(np.full((40, 40, 3), 257, kind)) == 1).all()
+
+
+@pytest.mark.parametrize("cap", [None, "5", 0, -1, 2.5])
+def test_a_cap_that_is_no_number_of_pixels_is_no_fault_of_the_picture(cap: Any) -> None:
+    for source in (RGB, encode(RGB, "JPEG"), encode(RGB, "PNG")):
+        with pytest.raises(ValueError, match="max_pixels is a number of pixels from 1 up"):
+            load(source, max_pixels=cap)
+    assert load(RGB, max_pixels=np.int64(10_000)).width == 80
+
+
+def test_a_folder_a_closed_folder_and_no_name_say_what_they_are(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with pytest.raises(UnreadableImage, match="is a folder, not a picture"):
+        load(str(tmp_path))
+    with pytest.raises(UnreadableImage, match="the name is empty"):
+        load("")
+
+    def refuse(path: str) -> Any:
+        raise PermissionError(13, "Permission denied", path)
+
+    monkeypatch.setattr("moslens.picture.load.os.scandir", refuse)
+    with pytest.raises(UnreadableImage, match="Permission denied"):
+        load(str(tmp_path))

@@ -162,7 +162,7 @@ def test_without_the_extra_one_line_names_it(tmp_path: Path, monkeypatch: pytest
     monkeypatch.setitem(sys.modules, "rawpy", None)
     with pytest.raises(UnsupportedImage) as refused:
         load(write_dng(tmp_path / "a.dng"))
-    assert "a.dng: a camera raw file needs rawpy: pip install rawpy (the extra moslens[raw])" in str(refused.value)
+    assert "a.dng: a camera raw file needs rawpy: pip install rawpy (the extra raw)" in str(refused.value)
     assert "\n" not in str(refused.value)
 
 

@@ -341,7 +341,7 @@ def test_a_folder_gives_the_pictures_of_a_walk(scorer: Scorer, photo_folder: Pat
     assert [result.path for result in mixed] == [str(tree / "z.png"), *expected, "missing.jpg"]
     (one,) = scorer.score_many([tree], folders=False)
     assert isinstance(one, Failure)
-    assert "is a folder: score_many(path)" in str(one.error)
+    assert "is a folder, not a picture: give it to score_many" in str(one.error)
     assert scorer({"path": [str(tree)]})["status"] == ["error"], "a row each"
 
 

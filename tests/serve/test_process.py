@@ -139,8 +139,7 @@ class TestProcess:
         done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
         assert done.returncode == 2
         assert (
-            done.stderr
-            == f"moslens: this needs {package}: pip install {package.replace('_', '-')} (the extra moslens[serve])\n"
+            done.stderr == f"moslens: this needs {package}: pip install {package.replace('_', '-')} (the extra serve)\n"
         )
 
     def test_the_same_score_by_command_line_and_service(

@@ -2,11 +2,24 @@
 
 import json
 from collections.abc import Callable
+from functools import cache
 from typing import Any
 
 from benchmarks.common import ROOT
+from moslens.scoring.card import Card, find_model
 
 RESULTS = ROOT / "results"
+
+
+def model_words(model_id: str) -> str:
+    """The id of the model of a record; that of earlier weights says so."""
+    return model_id if model_id == shipped_id() else f"{model_id} (earlier weights of the same network)"
+
+
+@cache
+def shipped_id() -> str:
+    """The id of the default model in the package."""
+    return Card.read(find_model()).id
 
 
 def benchmarks() -> str:
@@ -38,7 +51,7 @@ def cluster() -> str:
             "",
             f"A worker was killed at {killed['parts_at_worker']} parts, the driver at {killed['rows_at_driver']:,}"
             f" rows; the resumed run wrote the other {killed['rows_of_resumed_run']:,}."
-            f" Model {record['model']}, {_where(record)}.",
+            f" Model {model_words(record['model'])}, {_where(record)}.",
         ]
     )
 

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 from benchmarks.common import ROOT
+from tools.docs import cost_tables
 
 PHOTOS = "examples/photos"
 PHOTO = f"{PHOTOS}/livec_724.jpg"
@@ -100,7 +101,7 @@ def peers() -> str:
         ),
     )
     lines = [_line(_HEAD), "|---" * len(_HEAD) + "|", *map(_line, rows)]
-    size = f"{record['protocol']}; {record['model']}; `results/peers-benchmark.json`."
+    size = f"{record['protocol']}; {cost_tables.model_words(record['model'])}; `results/peers-benchmark.json`."
     return "\n".join([*lines, "", f"Speed: {size}"])
 
 

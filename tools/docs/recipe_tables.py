@@ -58,9 +58,9 @@ def efficiency() -> str:
     return "\n".join([*lines, "", f"Splits {seeds} in this order; `results/data-efficiency-livec-lite.json`."])
 
 
-def residuals() -> str:
+def residuals(name: str = "residuals") -> str:
     """What the teacher's description of a photo tells of the residuals of the quality-only model."""
-    record = read_record("residuals")
+    record = read_record(name)
     if not record:
         return ""
     mean = record["mean"]
@@ -94,6 +94,7 @@ def _spread(row: dict[str, Any], figure: str) -> str:
 TABLES: dict[str, Callable[[], str]] = {"ablation": ablation, "efficiency": efficiency}
 EXPERIMENTS: dict[str, Callable[[], str]] = {
     "residuals": residuals,
+    "residuals-photographic": lambda: residuals("residuals-photographic"),
     "dinov2": lambda: ablation("ablation-livec-dinov2", every=False),
     "fewer": lambda: ablation("fewer-labels-lite"),
 }

@@ -58,7 +58,7 @@ def require_pictures(arguments: Sequence[str], listing: BinaryIO) -> Iterator[st
     pictures = find_pictures(arguments, listing)
     first = next(pictures, None)
     if first is None:
-        raise ConfigError("no picture found")
+        raise ConfigError(f"no picture found in {', '.join('the list' if each == '-' else each for each in arguments)}")
     return chain([first], pictures)
 
 

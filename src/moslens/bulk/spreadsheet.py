@@ -1,7 +1,10 @@
 """Rows to an Excel workbook: a sheet with the columns of CSV, a frozen header and a filter on each column."""
 
 import json
+import sys
+import traceback
 from contextlib import closing
+from tempfile import TemporaryDirectory
 from typing import Any
 
 from moslens.bulk.rows import FLAT_COLUMNS, RowLine, flat
@@ -32,8 +35,13 @@ class XlsxWriter:
         self._faults: tuple[type[Exception], ...] = (OSError, xlsxwriter.exceptions.FileCreateError)
         self._scratch = Scratch(path)
         try:
-            # Rows wait in a file beside the output, as the system may have no place for temporary files.
-            options = {"constant_memory": True, "tmpdir": str(self._scratch.path.parent)}
+            # Rows wait in a folder beside the output, as the system may have no place for temporary files.
+            self._rows = TemporaryDirectory(prefix=".moslens-", dir=self._scratch.path.parent)
+        except OSError as error:
+            self._scratch.close()
+            raise self._refused(error) from error
+        try:
+            options = {"constant_memory": True, "tmpdir": self._rows.name}
             self._book = xlsxwriter.Workbook(str(self._scratch.path), options)
             self._sheet = self._book.add_worksheet("scores")
             bold = self._book.add_format({"bold": True})
@@ -42,6 +50,7 @@ class XlsxWriter:
                 self._sheet.write_string(0, column, name, bold)
             self._sheet.freeze_panes(1, 1)
         except self._faults as error:
+            self._rows.cleanup()
             self._scratch.close()
             raise self._refused(error) from error
 
@@ -69,14 +78,26 @@ class XlsxWriter:
             self._sheet.write_string(self._row, column, str(value)[:_MOST_LETTERS])
 
     def close(self) -> None:
-        with closing(self._scratch):
+        with closing(self._scratch), self._rows:
             try:
                 self._sheet.autofilter(0, 0, self._row, len(FLAT_COLUMNS) - 1)
                 self._book.close()
             except self._faults as error:
+                _drop_half_written(error)
                 raise self._refused(error) from error
             self._scratch.finish()
 
     def _refused(self, error: Exception) -> OutputError:
         cause = error if isinstance(error, OSError) else error.args[0] if error.args else error
         return self._scratch.refused(cause if isinstance(cause, OSError) else OSError(str(cause)))
+
+
+def _drop_half_written(error: BaseException) -> None:
+    """Let go of the archive that a failed close holds: its own end fails too, and would print a traceback."""
+    hook, sys.unraisablehook = sys.unraisablehook, lambda _: None
+    try:
+        for each in (error, error.__context__, error.__cause__):
+            if each is not None:
+                traceback.clear_frames(each.__traceback__)
+    finally:
+        sys.unraisablehook = hook

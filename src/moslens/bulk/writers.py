@@ -148,17 +148,42 @@ class SelectedLines:
         self.scored = len(places) - self.failed
 
     def __iter__(self) -> Iterator[bytes]:
-        return self._read(self._selected)
+        return _lines(self._path, self._selected)
 
     def of_other_models(self) -> Iterator[bytes]:
         """The lines of the rows of other models, as they stand in the file."""
-        return self._read(self._others)
+        return _lines(self._path, self._others)
 
-    def _read(self, spans: list[tuple[int, int]]) -> Iterator[bytes]:
-        with Path(self._path).open("rb") as file:
-            for start, end in spans:
-                file.seek(start)
-                yield file.read(end - start)
+
+def drop_errors(path: str, format: str, model_id: str) -> None:
+    """Take the errors of this model out of a results file, so that a run that resumes tries these pictures again.
+
+    The file is as it was until the new one is whole; nothing happens where there is none. Raises OutputError, also
+    where another run writes it.
+    """
+    if not Path(path).is_file():
+        return
+    kept: list[tuple[int, int]] = []
+    start, failed = len(HEADERS[format]), False
+    with Path(path).open("r+b") as file:
+        lock(file.fileno(), path)
+        for row, end in read_rows(file, format, path):
+            if row["model"] == model_id and row["score"] is None:
+                failed = True
+            else:
+                kept.append((start, end))
+            start = end
+        if failed:
+            with whole_file(Path(path).resolve()) as scratch, scratch.open("wb") as rest:
+                rest.write(HEADERS[format])
+                rest.writelines(_lines(path, kept))
+
+
+def _lines(path: str, spans: Iterable[tuple[int, int]]) -> Iterator[bytes]:
+    with Path(path).open("rb") as file:
+        for start, end in spans:
+            file.seek(start)
+            yield file.read(end - start)
 
 
 def parquet() -> tuple[Any, Any]:
@@ -206,9 +231,11 @@ def parquet_table(rows: Iterable[Row]) -> Any:
 class Scratch:
     """``PATH.part``, which one run at a time may write, and which takes the name ``PATH`` when it is finished.
 
-    Unlike :func:`~moslens.system.files.whole_file`, a second run finds the scratch file locked and leaves it where it
-    is. Raises OutputError where ``PATH`` is there already.
+    One that is closed before it is finished is removed. Unlike :func:`~moslens.system.files.whole_file`, a second run
+    finds the scratch file locked and leaves it where it is. Raises OutputError where ``PATH`` is there already.
     """
+
+    _locked = False
 
     def __init__(self, path: str) -> None:
         self._target, self.path = Path(path), Path(f"{path}.part")
@@ -219,6 +246,7 @@ class Scratch:
             raise self.refused(error) from error
         try:
             lock(self._held.fileno(), path)
+            self._locked = True
             self._refuse_existing()  # another run may have finished it since the check above
         except BaseException:
             self.close()
@@ -233,8 +261,11 @@ class Scratch:
             self.path.replace(self._target)
         except OSError as error:
             raise self.refused(error) from error
+        self._locked = False
 
     def close(self) -> None:
+        if self._locked:
+            self.path.unlink(missing_ok=True)
         self._held.close()
 
     def refused(self, error: OSError) -> OutputError:

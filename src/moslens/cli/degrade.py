@@ -48,7 +48,7 @@ def run(
     ] = None,
     implementations: Annotated[
         Implementations,
-        typer.Option(help="Draw how a kind is made: all needs OpenCV. Equal seeds give equal pictures."),
+        typer.Option(help="default: one way to make each kind. all: draw one of several, which needs OpenCV."),
     ] = Implementations.default,
     level: Annotated[
         int | None, typer.Option(min=1, max=5, help="One level for all.", show_default="drawn, mostly mild")

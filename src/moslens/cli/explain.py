@@ -9,7 +9,7 @@ import typer
 
 from moslens.bulk.engine import RunCounts
 from moslens.bulk.inputs import outside, require_pictures
-from moslens.cli.options import Detail, MaxPixels, Model, Pictures, Workers
+from moslens.cli.options import Detail, MaxPixels, Model, Pictures, RetryErrors, Workers, require_resume
 from moslens.cli.terminal import counted, end_run, kept_rows, show_rows
 from moslens.picture.limits import MAX_PIXELS
 
@@ -21,6 +21,7 @@ def run(
         bool,
         typer.Option("--resume", help="Go on in OUTPUT: pictures that have a row there by this model are left out."),
     ] = False,
+    retry_errors: RetryErrors = False,
     model: Model = None,
     workers: Workers = None,
     max_pixels: MaxPixels = MAX_PIXELS,
@@ -34,17 +35,21 @@ def run(
     was finished, and --resume goes on).
     """
     from moslens.bulk.explain import explain_all
-    from moslens.bulk.page import make_folder
+    from moslens.bulk.page import ROWS, make_folder
+    from moslens.bulk.writers import drop_errors
     from moslens.scoring.scorer import Scorer
     from moslens.system.interrupts import signal_of
     from moslens.system.malloc import give_back_large_blocks
 
+    require_resume(retry_errors, resume)
     give_back_large_blocks()
     # Read to the end before anything is written: the output may lie in a folder that is walked.
     sources = list(outside(require_pictures(paths, sys.stdin.buffer), str(output)))
     scorer = Scorer(model, threads=1)
     scorer.need_maps()
     make_folder(output, resume=resume)
+    if retry_errors:
+        drop_errors(str(output / ROWS), "jsonl", scorer.model_id)
     start = time.monotonic()
     counts = RunCounts()
     stopped = 0

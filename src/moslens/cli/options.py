@@ -33,6 +33,9 @@ Model = Annotated[
 ]
 Workers = Annotated[int | None, typer.Option(min=1, help="Pictures in work at once.", show_default="one a core")]
 MaxPixels = Annotated[int, typer.Option(min=1, help="Refuse pictures with more pixels.")]
+RetryErrors = Annotated[
+    bool, typer.Option("--retry-errors", help="With --resume: try pictures again whose row is an error.")
+]
 TimeLimit = Annotated[float, typer.Option(min=0.1, help="Give up on a picture that takes more seconds: an error row.")]
 Detail = Annotated[
     bool,
@@ -80,3 +83,9 @@ def parse_range(text: str) -> tuple[float, float]:
 def parse_scale(mos_range: str, direction: Better) -> LabelScale:
     """What the labels of a CSV mean, from ``--mos-range`` and ``--direction``. Raises ConfigError."""
     return LabelScale(*parse_range(mos_range), "higher" if direction is Better.higher else "lower")
+
+
+def require_resume(retry_errors: bool, resume: bool) -> None:
+    """ConfigError where errors are to be tried again in a run that does not go on with another."""
+    if retry_errors and not resume:
+        raise ConfigError("--retry-errors needs --resume: it tries the errors of an earlier run again")

@@ -154,7 +154,7 @@ def _files(paths: Sequence[str], folder: Path | None, log: "TransferLog | None")
         return files
     files = list(outside(files, str(folder)))
     if not files:
-        raise ConfigError("every picture given lies in it", folder)
+        raise ConfigError("every picture given lies in it: give another folder, or other photos", folder)
     refuse_urls(files)
     return [path for path in files if log is None or os.path.lexists(path) or not log.took(path)]
 
@@ -202,13 +202,14 @@ def _show(picks: Sequence["Pick"], format: PickFormat) -> None:
         others = rows.pop(None, [])
         typer.echo(json.dumps({"groups": list(rows.values()), "others": others}, indent=1))
         return
-    typer.echo(f"{'group':>5}  {'':4}  {'score':>6}  {'likeness':>8}  path")
+    typer.echo(f"{'group':>5}  {'':4}  {'score':>6}  {'likeness':>8}  {'size':>13}  path")
     for one in picks:
         if one.group is not None:
             likeness = "" if one.place == 1 else f"{one.likeness:.2f}"
             word = "keep" if one.keep else "-"
+            size = f"{one.row['width']} x {one.row['height']}"
             name = printable(str(one.row["path"]))
-            typer.echo(f"{one.group:>5}  {word:4}  {one.row['score']:6.1f}  {likeness:>8}  {name}")
+            typer.echo(f"{one.group:>5}  {word:4}  {one.row['score']:6.1f}  {likeness:>8}  {size:>13}  {name}")
         elif one.row["status"] != "ok":
             typer.echo(
                 f"{'-':>5}  {'':4}  {'-':>6}  {one.row['error']['code']:>8}  {printable(one.row['error']['message'])}"

@@ -142,11 +142,11 @@ def run(
 
 
 def _end(found: Counter[str], start: float, stopped: int, plan: Plan | None) -> None:
-    parts = ", ".join(f"{found[action]} {action}" for action in Action if found[action]) or "none"
-    rest = f": {parts}"
+    parts = ", ".join(f"{found[action]} {action}" for action in Action if found[action])
+    rest = f": {parts}" if parts else ""
     if plan is None:
         rest += "; nothing was written, --write does it" if found[Action.create] + found[Action.change] else ""
-    elif plan.changes:
+    elif found[Action.create] + found[Action.change]:
         rest += f"; to take it back: moslens rate --undo {printable(str(plan.path))}"
     counts = RunCounts(written=found.total(), written_errors=found["error"])
     end_run(counted(counts.written, "photo"), counts, time.monotonic() - start, stopped, rest)

@@ -14,7 +14,7 @@ import typer
 from moslens.bulk.engine import RunCounts, score_all
 from moslens.bulk.inputs import outside, require_pictures
 from moslens.bulk.selection import SelectingWriter, Selection, Sort
-from moslens.cli.options import Detail, MaxPixels, Model, TimeLimit, Workers
+from moslens.cli.options import Detail, MaxPixels, Model, RetryErrors, TimeLimit, Workers, require_resume
 from moslens.cli.terminal import counted, end_run, kept_rows, quiet_end
 from moslens.errors import ConfigError
 from moslens.picture.limits import MAX_PIXELS
@@ -92,6 +92,7 @@ def run(
             " left out, new rows go behind, rows by other models stay. jsonl, csv and html only.",
         ),
     ] = False,
+    retry_errors: RetryErrors = False,
     sort: Annotated[
         Sort | None,
         typer.Option(
@@ -130,8 +131,8 @@ def run(
     if engine == Engine.ray:
         if output is None or format not in (None, RowFormat.parquet):
             raise ConfigError("--engine ray writes Parquet parts: --output names the folder or URL for them")
-        if sort is not None or worst is not None or min_score is not None:
-            raise ConfigError("--sort, --worst and --min-score are for --engine local")
+        if sort is not None or worst is not None or min_score is not None or retry_errors:
+            raise ConfigError("--sort, --worst, --min-score and --retry-errors are for --engine local")
         pictures = require_pictures(paths, listing)
         from moslens.bulk.on_ray import score_on_ray
 
@@ -146,11 +147,12 @@ def run(
             time_limit=time_limit,
             detail=detail,
         )
-        _end(counts, start, stopped)
+        _end(counts, start, stopped, kept_rows(counts, hint=""))
         return
     chosen = _format(format, output)
     if resume and (output is None or chosen not in RESUMABLE):
         raise ConfigError("--resume needs --output with a jsonl, csv or html file")
+    require_resume(retry_errors, resume)
     if chosen in NEED_OUTPUT and output is None:
         raise ConfigError(f"{chosen} needs --output")
     selection = Selection(sort, worst)
@@ -169,7 +171,8 @@ def run(
         pictures = outside(pictures, str(thumbnails))
     with quiet_end(), WatchedScorer(model, time_limit=time_limit, thumbnails=thumbnails) as scorer:
         start = time.monotonic()
-        writer = _open_writer(output, chosen, selection, resume)
+        retried = scorer.model_id if retry_errors else None
+        writer = _open_writer(output, chosen, selection, resume, retried)
         try:
             try:
                 shown = output is None and sys.stdout.isatty()
@@ -194,15 +197,24 @@ def run(
                 writer.select(selection, scorer.model_id)
         finally:
             writer.close()
-    _end(counts, start, stopped, min_score)
+    _end(counts, start, stopped, kept_rows(counts), min_score)
 
 
-def _open_writer(output: str | None, format: RowFormat, selection: Selection, resume: bool) -> "Writer":
-    """The writer of rows in ``format``. Rows of jsonl and csv files are selected in the file, by its ``select``."""
-    from moslens.bulk.score_page import ScorePage
+def _open_writer(
+    output: str | None, format: RowFormat, selection: Selection, resume: bool, retried: str | None
+) -> "Writer":
+    """The writer of rows in ``format``. Rows of jsonl and csv files are selected in the file, by its ``select``.
+
+    ``retried``: the model whose errors are taken out of the output first.
+    """
+    from moslens.bulk.page import ROWS
+    from moslens.bulk.score_page import ScorePage, folder_of
     from moslens.bulk.spreadsheet import XlsxWriter
-    from moslens.bulk.writers import FileWriter, ParquetWriter, StreamWriter
+    from moslens.bulk.writers import FileWriter, ParquetWriter, StreamWriter, drop_errors
 
+    if retried is not None and output is not None:
+        page = format == RowFormat.html
+        drop_errors(str(folder_of(output) / ROWS) if page else output, "jsonl" if page else format, retried)
     writer: Writer
     if output is None:
         writer = StreamWriter(sys.stdout.buffer, format)
@@ -219,8 +231,8 @@ def _open_writer(output: str | None, format: RowFormat, selection: Selection, re
     return SelectingWriter(writer, selection) if selection else writer
 
 
-def _end(counts: RunCounts, start: float, stopped: int, min_score: float | None = None) -> None:
-    end_run(counted(counts.written, "row"), counts, time.monotonic() - start, stopped, kept_rows(counts), min_score)
+def _end(counts: RunCounts, start: float, stopped: int, kept: str, min_score: float | None = None) -> None:
+    end_run(counted(counts.written, "row"), counts, time.monotonic() - start, stopped, kept, min_score)
 
 
 @contextmanager

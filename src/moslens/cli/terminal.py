@@ -40,9 +40,10 @@ def show_rows(word: str, total: int) -> Iterator[Callable[[Mapping[str, Any]], N
         yield show
 
 
-def kept_rows(counts: RunCounts) -> str:
-    """``, 9 had their row (1 of them an error)``, or nothing where a run kept no rows."""
-    errors = f" ({counts.kept_errors} of them {'an error' if counts.kept_errors == 1 else 'errors'})"
+def kept_rows(counts: RunCounts, hint: str = ", which --retry-errors tries again") -> str:
+    """``, 9 had their row (1 of them an error, ...)``, or nothing where a run kept no rows. ``hint``: what to do."""
+    what = "an error" if counts.kept_errors == 1 else "errors"
+    errors = f" ({counts.kept_errors} of them {what}{hint})"
     return f", {counts.kept} had their row{errors if counts.kept_errors else ''}" if counts.kept else ""
 
 

@@ -12,7 +12,7 @@ import numpy as np
 from moslens import metrics
 from moslens.data.records import Dataset, DatasetCard, Sample
 from moslens.errors import ConfigError
-from moslens.evaluate.predictors import EnsembleSource, ModelSource, Part, RunSource, Source, Store
+from moslens.evaluate.predictors import EnsembleSource, ModelSource, Part, RunSource, Source, Store, TableSource
 from moslens.evaluate.record import split_name
 from moslens.evaluate.significance import (
     PairedBootstrap,
@@ -129,13 +129,13 @@ class Bounds:
 
 
 def compare_pictures(first: Source, second: Source, paths: Sequence[str]) -> Comparison:
-    """Both models on any pictures. Pictures that a model cannot decode are listed, not compared.
+    """Both models on any pictures. Pictures that a model, or the run that wrote a CSV, cannot decode are not compared.
 
     Raises ConfigError where no picture is left, and what the sources raise.
     """
     samples = tuple(Sample(Path(path), path, 0.0) for path in paths)
-    card = DatasetCard("pictures", "pictures at hand", "custom", len(samples), "MOS", (0.0, 100.0))
-    dataset = Dataset("pictures", Path(), samples, card)
+    card = DatasetCard("the pictures given", "pictures at hand", "custom", len(samples), "MOS", (0.0, 100.0))
+    dataset = Dataset("the pictures given", Path(), samples, card)
     failures: dict[str, None] = {}
     one, two = _scores(first, dataset, failures), _scores(second, dataset, failures)
     moves = [Move(samples[i].name, one[i], two[i]) for i in sorted(one.keys() & two.keys())]
@@ -145,7 +145,7 @@ def compare_pictures(first: Source, second: Source, paths: Sequence[str]) -> Com
 
 
 def _scores(source: Source, dataset: Dataset, failures: dict[str, None]) -> dict[int, float]:
-    everything = range(len(dataset.samples))
+    everything: Sequence[int] = range(len(dataset.samples))
     if isinstance(source, ModelSource):
         from moslens.scoring.result import Score
 
@@ -159,6 +159,10 @@ def _scores(source: Source, dataset: Dataset, failures: dict[str, None]) -> dict
         return found
     if isinstance(source, RunSource | EnsembleSource) and len(source.keys) > 1:
         raise ConfigError(f"{source.model} holds {len(source.keys)} runs; name one of them to score pictures with")
+    if isinstance(source, TableSource):
+        failed = source.failed(dataset)
+        failures |= {f"{dataset.samples[index].name}: its row in {source.model} is an error": None for index in failed}
+        everything = sorted(set(everything) - set(failed))
     key = source.keys[0] if isinstance(source, RunSource | EnsembleSource) else "all"
     return {i: prediction.value for i, prediction in source.predict(dataset, key, everything)}
 

@@ -270,6 +270,8 @@ def _device(module: nn.Module) -> torch.device:
 
 
 def _checked(images: Tensor) -> Tensor:
+    if not isinstance(images, Tensor):
+        raise ValueError(f"images must be a tensor of B x 3 x H x W, not {type(images).__name__}")
     if images.ndim != 4 or images.shape[1] != 3:
         raise ValueError(f"images must be B x 3 x H x W, not {' x '.join(map(str, images.shape))}")
     if not len(images):

@@ -96,6 +96,11 @@ def _eight_bits(array: NDArray[Any]) -> NDArray[np.uint8]:
     if array.dtype == np.uint8:
         return array
     if array.dtype == np.uint16:
+        if array.size and 0 < array.max() <= np.iinfo(np.uint8).max:
+            raise UnsupportedImage(
+                f"a uint16 array of which 65535 is white would be black, its largest value is {array.max()}:"
+                " for 0 to 255 pass x.astype(np.uint8)"
+            )
         return ((array.astype(np.uint32) + 128) // 257).astype(np.uint8)
     if array.dtype.kind == "f":
         if array.size and (fault := outside_unit(float(array.min()), float(array.max()))):

@@ -149,8 +149,10 @@ def load(
 
     Raises an ImageError, with the path where there is one: UnreadableImage, EmptyImage, NotAnImage, TruncatedImage,
     CorruptImage, UnsupportedImage, and by the header alone ImageTooSmall for a side below 32 px and ImageTooLarge above
-    ``max_pixels``.
+    ``max_pixels``. ValueError where ``max_pixels`` is no number from 1 up.
     """
+    if not isinstance(max_pixels, int | np.integer) or max_pixels < 1:
+        raise ValueError(f"max_pixels is a number of pixels from 1 up, not {max_pixels!r}")
     source = in_memory(source, Named)
     if isinstance(source, np.ndarray):
         _check_size(source.shape[1], source.shape[0], max_pixels)
@@ -371,10 +373,13 @@ def _opened(source: Source) -> Iterator[IO[bytes]]:
 
 
 def _regular_file(path: str | os.PathLike[str]) -> IO[bytes]:
+    if not os.fspath(path):
+        raise UnreadableImage("the name is empty")
     try:
         status = Path(path).stat()  # before opening, which waits for a writer if this is a FIFO
         if stat.S_ISDIR(status.st_mode):
-            raise UnreadableImage("is a folder: score_many(path) and the command line take folders")
+            with os.scandir(path):  # that a folder cannot be listed is what its row should say
+                raise UnreadableImage("is a folder, not a picture: give it to score_many, or to a command as a PATH")
         if not stat.S_ISREG(status.st_mode):
             raise UnreadableImage("is not a regular file")
         if status.st_size == 0:

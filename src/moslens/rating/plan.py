@@ -98,7 +98,6 @@ class Plan:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self.changes = 0
         self._descriptor: int | None = None
 
     def add(self, change: Change) -> None:
@@ -109,7 +108,6 @@ class Plan:
             _append(self._descriptor, change.to_line())
         except OSError as error:
             raise OutputError(f"the plan cannot be written: {error.strerror}", self.path) from error
-        self.changes += 1
 
     def _begin(self, descriptor: int) -> None:
         lock(descriptor, os.fspath(self.path))

@@ -220,6 +220,8 @@ def find_model(model: str | os.PathLike[str] | None = None) -> Path:
     ``model`` is None for the default, a shipped name, a folder, or the id of a Hugging Face repository, ``owner/name``,
     in the local cache.
     """
+    if model is not None and not isinstance(model, str | os.PathLike):
+        raise ModelError(f"a model is a name or a folder, not {type(model).__name__}")
     wanted = DEFAULT_MODEL if model is None else os.fspath(model)
     models = shipped()
     if wanted in models:

@@ -12,8 +12,8 @@ if TYPE_CHECKING:
 _RAW_NAME = "path_base64"
 
 
-def to_pandas(results: Iterable[Score | Failure]) -> "pandas.DataFrame":
-    """A row for every result, as ``score_many`` gives them, with the columns of :meth:`Score.to_dict`.
+def to_pandas(results: Iterable[Score | Failure] | Score | Failure) -> "pandas.DataFrame":
+    """A row for every result, as ``score_many`` gives them, or for one, with the columns of :meth:`Score.to_dict`.
 
     ``error`` is the message of a failure and ``error_code`` its code; both are None for a score. A failure has no
     numbers: NaN for ``score``, ``low`` and ``high``, NA for ``width`` and ``height``. ``distortions``, ``notes`` and
@@ -25,7 +25,7 @@ def to_pandas(results: Iterable[Score | Failure]) -> "pandas.DataFrame":
     except ModuleNotFoundError:
         raise MissingExtra("frames", "pandas", alone=True) from None
     rows: list[dict[str, Any]] = []
-    for result in results:
+    for result in (results,) if isinstance(results, Score | Failure) else results:
         row = {name: value for name, value in result.to_row().items() if name in (*COLUMNS, _RAW_NAME)}
         error = row.pop("error") or {"code": None, "message": None}
         rows.append({**row, "error_code": error["code"], "error": error["message"]})

@@ -109,7 +109,12 @@ class QualityMap:
         return map_html(self)
 
     def overlay(self, size: int = 1024, *, legend: bool = True) -> "Image.Image":
-        """The map drawn over the picture, RGB, the longer side ``size`` px; ``legend`` adds a legend below."""
+        """The map drawn over the picture, RGB, the longer side ``size`` px; ``legend`` adds a legend below.
+
+        With a legend it is never narrower than the legend. Raises ValueError for a ``size`` below 1.
+        """
+        if size < 1:
+            raise ValueError(f"size is the longer side in pixels, from 1 up, not {size}")
         from moslens.scoring.draw_map import draw
 
         return draw(self, size, legend=legend)

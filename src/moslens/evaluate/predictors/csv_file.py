@@ -19,8 +19,9 @@ class TableSource:
     """A CSV file with columns ``image`` and ``prediction``, and optionally ``low`` and ``high``.
 
     ``image`` may also be called path or name, and ``prediction`` score, as ``moslens score --format csv`` writes them.
-    A picture is named as in the data set, by a path that ends in its file name, or by its file name. DatasetError for a
-    file without rows or columns, or with values that are wrong.
+    Pictures with a row whose ``status`` is error have no prediction, see :meth:`failed`. A picture is named as in the
+    data set, by a path that ends in its file name, or by its file name. DatasetError for a file without rows or
+    columns, or with values that are wrong.
     """
 
     made = "given"
@@ -34,7 +35,7 @@ class TableSource:
         self._image = self._column(header, _IMAGE_COLUMNS)
         self._value = self._column(header, _VALUE_COLUMNS)
         self.identity = json.dumps([path.name, path.stat().st_size, path.stat().st_mtime])
-        self._read: tuple[Dataset, dict[int, Prediction]] | None = None
+        self._read: tuple[Dataset, dict[int, Prediction | None]] | None = None
 
     def _column(self, header: Mapping[str, str], names: Sequence[str]) -> str:
         found = [name for name in names if name in header]
@@ -45,11 +46,19 @@ class TableSource:
         return found[0]
 
     def _predictions(self, dataset: Dataset) -> dict[int, Prediction]:
+        return {index: row for index, row in self._matched(dataset).items() if row is not None}
+
+    def failed(self, dataset: Dataset) -> list[int]:
+        """The pictures that could not be scored: ``moslens score`` wrote an error into their row."""
+        return [index for index, row in self._matched(dataset).items() if row is None]
+
+    def _matched(self, dataset: Dataset) -> dict[int, Prediction | None]:
+        """What the row of each picture says, None for an error."""
         if self._read is None or self._read[0] is not dataset:
             self._read = (dataset, self._match(dataset))
         return self._read[1]
 
-    def _match(self, dataset: Dataset) -> dict[int, Prediction]:
+    def _match(self, dataset: Dataset) -> dict[int, Prediction | None]:
         places: dict[str, int | None] = {}
         for i, sample in enumerate(dataset.samples):
             names = {sample.path.name, PurePath(sample.name).name}
@@ -58,16 +67,21 @@ class TableSource:
         places |= {sample.name: i for i, sample in enumerate(dataset.samples)}
         problems: list[str] = []
         rows: dict[int, int] = {}
-        found: dict[int, Prediction] = {}
+        found: dict[int, Prediction | None] = {}
         for n, row in self._rows:
             name = _name(row[self._image])
             loose = loose_name(name)
             ways = (name, PurePath(name).name, loose, PurePath(loose).name)
             index = next((places[way] for way in ways if way in places), None)
             if index is None:
-                problems.append(f"row {n}, column {self._image}: {row[self._image]!r} is no picture of {dataset.name}")
+                problems.append(f"row {n}, column {self._image}: {row[self._image]!r} is none of {dataset.name}")
             elif index in rows:
                 problems.append(f"row {n}, column {self._image}: {row[self._image]} is already in row {rows[index]}")
+            if row.get("status") == "error":
+                if index is not None:
+                    rows.setdefault(index, n)
+                    found[index] = None
+                continue
             value = cell_number(row[self._value], f"row {n}, column {self._value}", problems)
             low, high = (
                 cell_number(row[name], f"row {n}, column {name}", problems) if row.get(name) else None
@@ -106,7 +120,8 @@ class TableSource:
         found = self._predictions(dataset)
         missing = [dataset.samples[i].name for i in indices if i not in found]
         if missing:
-            raise DatasetError(f"no row for {missing[0]} and {len(missing) - 1} more", self._path)
+            more = f" and {len(missing) - 1} more" if len(missing) > 1 else ""
+            raise DatasetError(f"no row for {missing[0]}{more}", self._path)
         yield from ((i, found[i]) for i in indices)
 
 
