@@ -28,6 +28,7 @@ WITHOUT_OPTIONS = {
     "benchmarks.quality.desk_plan",
     "benchmarks.quality.foreign",
     "benchmarks.quality.planting",
+    "tools.docs.aims_table",
     "tools.docs.cost_tables",
     "tools.docs.desk_table",
     "tools.docs.front_tables",
