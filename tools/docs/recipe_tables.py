@@ -96,5 +96,6 @@ EXPERIMENTS: dict[str, Callable[[], str]] = {
     "residuals": residuals,
     "residuals-photographic": lambda: residuals("residuals-photographic"),
     "dinov2": lambda: ablation("ablation-livec-dinov2", every=False),
+    "opinions": lambda: ablation("ablation-opinions-288", every=False),
     "fewer": lambda: ablation("fewer-labels-lite"),
 }
