@@ -10,7 +10,6 @@ the test parts of ten splits. Its penalty is chosen on a fifth of the training p
 """
 
 import dataclasses
-import json
 import statistics
 from pathlib import Path
 from typing import Any
@@ -21,7 +20,7 @@ from numpy.typing import NDArray
 from scipy.spatial.distance import cdist
 from torch import Tensor, nn
 
-from benchmarks.common import ROOT, add_data_option, argument_parser, machine, write_record
+from benchmarks.common import ROOT, add_data_option, argument_parser, machine, read_lines, write_record
 from moslens.data.labelled_views import decode_all
 from moslens.data.sets import load_dataset
 from moslens.data.split import make_split
@@ -75,8 +74,7 @@ def config_of(data: Path, steps: int, weight: float, changes: list[str]) -> Trai
 
 def last_row(run: Run) -> dict[str, float]:
     """The last losses that a run logged."""
-
-    row = json.loads((run.folder / "log.jsonl").read_text("utf-8").splitlines()[-1])
+    row = read_lines(run.folder / "log.jsonl")[-1]
     return {name: row[name] for name in ("ckd", "akd", "preserve", "in_image", "cross_image") if name in row}
 
 

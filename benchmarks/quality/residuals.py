@@ -7,7 +7,8 @@ probability of each kind and the strength, as mean, greatest value and spread ov
 to the residuals of the quality-only model (stored test predictions of ten splits) says how much of its error they
 explain. For split s it is fitted on photos that s does not test, with their residuals in the other splits, its penalty
 chosen on a fifth of them, and judged on the test photos of s. ``scores`` is the control: the same regression from the
-same features to the opinion scores themselves. Writes ``results/residuals.json``.
+same features to the opinion scores themselves. ``results/residuals-photographic.json`` is of the defaults,
+``results/residuals.json`` of ``--teacher teachers/lite`` and the predictions in ``results/0.1``.
 """
 
 import csv
@@ -39,7 +40,7 @@ PENALTIES = (10.0, 3.0, 1.0, 0.3, 0.1, 0.03)
 
 
 def main() -> None:
-    parser = argument_parser(__doc__, "residuals.json")
+    parser = argument_parser(__doc__, "residuals-photographic.json")
     add_data_option(parser)
     parser.add_argument("--teacher", type=Path, default=ROOT / "teachers" / "photographic-lite")
     parser.add_argument("--predictions", type=Path, default=PREDICTIONS, help="test predictions, split-0 to split-9")

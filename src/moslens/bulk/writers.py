@@ -4,6 +4,7 @@ import os
 import stat
 from collections.abc import Iterable, Iterator
 from contextlib import closing
+from itertools import chain
 from pathlib import Path
 from typing import IO, Any, Protocol
 
@@ -12,6 +13,9 @@ from moslens.bulk.selection import Selection
 from moslens.errors import MissingExtra, OutputError
 from moslens.system.files import whole_file
 from moslens.system.lock import lock
+
+Span = tuple[int, int]
+"""Where a line of a file begins and ends, in bytes."""
 
 
 class Writer(Protocol):
@@ -112,11 +116,7 @@ class FileWriter:
         The file is as it was until the new one is whole. Raises OutputError.
         """
         lines = SelectedLines(self._path, self._format, selection, model_id)
-        # A link stays a link, and what it leads to is replaced.
-        with whole_file(Path(self._path).resolve()) as scratch, scratch.open("wb") as selected:
-            selected.write(HEADERS[self._format])
-            selected.writelines(lines.of_other_models())
-            selected.writelines(lines)
+        _replace_rows(self._path, self._format, chain(lines.of_other_models(), lines))
 
     def close(self) -> None:
         self._file.close()
@@ -130,18 +130,16 @@ class SelectedLines:
 
     def __init__(self, path: str, format: str, selection: Selection, model_id: str) -> None:
         self._path = path
-        mine: list[tuple[int, int]] = []
+        mine: list[Span] = []
         keys: list[tuple[float | None, str]] = []
-        self._others: list[tuple[int, int]] = []
-        start = len(HEADERS[format])
+        self._others: list[Span] = []
         with Path(path).open("rb") as file:
-            for row, end in read_rows(file, format, path):
+            for row, span in _spans(file, format, path):
                 if row["model"] == model_id:
-                    mine.append((start, end))
+                    mine.append(span)
                     keys.append((row["score"], row["path"]))
                 else:
-                    self._others.append((start, end))
-                start = end
+                    self._others.append(span)
         places = selection.places(keys)
         self._selected = [mine[place] for place in places]
         self.failed = sum(keys[place][0] is None for place in places)
@@ -163,23 +161,35 @@ def drop_errors(path: str, format: str, model_id: str) -> None:
     """
     if not Path(path).is_file():
         return
-    kept: list[tuple[int, int]] = []
-    start, failed = len(HEADERS[format]), False
+    kept: list[Span] = []
+    failed = False
     with Path(path).open("r+b") as file:
         lock(file.fileno(), path)
-        for row, end in read_rows(file, format, path):
+        for row, span in _spans(file, format, path):
             if row["model"] == model_id and row["score"] is None:
                 failed = True
             else:
-                kept.append((start, end))
-            start = end
+                kept.append(span)
         if failed:
-            with whole_file(Path(path).resolve()) as scratch, scratch.open("wb") as rest:
-                rest.write(HEADERS[format])
-                rest.writelines(_lines(path, kept))
+            _replace_rows(path, format, _lines(path, kept))
 
 
-def _lines(path: str, spans: Iterable[tuple[int, int]]) -> Iterator[bytes]:
+def _replace_rows(path: str, format: str, lines: Iterable[bytes]) -> None:
+    """Replace a results file by one of these lines. A link stays a link, and what it leads to is replaced."""
+    with whole_file(Path(path).resolve()) as scratch, scratch.open("wb") as replaced:
+        replaced.write(HEADERS[format])
+        replaced.writelines(lines)
+
+
+def _spans(file: IO[bytes], format: str, path: str) -> Iterator[tuple[Row, Span]]:
+    """Every whole row of a results file, with the place of its line."""
+    start = len(HEADERS[format])
+    for row, end in read_rows(file, format, path):
+        yield row, (start, end)
+        start = end
+
+
+def _lines(path: str, spans: Iterable[Span]) -> Iterator[bytes]:
     with Path(path).open("rb") as file:
         for start, end in spans:
             file.seek(start)

@@ -257,11 +257,12 @@ class DistillSection:
     photo_bank: str = "runs/photos-lite"
 
     def __post_init__(self) -> None:
-        for name in ("lambda_p", "lambda_v", "lambda_b", "lambda_f", "preserve"):
+        of_opinions = ("lambda_p", "lambda_v", "lambda_b")
+        for name in (*of_opinions, "lambda_f", "preserve"):
             weight = getattr(self, name)
             if weight < 0:
                 raise ConfigError(f"distill.{name} is a weight from 0 up, not {weight}")
-            if weight and name in ("lambda_p", "lambda_v", "lambda_b") and not self.opinions:
+            if weight and name in of_opinions and not self.opinions:
                 raise ConfigError(
                     f"distill.{name} weighs opinions, and distill.opinions, the runs that have them, is not set:"
                     " --set 'distill.opinions=[\"RUN\"]'"
@@ -269,8 +270,9 @@ class DistillSection:
         for name, count in (("degraded", self.degraded), ("mosaics", self.mosaics)):
             if count < 0:
                 raise ConfigError(f"distill.{name} is a number of photos from 0 up, not {count}")
-        if self.holds_opinions and self.schedule == "two-stage":
-            raise ConfigError("distill.schedule two-stage ends with quality alone: opinions need another one")
+        for held, what in ((self.holds_opinions, "opinions"), (self.needs_references, "lambda_f and preserve")):
+            if held and self.schedule == "two-stage":
+                raise ConfigError(f"distill.schedule two-stage ends with quality alone: {what} need another one")
 
     @property
     def holds_opinions(self) -> bool:

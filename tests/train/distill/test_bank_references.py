@@ -147,6 +147,12 @@ def test_weights_below_zero_are_refused(settings: dict[str, float], message: str
         DistillSection(**settings)
 
 
+@pytest.mark.parametrize("name", ["lambda_f", "preserve"])
+def test_a_schedule_that_ends_with_quality_alone_has_neither(name: str) -> None:
+    with pytest.raises(ConfigError, match="two-stage ends with quality alone"):
+        DistillSection(schedule="two-stage", warm=1, **{name: 1.0})
+
+
 def made_labelled() -> dict[str, Any]:
     g = torch.Generator().manual_seed(1)
     return {"q": (torch.randint(0, 256, (2, 3, 224, 224), generator=g, dtype=torch.uint8), torch.ones(2), None)}
