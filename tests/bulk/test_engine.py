@@ -164,7 +164,7 @@ class TestInputs:
 
     def test_a_url_without_fsspec_names_the_extra(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setitem(sys.modules, "fsspec.core", None)
-        with pytest.raises(MissingExtra, match=r"moslens\[bulk\]"):
+        with pytest.raises(MissingExtra, match=r"the extra bulk"):
             find_pictures(["s3://bucket/a.jpg"], NO_LIST)
 
     @given(st.lists(st.binary(min_size=1).filter(lambda b: b"\0" not in b), min_size=1), st.integers(1, 9))
@@ -370,7 +370,7 @@ class TestResultsFile:
 class TestParquet:
     def test_without_pyarrow_the_extra_is_named(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setitem(sys.modules, "pyarrow", None)
-        with pytest.raises(MissingExtra, match=r"moslens\[bulk\]"):
+        with pytest.raises(MissingExtra, match=r"the extra bulk"):
             ParquetWriter(str(tmp_path / "rows.parquet"))
 
     def test_rows_come_back(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -111,7 +111,7 @@ def test_broken_is_not_short() -> None:
 def test_heic_without_its_extra_names_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "pillow_heif", None)
     with pytest.raises(
-        UnsupportedImage, match=r"HEIC needs pillow-heif: pip install pillow-heif \(the extra moslens\[formats\]\)"
+        UnsupportedImage, match=r"HEIC needs pillow-heif: pip install pillow-heif \(the extra formats\)"
     ):
         load(ENCODED["heic"])
 
