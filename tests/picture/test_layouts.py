@@ -96,7 +96,7 @@ def tiff(samples: Array, **options: Any) -> bytes:
 
 def tiff_by_hand(order: str, tags: dict[int, tuple[str, tuple[int, ...]]], strips: list[bytes]) -> bytes:
     """A TIFF with the given tags, (struct letter, values) each, and uncompressed ``strips`` (a plane each)."""
-    kinds = {"H": 3, "I": 4, "B": 1}
+    kinds = {"H": 3, "I": 4, "B": 1, "f": 11}
     tags = tags | {273: ("I", (0,) * len(strips)), 279: ("I", tuple(map(len, strips)))}
     start = 8 + 2 + 12 * len(tags) + 4
     room = sum(struct.calcsize(f"={len(v)}{k}") for k, v in tags.values())
@@ -298,15 +298,21 @@ def tiff_palette(order: str, wide: bool, options: dict[str, Any]) -> Case:
 
 
 def tiff_ycbcr(order: str, tagged: bool, step: int) -> Case:
+    values = np.asarray(Image.fromarray(colour()).convert("YCbCr"))
+    luma = values[..., 0].reshape(HEIGHT // step, step, WIDTH // step, step).swapaxes(1, 2)
+    chroma = values[..., 1:].reshape(HEIGHT // step, step, WIDTH // step, step, 2).mean((1, 3)).round()
+
     def make() -> bytes:
-        values = np.asarray(Image.fromarray(colour()).convert("YCbCr"))
-        luma = values[..., 0].reshape(HEIGHT // step, step, WIDTH // step, step).swapaxes(1, 2)
-        chroma = values[..., 1:].reshape(HEIGHT // step, step, WIDTH // step, step, 2).mean((1, 3)).round()
         units = np.concatenate([luma.reshape(*luma.shape[:2], -1), chroma], -1).astype(np.uint8)
         tags = plain_tags(6, 8, 3) | ({530: ("H", (step, step))} if tagged else {})
         return tiff_by_hand(order, tags, [units.tobytes()])
 
-    return Case(make, colour, 1.2 if step == 1 else 5)
+    def twin() -> Array:
+        spread = chroma.repeat(step, 0).repeat(step, 1)
+        image = Image.fromarray(np.concatenate([values[..., :1], spread], -1).astype(np.uint8), "YCbCr")
+        return np.asarray(image.convert("RGB"))
+
+    return Case(make, twin, 0.1)
 
 
 # PNG, written here.
@@ -990,6 +996,39 @@ def test_signed_samples_with_their_range_declared() -> None:
     samples = (grey().astype(np.int16) - 128).astype(np.int8)
     data = tiff(samples, photometric="minisblack", extratags=[(340, 6, 1, -128, True), (341, 6, 1, 127, True)])
     assert np.array_equal(decode(data)[..., 0], grey())
+
+
+def test_ycbcr_in_strips_of_odd_sides_and_in_studio_range() -> None:
+    """Chroma for 2 x 1 pixels, three strips, and black at 16: the unit at the right edge is half outside."""
+    wide, high, each = 33, 36, 12
+    luma, chroma = (
+        np.tile(np.arange(16, 236, 10, np.uint8)[:17, None], (high, 1, 2)),
+        np.full((high, 17, 2), 128, np.uint8),
+    )
+    units = np.concatenate([luma, chroma], -1)
+    tags = {256: ("H", (wide,)), 257: ("H", (high,)), 278: ("I", (each,)), 530: ("H", (2, 1))}
+    tags |= {532: ("f", (16.0, 235.0, 128.0, 240.0, 128.0, 240.0))}
+    strips = [units[top : top + each].tobytes() for top in range(0, high, each)]
+    pixels = decode(tiff_by_hand("<", plain_tags(6, 8, 3) | tags, strips))
+    expected = ((np.arange(16, 236, 10)[:17].repeat(2)[:wide] - 16.0) * 255 / 219 + 1e-3).astype(np.uint8)
+    assert pixels.shape == (high, wide, 3)
+    assert (pixels == expected[None, :, None]).all()
+
+
+@pytest.mark.parametrize(
+    "tag",
+    [
+        {530: ("H", (0, 0))},
+        {530: ("H", (3, 1))},
+        {532: ("f", (0.0,) * 6)},
+        {529: ("f", (float("nan"),) * 3)},
+        {529: ("f", (1.0, 0.0, 0.0))},
+    ],
+)
+def test_ycbcr_without_a_meaning_is_corrupt(tag: dict[int, tuple[str, tuple[Any, ...]]]) -> None:
+    data = tiff_by_hand("<", plain_tags(6, 8, 3) | tag, [bytes(HEIGHT * WIDTH * 3)])
+    with pytest.raises(CorruptImage):
+        decode(data)
 
 
 @pytest.mark.parametrize("order", "<>")

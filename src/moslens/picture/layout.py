@@ -13,14 +13,13 @@ from functools import cache
 from typing import IO, Any, NamedTuple, cast
 
 import numpy as np
-import PIL
 from PIL import Image, ImageFile
 from PIL.TiffImagePlugin import COMPRESSION_INFO
 
 from moslens.errors import UnsupportedImage
 from moslens.picture import boxes, jpeg2000
 from moslens.picture.light import Light, of_code, of_gamma, of_primaries, of_profile, to_linear_srgb
-from moslens.picture.tiff_samples import SampledTiff, directory, read_samples
+from moslens.picture.tiff_samples import SampledTiff, YCbCrTiff, directory, read_samples, read_ycbcr
 
 HDR = "hdr"
 
@@ -215,22 +214,10 @@ def _tiff(stream: IO[bytes], image: ImageFile.ImageFile) -> Layout:
     if image.mode == "P" and max(tags[320]) < 256:  # a map written as 8 bits, as libtiff takes it
         image.palette = None
         image.putpalette(np.array(tags[320], np.uint8).reshape(3, -1).T.tobytes())
-    if tags.get(262) == 6 and tags.get(259, 1) != 7:
-        _ycbcr_by_libtiff(image, tags)
     if tags.get(262) == 5 and tags.get(332, 1) != 1:
         raise UnsupportedImage("inks other than cyan, magenta, yellow and black are not decoded here")
     unsaid = tags.get(262) == 2 and tags.get(277) == 4 and 338 not in tags
     return Layout(_drop_empty_alpha) if unsaid else PLAIN
-
-
-def _ycbcr_by_libtiff(image: Any, tags: Any) -> None:
-    """Pillow unpacks YCbCr without compression itself, and knows neither subsampling nor coefficients."""
-    if tags.get(258) == (8, 8, 8) and tags.get(284, 1) == 1 and tags.get(259, 1) == 1:
-        image._mode = "RGB"
-        image.use_load_libtiff = True
-        compression = () if int(PIL.__version__.split(".")[0]) >= 13 else ("raw",)
-        arguments = ("RGBX", *compression, False, tags.offset)
-        image.tile = [ImageFile._Tile("libtiff", (0, 0, *image._tile_size), 0, arguments)]
 
 
 _COMPRESSIONS = {34712: "JPEG 2000", 34887: "LERC", 34933: "PNG", 34934: "JPEG XR", 50002: "JPEG XL"}
@@ -258,9 +245,9 @@ def open_tiff(stream: IO[bytes], opener: Callable[[IO[bytes]], ImageFile.ImageFi
         tags = directory(stream)
         compression = tags.get(259, 1)
         missing = _LIBTIFF_MAY_LACK.get(compression)
-        samples = read_samples(tags, order)
+        samples, ycbcr = read_samples(tags, order), read_ycbcr(tags, order)
     except (KeyError, IndexError, TypeError, ValueError, AttributeError, OverflowError, struct.error):
-        compression, missing, samples = 1, None, None  # Pillow says what is wrong
+        compression, missing, samples, ycbcr = 1, None, None, None  # Pillow says what is wrong
     if compression not in COMPRESSION_INFO:
         raise UnsupportedImage(
             f"TIFF with compression {_COMPRESSIONS.get(compression, compression)} is not decoded here"
@@ -268,6 +255,8 @@ def open_tiff(stream: IO[bytes], opener: Callable[[IO[bytes]], ImageFile.ImageFi
     if missing is not None and not _libtiff_has(missing):
         raise UnsupportedImage(f"the library inside this Pillow was built without the compression {missing}")
     stream.seek(0)
+    if ycbcr is not None:
+        return YCbCrTiff(stream, tags, ycbcr)
     return opener(stream) if samples is None or samples.plain else SampledTiff(stream, tags, samples)
 
 

@@ -1,13 +1,13 @@
 """TIFF layouts that Pillow does not open, or whose samples it takes for others: they are put together here.
 
-Depths beside 1, 2, 4 and 8 bits, signed and float samples, planes, and ranges declared in MaxSampleValue. Pillow is
-the decompressor: strips and tiles are handed to it as rows of bytes. See TIFF 6.0 for the tags.
+Depths beside 1, 2, 4 and 8 bits, signed and float samples, planes, ranges declared in MaxSampleValue, and YCbCr without
+compression. Pillow is the decompressor: strips and tiles are handed to it as rows of bytes. See TIFF 6.0 for the tags.
 """
 
 import io
 import struct
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import IO, Any
 
 import numpy as np
@@ -100,6 +100,13 @@ def read_samples(tags: Any, order: str) -> Samples | None:
     )  # fmt: skip
 
 
+def read_ycbcr(tags: Any, order: str) -> Samples | None:
+    """None where the directory is of another kind than YCbCr of 8 bits without compression, not in planes."""
+    if tags.get(262) != 6 or tags.get(259, 1) != 1 or tags.get(258) != (8, 8, 8) or tags.get(284, 1) != 1:
+        return None
+    return Samples(tags[256], tags[257], 2, 8, 3, 1, 8, 0, (), False, 1, 1, order)
+
+
 def _tuple(value: Any) -> tuple[Any, ...]:
     return value if isinstance(value, tuple) else (value,)
 
@@ -158,13 +165,58 @@ class SampledTiff(ImageFile.ImageFile):
             else:
                 light = None
             whole = Image.new(self.mode, (self._layout.width, self._layout.height))
-            for top, rows in _rows(self.fp, self._tags, self._layout):
-                shown = rows[..., 0].astype(np.float32) if self.mode == "F" else _shown(rows, self._layout, light)
+            for top, shown in self._bands(light):
                 whole.paste(Image.fromarray(shown, None if self.mode != "CMYK" else "CMYK"), (0, top))
             turn = _ORIENTED.get(self._tags.get(274, 1))
             self.im = (whole if turn is None else whole.transpose(turn)).im
             self.tile = []
         return Image.Image.load(self)
+
+    def _bands(self, light: Light | None) -> Iterator[tuple[int, Array]]:
+        for top, rows in _rows(self.fp, self._tags, self._layout):
+            yield top, rows[..., 0].astype(np.float32) if self.mode == "F" else _shown(rows, self._layout, light)
+
+
+class YCbCrTiff(SampledTiff):
+    """An opened TIFF file of YCbCr without compression, RGB once it is loaded.
+
+    Pillow alone knows neither subsampling nor coefficients. A chroma sample counts for all pixels of its unit, and
+    fractions of a level are cut off, as Pillow does where it converts YCbCr.
+    """
+
+    def _bands(self, light: Light | None) -> Iterator[tuple[int, Array]]:
+        across, down = self._tags.get(530, (2, 2))
+        if {across, down} - {1, 2, 4}:
+            raise ValueError(f"chroma for every {across} x {down} pixels")
+        tags = {tag: self._tags[tag] for tag in (273, 279, 322, 324, 325) if tag in self._tags}
+        tags |= {tag: -(-self._tags[tag] // down) for tag in (278, 323) if tag in self._tags}
+        if 322 in tags:
+            tags[322] = -(-tags[322] // across)
+        layout = self._layout
+        units = replace(
+            layout, width=-(-layout.width // across), height=-(-layout.height // down), samples=across * down + 2
+        )
+        for top, rows in _rows(self.fp, tags, units):
+            high, wide = rows.shape[:2]
+            luma = rows[..., :-2].reshape(high, wide, down, across).swapaxes(1, 2).reshape(high * down, wide * across)
+            chroma = rows[..., -2:].repeat(down, 0).repeat(across, 1)
+            shown = self._rgb(np.concatenate([luma[..., None], chroma], -1))
+            yield top * down, shown[: layout.height - top * down, : layout.width]
+
+    def _rgb(self, values: Array) -> NDArray[np.uint8]:
+        """Section 21 of TIFF 6.0, where YCbCrCoefficients and ReferenceBlackWhite are told."""
+        reference = np.array(self._tags.get(532, (0, 255, 128, 255, 128, 255)), np.float32).reshape(3, 2)
+        of_red, of_green, of_blue = (float(share) for share in self._tags.get(529, (0.299, 0.587, 0.114)))
+        black, span = reference[:, 0], reference[:, 1] - reference[:, 0]
+        if not (
+            np.isfinite(reference).all() and span.all() and 0 < of_green < 1 and 0 < of_red < 1 and 0 < of_blue < 1
+        ):
+            raise ValueError("YCbCr without a black, a white or a share of green")
+        luma, blue, red = np.moveaxis((values - black) / span * np.array([255, 127, 127], np.float32), -1, 0)
+        red, blue = luma + (2 - 2 * of_red) * red, luma + (2 - 2 * of_blue) * blue
+        green = (luma - of_red * red - of_blue * blue) / of_green
+        rounding = 1e-3  # grey stays grey
+        return (np.stack([red, green, blue], -1) + rounding).clip(0, 255).astype(np.uint8)
 
 
 def _as_floats(layout: Samples) -> bool:
