@@ -16,12 +16,12 @@ import pytest
 from numpy.testing import assert_array_equal
 from PIL import Image
 
+from helpers.command import call
 from helpers.pictures import picture
 from helpers.processes import alive, heed_interrupts
 from moslens.blocks import BlockDegradation, grid_blocks
 from moslens.bulk import degrade
 from moslens.bulk.contact_sheet import PER_SHEET, Sheets, contact_sheet, draw_labels
-from moslens.cli.app import main
 from moslens.distortions import GROUPS, KIND_BY_NAME, KINDS
 from moslens.errors import MoslensError
 from moslens.picture.load import decode
@@ -39,12 +39,6 @@ def photos(tmp_path: Path) -> Path:
     ):
         Image.fromarray(picture(*size, seed=number)).save(folder / name)
     return folder
-
-
-def call(*words: str | Path) -> int:
-    with pytest.raises(SystemExit) as left:
-        main([str(word) for word in words])
-    return int(left.value.code or 0)
 
 
 def run(photos: Path, output: Path, *words: str) -> tuple[int, list[dict[str, Any]]]:

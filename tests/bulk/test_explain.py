@@ -10,10 +10,10 @@ from urllib.parse import unquote
 import pytest
 from PIL import Image
 
+from helpers.command import call
 from helpers.hostile import make_odd_files
 from helpers.map_model import BLUE, GREEN, RED, make_map_model, plain
 from moslens import Failure, NotAnImage, Scorer
-from moslens.cli.app import main
 from moslens.system.text import name_in
 
 
@@ -58,12 +58,6 @@ class Page(HTMLParser):
     def handle_data(self, data: str) -> None:
         if self.tags and self.tags[-1] == "td" and data.strip():
             self.cells.append(data)
-
-
-def call(*words: str | Path) -> int:
-    with pytest.raises(SystemExit) as left:
-        main([str(word) for word in words])
-    return int(left.value.code or 0)
 
 
 def rows_of(output: Path) -> list[dict[str, Any]]:

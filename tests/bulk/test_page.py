@@ -11,12 +11,12 @@ from typing import Any
 import pytest
 from PIL import Image
 
+from helpers.command import call
 from helpers.map_model import GREEN, RED, make_map_model, plain
 from moslens import Failure, NotAnImage
 from moslens.bulk.page import Entry, thumbnail_name, write_page
 from moslens.bulk.selection import Sort
 from moslens.bulk.thumbnails import ThumbnailScorer, thumbnail
-from moslens.cli.app import main
 from moslens.picture.choice import Choice
 from moslens.picture.walk import walk
 from moslens.scoring.result import Score
@@ -26,12 +26,6 @@ DESKTOP = {"width": 1280, "height": 900}
 PHONE = {"width": 390, "height": 844}
 LABELS = ("out of focus", "too dark", "noise")
 EVIL = "\"'><img src=x onerror=alert(1)><script>alert(2)</script>&.jpg"
-
-
-def call(*words: object) -> int:
-    with pytest.raises(SystemExit) as left:
-        main([str(word) for word in words])
-    return int(left.value.code or 0)
 
 
 def fake(number: int, path: str | None = None) -> dict[str, Any]:

@@ -8,17 +8,11 @@ from typing import Any
 import pytest
 from PIL import Image
 
+from helpers.command import call
 from helpers.map_model import GREEN, RED, make_map_model, plain
 from moslens.bulk import writers
 from moslens.bulk.writers import FileWriter, drop_errors
-from moslens.cli.app import main
 from moslens.errors import OutputError
-
-
-def call(*words: object) -> int:
-    with pytest.raises(SystemExit) as left:
-        main([str(word) for word in words])
-    return int(left.value.code or 0)
 
 
 @pytest.fixture(scope="module")

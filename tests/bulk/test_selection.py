@@ -14,11 +14,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from helpers.command import call
 from moslens.bulk.rows import FLAT_COLUMNS, RowLine, encode, read_rows
 from moslens.bulk.selection import SelectingWriter, Selection, Sort
 from moslens.bulk.spreadsheet import XlsxWriter
 from moslens.bulk.writers import FileWriter, ParquetWriter, StreamWriter
-from moslens.cli.app import main
 from moslens.errors import ImageError, OutputError
 from moslens.scoring.result import Failure, Score
 
@@ -30,12 +30,6 @@ def line(path: str, score: float | None, model: str = "m@0", **fields: Any) -> R
     if score is None:
         return RowLine.of(Failure(path, ImageError("broken", path), model).to_row())
     return RowLine.of(Score(path, score, 0.0, 100.0, 40, 30, model, **fields).to_row())
-
-
-def call(*words: object) -> int:
-    with pytest.raises(SystemExit) as left:
-        main([str(word) for word in words])
-    return int(left.value.code or 0)
 
 
 def paths_in(file: Path, format: str = "jsonl") -> list[str]:

@@ -17,6 +17,7 @@ from typing import Any
 import pytest
 
 import moslens
+from helpers.command import call
 from helpers.tiny_model import make_tiny_model
 from moslens.bulk.rows import FLAT_COLUMNS
 from moslens.cli import app, score
@@ -33,15 +34,6 @@ def run(*words: object, **options: Any) -> subprocess.CompletedProcess[bytes]:
     return subprocess.run(
         [sys.executable, "-m", "moslens", *map(str, words)], capture_output=True, timeout=120, check=False, **options
     )
-
-
-def inside(*words: object) -> int:
-    """Run the command in this process; its exit code."""
-    with pytest.raises(SystemExit) as leaving:
-        app.main([str(word) for word in words])
-    code = leaving.value.code
-    assert isinstance(code, int)
-    return code
 
 
 def on_terminal(*words: object) -> tuple[str, int]:
@@ -127,7 +119,7 @@ class TestRows:
         monkeypatch.setattr(score, "MOST_COUNTED", most)
         monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
         output = tmp_path / "rows.jsonl"
-        assert inside("score", photo_folder, "--model", tiny_model, "--output", output) == 0
+        assert call("score", photo_folder, "--model", tiny_model, "--output", output) == 0
         assert [path for path in listed if path.startswith(str(photo_folder))] == [f"{photo_folder}/"]
         assert shown in capsys.readouterr().err
         assert [json.loads(line)["path"] for line in output.read_bytes().splitlines()] == sorted(
@@ -138,7 +130,7 @@ class TestRows:
         self, photo_folder: Path, tiny_model: Path, tmp_path: Path
     ) -> None:
         words = ("score", photo_folder, "--model", tiny_model, "--output", tmp_path / "rows.jsonl", "--resume")
-        assert inside("score", photo_folder / "a.jpg", *words[2:]) == 0
+        assert call("score", photo_folder / "a.jpg", *words[2:]) == 0
         shown, code = on_terminal(*words)
         assert code == 0
         assert "6/6" in shown
@@ -153,7 +145,7 @@ class TestRows:
             for suffix in ("jsonl", "csv"):
                 output = tmp_path / f"rows{workers}.{suffix}"
                 words = ("--model", tiny_model, "--workers", workers, "--output", output)
-                assert inside("score", photo_folder, *words) == 0
+                assert call("score", photo_folder, *words) == 0
                 outputs[workers, suffix] = output.read_bytes()
         assert len({outputs[workers, "jsonl"] for workers in (1, 2, 5)}) == 1
         assert len({outputs[workers, "csv"] for workers in (1, 2, 5)}) == 1
@@ -214,15 +206,15 @@ class TestRows:
     ) -> None:
         (tmp_path / "bad.jpg").write_bytes(b"")
         words = ("score", tmp_path / "bad.jpg", "--model", tiny_model, "--output", tmp_path / "rows.csv", "--resume")
-        assert inside(*words) == 1
+        assert call(*words) == 1
         before = (tmp_path / "rows.csv").read_bytes()
-        assert inside(*words) == 1
+        assert call(*words) == 1
         assert (tmp_path / "rows.csv").read_bytes() == before
 
 
 class TestWrongUse:
     def complains(self, capsys: pytest.CaptureFixture[str], *words: object) -> str:
-        assert inside(*words) == 2
+        assert call(*words) == 2
         shown = capsys.readouterr()
         assert shown.out == ""
         assert "Traceback" not in shown.err
@@ -303,7 +295,7 @@ class TestTables:
         assert align(rows, left=3).splitlines()[1] == "jpeg         12  0.9"
 
     def test_distortions_shows_every_label_that_tables_show(self, capsys: pytest.CaptureFixture[str]) -> None:
-        assert inside("distortions") == 0
+        assert call("distortions") == 0
         kinds, groups = capsys.readouterr().out.split("Where the kind is only a guess", 1)
         for kind in KINDS:
             assert re.search(rf"^{kind.name}( ~)? +{re.escape(kind.label)} +{kind.group} ", kinds, re.MULTILINE), kind
@@ -328,18 +320,18 @@ class TestDoctorAndModels:
             ({"score": None}, "malformed"),
         ):
             (model / "card.json").write_text(json.dumps(card | {"test_vector": card["test_vector"] | change}))
-            assert inside("doctor", "--model", model) == 1
+            assert call("doctor", "--model", model) == 1
             assert word in capsys.readouterr().out
         (model / "test_vector.png").unlink()
-        assert inside("doctor", "--model", model) == 1
+        assert call("doctor", "--model", model) == 1
         (model / "model.onnx").write_bytes(b"")
-        assert inside("doctor", "--model", model) == 1
+        assert call("doctor", "--model", model) == 1
         assert "altered weights" in capsys.readouterr().out
-        assert inside("doctor", "--model", tmp_path / "none") == 1
+        assert call("doctor", "--model", tmp_path / "none") == 1
         assert "FAILED" in capsys.readouterr().out
 
     def test_models_shows_the_card(self, tiny_model: Path, capsys: pytest.CaptureFixture[str]) -> None:
-        assert inside("models", tiny_model) == 0
+        assert call("models", tiny_model) == 0
         shown = capsys.readouterr().out
         card = json.loads((tiny_model / "card.json").read_text())
         for word in (card["id"], card["sha256"], "Apache-2.0", "its weights are random", "90% coverage"):
@@ -357,11 +349,11 @@ class TestStart:
 
     @pytest.mark.parametrize("name", FAST)
     def test_every_command_has_help(self, name: str, capsys: pytest.CaptureFixture[str]) -> None:
-        assert inside(name, "--help") == 0
+        assert call(name, "--help") == 0
         assert f"Usage: moslens {name}" in capsys.readouterr().out
 
     def test_version(self, capsys: pytest.CaptureFixture[str]) -> None:
-        assert inside("--version") == 0
+        assert call("--version") == 0
         assert capsys.readouterr().out == f"moslens {moslens.__version__}\n"
 
     def test_import_is_light(self) -> None:

@@ -3,14 +3,12 @@
 import pytest
 from PIL import Image
 
-from moslens.cli.app import main
+from helpers.command import call
 from moslens.data.sets import all_cards
 
 
 def run(arguments, capsys):
-    with pytest.raises(SystemExit) as caught:
-        main(["datasets", *arguments])
-    return caught.value.code or 0, *capsys.readouterr()
+    return call("datasets", *arguments), *capsys.readouterr()
 
 
 def test_the_list_names_every_card_with_range_and_direction(capsys):

@@ -9,8 +9,8 @@ from pathlib import Path
 import onnx
 import pytest
 
+from helpers.command import call
 from helpers.tiny_model import make_tiny_model
-from moslens.cli.app import main
 from moslens.scoring.card import graph_metadata
 
 
@@ -28,9 +28,7 @@ def with_metadata(folder: Path, **changes: str) -> Path:
 
 
 def doctor(model: Path) -> int:
-    with pytest.raises(SystemExit) as left:
-        main(["doctor", "--model", str(model)])
-    return int(left.value.code or 0)
+    return call("doctor", "--model", model)
 
 
 def test_the_graph_and_the_provider(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -8,20 +8,13 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
+from helpers.command import call
 from helpers.paths import ROOT
 from helpers.tiny_model import make_tiny_model
-from moslens.cli.app import main
 from moslens.errors import DatasetError, MissingExtra, install_hint
 from moslens.system.text import printable_lines
 
 PHOTO = ROOT / "examples" / "photos" / "livec_1078.jpg"
-
-
-def call(*words: object) -> int:
-    with pytest.raises(SystemExit) as leaving:
-        main([str(word) for word in words])
-    assert isinstance(leaving.value.code, int)
-    return leaving.value.code
 
 
 def test_problems_of_a_data_set_are_a_line_each(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -7,16 +7,10 @@ from typing import Any
 import pytest
 
 from helpers.bursts import frame, jpeg, scene
+from helpers.command import call
 from moslens.bulk.transfer import LOG
-from moslens.cli.app import main
 
 pytest.importorskip("imagehash", reason="needs the [pick] extra")
-
-
-def call(*words: str | Path) -> int:
-    with pytest.raises(SystemExit) as left:
-        main([str(word) for word in words])
-    return int(left.value.code or 0)
 
 
 @pytest.fixture

@@ -9,19 +9,12 @@ from pathlib import Path
 
 import pytest
 
+from helpers.command import call
 from helpers.processes import heed_interrupts, wait_for
 from helpers.tiny_training import make_labelled, write_quality_config
-from moslens.cli.app import main
 from moslens.cli.train import table
 from moslens.system.files import write_json
 from moslens.train.run_folder import Run
-
-
-def call(*words: object) -> int:
-    with pytest.raises(SystemExit) as leaving:
-        main([str(word) for word in words])
-    assert isinstance(leaving.value.code, int)
-    return leaving.value.code
 
 
 @pytest.mark.slow

@@ -16,8 +16,8 @@ import scipy.stats
 import torch
 from safetensors.torch import load_file
 
+from helpers.command import call
 from helpers.tiny_plans import write_parts_plan, write_recipe_plan
-from moslens.cli.app import main
 from moslens.data.sets import load_dataset
 from moslens.data.split import make_split
 from moslens.errors import CheckpointError, ConfigError
@@ -50,9 +50,7 @@ def test_a_killed_ablation_goes_on_row_by_row(
     assert [len(row["splits"]) for row in early["rows"]] == [1, 1]
     with pytest.raises(ConfigError, match="--resume"):
         ablate(read_plan(plan_file), out)
-    with pytest.raises(SystemExit) as left:
-        main(["ablate", str(plan_file), "--output", str(out), "--resume"])
-    assert left.value.code in (0, None)
+    assert call("ablate", plan_file, "--output", out, "--resume") == 0
     assert started == ["plain/split-0", "full/split-0", "plain/split-1", "plain/split-1", "full/split-1"]
     shown = capsys.readouterr().out.splitlines()
     assert shown[1].split()[:3] == ["row", "splits", "SRCC"]
@@ -98,12 +96,6 @@ def test_a_run_of_another_plan_is_refused(plan_file: Path, tmp_path: Path) -> No
         ablate(read_plan(plan_file), tmp_path / "out", resume=True)
 
 
-def run_cli(*arguments: object) -> int:
-    with pytest.raises(SystemExit) as left:
-        main(["ablate", *map(str, arguments)])
-    return int(left.value.code or 0)
-
-
 def of_row(result: dict[str, Any], name: str) -> dict[str, Any]:
     return next(row for row in result["rows"] if row["name"] == name)
 
@@ -112,7 +104,7 @@ def test_recipes_are_measured_on_validation_parts_and_paired(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     plan = write_recipe_plan(tmp_path, {"long": "[optim]\nepochs = 2\nlr_new = 1e-2\n"})
-    assert run_cli(plan, "--output", tmp_path / "out") == 0
+    assert call("ablate", plan, "--output", tmp_path / "out") == 0
     told = capsys.readouterr()
     assert [line.split() for line in told.err.splitlines()[1:3]] == [
         ["main", "0,1", "13", "3", "12", "1", "3", "12", "0"],
@@ -153,7 +145,7 @@ def test_recipes_are_measured_on_validation_parts_and_paired(
 
 def test_a_row_that_fails_is_recorded_and_the_others_go_on(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     plan = write_recipe_plan(tmp_path, {"bad": "[optim]\nlr_new = 1e30\nlr_body = 1e30\n", "good": ""})
-    assert run_cli(plan, "--output", tmp_path / "out", "--splits", "1") == 1
+    assert call("ablate", plan, "--output", tmp_path / "out", "--splits", "1") == 1
     error = f"{tmp_path / 'out' / 'bad' / 'split-1'}: the loss is not finite at step 2"
     assert f"moslens: bad, split 1: {error}" in capsys.readouterr().err
     result = json.loads((tmp_path / "out" / "recipes.json").read_text())
@@ -175,16 +167,16 @@ def test_calls_for_some_rows_and_splits_fill_one_table(tmp_path: Path, monkeypat
         real(config, run, resume=resume)
 
     monkeypatch.setattr(module, "train", counted)
-    assert run_cli(plan, "--output", out, "--rows", "a,main", "--splits", "1") == 0
+    assert call("ablate", plan, "--output", out, "--rows", "a,main", "--splits", "1") == 0
     assert started == ["main/split-1", "a/split-1"]
-    assert run_cli(plan, "--output", out, "--rows", "b", "--splits", "0-1", "--resume") == 0
+    assert call("ablate", plan, "--output", out, "--rows", "b", "--splits", "0-1", "--resume") == 0
     assert started[2:] == ["b/split-0", "b/split-1"]
     result = json.loads((out / "recipes.json").read_text())
     assert [[split["seed"] for split in row["splits"]] for row in result["rows"]] == [[1], [1], [0, 1]]
     assert of_row(result, "b")["against_main"]["splits"] == 1
-    assert run_cli(plan, "--output", out, "--rows", "c", "--resume") == 2
+    assert call("ablate", plan, "--output", out, "--rows", "c", "--resume") == 2
     (out / "b" / "split-0.json").unlink()  # as after a kill between the run and its record
-    assert run_cli(plan, "--output", out, "--rows", "b", "--splits", "0", "--resume") == 0
+    assert call("ablate", plan, "--output", out, "--rows", "b", "--splits", "0", "--resume") == 0
     assert (out / "b" / "split-0.json").is_file()
     assert len(started) == 4
 
@@ -195,7 +187,7 @@ def test_rows_share_the_beginning_of_the_main_row(tmp_path: Path) -> None:
         write_recipe_plan(tmp_path, {"late": "[optim]\nlr_new = 1e-2\n", "same": ""}, more=more),
         tmp_path / "out",
     )
-    assert run_cli(plan, "--output", out, "--rows", "late,same", "--splits", "0") == 0
+    assert call("ablate", plan, "--output", out, "--rows", "late,same", "--splits", "0") == 0
     result = json.loads((out / "recipes.json").read_text())
     assert [len(row["splits"]) for row in result["rows"]] == [1, 1, 1]
     assert [row["budget"]["shared_steps"] for row in result["rows"]] == [0, 2, 2]
@@ -211,7 +203,7 @@ def test_runs_at_once_are_those_of_one_by_one(tmp_path: Path, capsys: pytest.Cap
     plan = write_recipe_plan(tmp_path, changes, more="validation = true\nbranch_at = 0.3\n")
     results = []
     for jobs in (1, 2):
-        assert run_cli(plan, "--output", tmp_path / str(jobs), "--splits", "0", "--jobs", jobs) == 1
+        assert call("ablate", plan, "--output", tmp_path / str(jobs), "--splits", "0", "--jobs", jobs) == 1
         results.append(json.loads((tmp_path / str(jobs) / "recipes.json").read_text()))
     for one, two in zip(*(result["rows"] for result in results), strict=True):
         assert [split["srcc"] for split in one["splits"]] == [split["srcc"] for split in two["splits"]]

@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 from scipy import stats
 
-from moslens.cli.app import main
+from helpers.command import call
 from moslens.data.sets import load_dataset
 from moslens.data.split import make_split
 from moslens.errors import ConfigError, DatasetError
@@ -171,9 +171,7 @@ def test_runs_need_one_run_for_pictures_and_shared_splits_for_data_sets(tables, 
 
 
 def run(arguments, capsys):
-    with pytest.raises(SystemExit) as caught:
-        main(["compare", *arguments])
-    return caught.value.code or 0, *capsys.readouterr()
+    return call("compare", *arguments), *capsys.readouterr()
 
 
 def test_stored_predictions_are_enough_to_compare_runs(tables, capsys):
@@ -255,8 +253,7 @@ def test_rows_of_errors_are_pictures_that_could_not_be_scored(photo_folder, tmp_
     folder = shutil.copytree(photo_folder, tmp_path / "photos")
     (folder / "broken.png").write_bytes(b"no picture")
     before = tmp_path / "before.csv"
-    with pytest.raises(SystemExit):
-        main(["score", str(folder), "--model", str(tiny_model), "--output", str(before)])
+    assert call("score", folder, "--model", tiny_model, "--output", before) == 1
     paths = sorted(str(path) for path in folder.iterdir())
     for one, two in ((str(before), str(tiny_model)), (str(tiny_model), str(before)), (str(before), str(before))):
         found = compare_pictures(open_source(one), open_source(two), paths)
@@ -266,6 +263,4 @@ def test_rows_of_errors_are_pictures_that_could_not_be_scored(photo_folder, tmp_
         assert any("its row in before.csv is an error" in sentence for sentence in found.failures)
     with pytest.raises(DatasetError, match="is none of the pictures given"):
         compare_pictures(open_source(str(before)), open_source(str(tiny_model)), paths[1:])
-    with pytest.raises(SystemExit) as left:
-        main(["compare", str(before), str(tiny_model), str(folder)])
-    assert left.value.code == 1
+    assert call("compare", before, tiny_model, folder) == 1

@@ -15,7 +15,7 @@ import pytest
 from PIL import Image
 from scipy import stats
 
-from moslens.cli.app import main
+from helpers.command import call
 from moslens.data.sets import load_dataset
 from moslens.data.split import make_split, split_hash
 from moslens.evaluate import measure, record
@@ -222,9 +222,7 @@ def test_predictions_without_spread_have_a_report(tmp_path):
 
 
 def run(arguments, capsys):
-    with pytest.raises(SystemExit) as caught:
-        main(arguments)
-    return caught.value.code or 0, *capsys.readouterr()
+    return call(*arguments), *capsys.readouterr()
 
 
 def test_the_command_writes_both_reports_and_a_table(synthetic, capsys, monkeypatch):

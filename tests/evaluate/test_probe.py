@@ -10,9 +10,9 @@ import pytest
 import torch
 from torch import Tensor
 
+from helpers.command import call
 from helpers.tiny_distillation import make_pool, make_teacher, student_config
 from helpers.tiny_training import make_labelled, tiny_config
-from moslens.cli.app import main
 from moslens.distortions.kinds import NO_DISTORTION
 from moslens.errors import CheckpointError, ConfigError
 from moslens.evaluate import probe as module
@@ -186,9 +186,7 @@ def test_a_teacher_that_needs_the_pristine_picture_is_refused(world: Path, tmp_p
 
 def test_a_teacher_is_refused_where_scores_are_wanted(world: Path, capsys: pytest.CaptureFixture[str]) -> None:
     table = str(world / "set" / "labels.csv")
-    with pytest.raises(SystemExit) as left:
-        main(["evaluate", str(world / "teacher"), "--dataset", table, "--splits", "0"])
-    assert left.value.code == 2
+    assert call("evaluate", world / "teacher", "--dataset", table, "--splits", "0") == 2
     assert "is the run of a teacher, which gives no scores" in capsys.readouterr().err
 
 
@@ -202,10 +200,7 @@ def test_an_unfinished_run_is_named(world: Path, tmp_path: Path) -> None:
 
 
 def command(capsys: pytest.CaptureFixture[str], *words: object) -> tuple[int, str, str]:
-    with pytest.raises(SystemExit) as left:
-        main(["probe", *map(str, words)])
-    shown = capsys.readouterr()
-    return int(left.value.code or 0), shown.out, shown.err
+    return call("probe", *words), *capsys.readouterr()
 
 
 def test_the_command_compares_runs_in_the_format_of_results(

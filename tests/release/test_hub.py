@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 import yaml
 
+from helpers.command import call
 from helpers.tiny_model import make_photo, make_tiny_model
 from moslens import Scorer
-from moslens.cli.app import main
 from moslens.errors import ModelError, OutputError
 from moslens.release.hub import write_repository
 from moslens.scoring.card import find_model
@@ -105,18 +105,12 @@ class TestRepository:
 
     def test_the_command_takes_a_model(self, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
         model = make_tiny_model(tmp_path / "m")
-        assert leaves("export", model, "--hub", tmp_path / "out") == 0
+        assert call("export", model, "--hub", tmp_path / "out") == 0
         assert Scorer(tmp_path / "out").model_id == Scorer(model).model_id
-        assert leaves("export", model, "--hub", tmp_path / "out") == 2
+        assert call("export", model, "--hub", tmp_path / "out") == 2
         assert "has content" in capsys.readouterr().err
-        assert leaves("export", model) == 2
+        assert call("export", model) == 2
         assert "--output" in capsys.readouterr().err
-
-
-def leaves(*words: object) -> int:
-    with pytest.raises(SystemExit) as left:
-        main([str(word) for word in words])
-    return int(left.value.code or 0)
 
 
 class TestCache:

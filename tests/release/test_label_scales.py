@@ -12,9 +12,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from helpers.command import call
 from helpers.tiny_training import make_labelled, tiny_config
 from moslens import Scorer
-from moslens.cli.app import main
 from moslens.data.records import POINTS, DatasetCard, LabelScale
 from moslens.data.sets import all_cards, find_card, load_dataset
 from moslens.errors import CheckpointError, ConfigError
@@ -85,13 +85,6 @@ def test_labels_on_points_keep_every_bit(name: str, tmp_path: Path) -> None:
     held = read_held_out([run], stated=None)
     assert held.raw.tolist() == [row.prediction for row in run.predictions()]
     assert held.mos.tolist() == [row.mos for row in run.predictions()]
-
-
-def status(arguments: list[str]) -> int:
-    """The exit code of the command line."""
-    with pytest.raises(SystemExit) as caught:
-        main(arguments)
-    return int(caught.value.code or 0)
 
 
 def write_set(folder: Path, low: float, high: float, direction: str, count: int = 60) -> Path:
@@ -207,12 +200,12 @@ def test_training_on_a_csv_asks_what_its_labels_mean(csv_run: tuple[TrainConfig,
 def test_the_command_says_which_lines_to_add(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     table = make_labelled(tmp_path / "set", count=2)
     (tmp_path / "run.toml").write_text(f'[data]\nname = "{table}"\n')
-    assert status(["train", str(tmp_path / "run.toml"), "--output", str(tmp_path / "run")]) == 2
+    assert call("train", str(tmp_path / "run.toml"), "--output", str(tmp_path / "run")) == 2
     (line,) = capsys.readouterr().err.splitlines()
     assert line.startswith(f"moslens: {table}: ")
     assert 'mos_range = [1, 5] and direction = "higher"' in line
     stated = ["--set", "data.mos_range=[0,100]", "--set", "data.direction=up"]
-    assert status(["train", str(tmp_path / "run.toml"), "--output", str(tmp_path / "run"), *stated]) == 2
+    assert call("train", str(tmp_path / "run.toml"), "--output", str(tmp_path / "run"), *stated) == 2
     assert "data.direction is one of" in capsys.readouterr().err
 
 
@@ -235,7 +228,7 @@ def test_a_wrong_scale_is_said_once_with_its_setting_and_its_file(
     file = tmp_path / "run.toml"
     name = "" if "name" in labels else 'name = "set.csv"\n'
     file.write_text(f"[data]\n{name}{labels}\n")
-    assert status(["train", str(file), "--output", str(tmp_path / "run"), *more]) == 2
+    assert call("train", str(file), "--output", str(tmp_path / "run"), *more) == 2
     (line,) = capsys.readouterr().err.splitlines()
     assert line.startswith(f"moslens: {file}: {message}")
     assert not (tmp_path / "run").exists()
@@ -314,9 +307,9 @@ def test_the_export_command_takes_both_options_or_none(
     card = tmp_path / "card.toml"
     card.write_text('name = "n"\nlicence = "l"\ntrained_on = "t"\nlimits = []\n')
     command = ["export", str(run), "--card", str(card), "--output", str(tmp_path / "model")]
-    assert status([*command, "--mos-range", "0:100"]) == 2
+    assert call(*command, "--mos-range", "0:100") == 2
     assert "state both" in capsys.readouterr().err
-    assert status([*command, "--mos-range", "0:5", "--direction", "lower"]) == 2
+    assert call(*command, "--mos-range", "0:5", "--direction", "lower") == 2
     assert "has labels of 0 to 100" in capsys.readouterr().err
 
 
@@ -340,8 +333,8 @@ def test_evaluate_reads_a_dmos_when_told(tmp_path: Path, capsys: pytest.CaptureF
     predictions = tmp_path / "predictions.csv"
     predictions.write_text("\n".join(["image,prediction", *(f"{name},{value}" for name, value in rows)]) + "\n")
     command = ["evaluate", str(predictions), "--dataset", str(table), "--splits", "0"]
-    assert status([*command, "--output", str(tmp_path / "plain")]) == 0
-    assert status([*command, "--direction", "lower", "--output", str(tmp_path / "turned")]) == 0
+    assert call(*command, "--output", str(tmp_path / "plain")) == 0
+    assert call(*command, "--direction", "lower", "--output", str(tmp_path / "turned")) == 0
     found = [json.loads((tmp_path / f"{n}.json").read_text())["median"]["srcc"] for n in ("plain", "turned")]
     assert found == [-1, 1]
     capsys.readouterr()

@@ -13,8 +13,8 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+from helpers.command import call
 from helpers.tiny_training import make_labelled, tiny_config
-from moslens.cli.app import main
 from moslens.data.sets import load_dataset
 from moslens.data.split import make_split
 from moslens.errors import CheckpointError, ConfigError, OutputError
@@ -140,11 +140,10 @@ def test_predictions_without_weights_can_be_members_but_not_be_scored_with(train
 def test_evaluate_and_compare_take_ensembles(
     trained: Trained, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    call(["average", *(str(trained.folder / name) for name in "ab"), "--output", str(tmp_path / "mean")])
+    assert call("average", *(str(trained.folder / name) for name in "ab"), "--output", str(tmp_path / "mean")) == 0
     assert capsys.readouterr().out.splitlines()[1] == f"{tmp_path / 'mean' / 'split-1'}: the mean of 2 runs"
-    call(
-        ["evaluate", str(tmp_path / "mean"), "--dataset", str(trained.table), "--output", str(tmp_path / "mean-report")]
-    )
+    report = tmp_path / "mean-report"
+    assert call("evaluate", tmp_path / "mean", "--dataset", trained.table, "--output", report) == 0
     result = json.loads((tmp_path / "mean-report.json").read_text())
     assert (result["name"], result["model"]) == ("mean-report", "mean")
     assert result["protocol"].endswith("the mean prediction of 2 runs")
@@ -157,28 +156,14 @@ def test_evaluate_and_compare_take_ensembles(
     capsys.readouterr()
 
     arguments = ["compare", str(trained.folder / "a"), str(tmp_path / "mean")]
-    call([*arguments, "--dataset", str(trained.table), "--format", "json"])
+    assert call(*arguments, "--dataset", str(trained.table), "--format", "json") == 0
     quality = json.loads(capsys.readouterr().out)["quality"]
     assert quality["second_srcc"] == pytest.approx([split["srcc"] for split in result["splits"]], abs=1e-6)
-    call(
-        [
-            "compare",
-            *(str(tmp_path / "mean" / f"split-{n}") for n in (0, 1)),
-            str(trained.table.parent),
-            "--format",
-            "json",
-        ]
-    )
+    both = [tmp_path / "mean" / f"split-{n}" for n in (0, 1)]
+    assert call("compare", *both, trained.table.parent, "--format", "json") == 0
     assert json.loads(capsys.readouterr().out)["pictures"] == 20
-    with pytest.raises(SystemExit):
-        main([*arguments, str(trained.table.parent)])
+    assert call(*arguments, trained.table.parent) == 2
     assert "holds 2 runs; name one" in capsys.readouterr().err
-
-
-def call(arguments: list[str]) -> None:
-    with pytest.raises(SystemExit) as left:
-        main(arguments)
-    assert left.value.code in (0, None)
 
 
 def test_a_soup_is_a_run_with_the_mean_of_the_weights(trained: Trained, tmp_path: Path) -> None:
