@@ -8,7 +8,7 @@ for ``--steps`` steps: a body rate of 2e-5 and a queue of 65,536. Once with ``di
 Wild from the means and deviations of its maps of stride 8, 16 and 32, of whole pictures at 384 px, and is measured on
 the test parts of ten splits. Its penalty is chosen on a fifth of the training part. Beside both the ImageNet weights.
 
-Each run leaves ``backbone.safetensors``, a start for ``configs/ablation-start-288.toml``.
+Each run leaves ``backbone.safetensors``, a start for ``configs/recipes-start-288.toml``.
 """
 
 import dataclasses
