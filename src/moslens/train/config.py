@@ -35,7 +35,8 @@ _RENAMED = {("rank", "rungs"): "versions"}
 
 @dataclass(frozen=True)
 class ModelSection:
-    """The network. ``weights``: "package", a path to a timm-format file, or "" for a random start.
+    """The network. ``weights``: "package", a path to a timm-format file or to the ``model.safetensors`` of a
+    run, whose body the network starts with, or "" for a random start.
 
     ``changes`` replaces fields of the :class:`moslens.model.ModelConfig` that ``config`` names.
     """
