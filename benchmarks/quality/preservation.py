@@ -2,16 +2,15 @@
 
     python -m benchmarks.quality.preservation --data DIR --work DIR [--steps 1500] [--preserve 10] [--set ...]
 
-A student of ``configs/release-photographic-lite.toml`` learns from the teacher of kinds alone, without opinion scores,
-for ``--steps`` steps: a body rate of 2e-5 and a queue of 65,536. Once with ``distill.preserve`` 0, once with that of
-``--preserve``. Then the backbone is frozen: a kernel ridge regression learns the opinion scores of LIVE In the
-Wild from the means and deviations of its maps of stride 8, 16 and 32, of whole pictures at 384 px, and is measured on
-the test parts of ten splits. Its penalty is chosen on a fifth of the training part. Beside both the ImageNet weights.
+A run of ``configs/distillation-lite.toml`` learns from the teacher of kinds alone, without opinion scores, for
+``--steps`` steps: once with ``distill.preserve`` 0, once with that of ``--preserve``. Then the backbone is frozen: a
+kernel ridge regression learns the opinion scores of LIVE In the Wild from the means and deviations of its maps of
+stride 8, 16 and 32, of whole pictures at 384 px, and is measured on the test parts of ten splits. Its penalty is chosen
+on a fifth of the training part. Beside both the ImageNet weights.
 
 The weights that the runs leave are starts in ``configs/recipes-start-288.toml``.
 """
 
-import dataclasses
 import statistics
 from pathlib import Path
 from typing import Any
@@ -27,12 +26,11 @@ from moslens.data.labelled_views import decode_all
 from moslens.data.sets import load_dataset
 from moslens.data.split import make_split
 from moslens.metrics import srcc
-from moslens.train.config import TrainConfig, load_config
+from moslens.train import TrainConfig, load_config, train
 from moslens.train.networks import build_model
 from moslens.train.run_folder import Run
-from moslens.train.student import open_distillation_data, warm_up
 
-CONFIG = ROOT / "configs" / "release-photographic-lite.toml"
+CONFIG = ROOT / "configs" / "distillation-lite.toml"
 SEEDS = range(10)
 PENALTIES = (0.01, 0.03, 0.1, 0.3, 1.0)
 SIDE = 384
@@ -56,7 +54,7 @@ def main() -> None:
         logged: dict[str, float] = {}
         if weight is not None:
             run = Run(options.work / f"preserve-{weight:g}")
-            warm_up(config, open_distillation_data(config), run.folder)
+            train(config, run.folder, resume=True)
             model.load_state_dict(run.weights())
             logged = last_row(run)
         rows[name] = measure(model.backbone, options.data / "livec") | {"weight": weight, "last": logged}
@@ -66,12 +64,9 @@ def main() -> None:
 
 
 def config_of(data: Path, steps: int, weight: float, changes: list[str]) -> TrainConfig:
-    """The configuration of a student that distils alone."""
-    config = load_config(CONFIG, [f"data.root={data / 'livec'}", f"bdm.root={data / 'pristine'}", *changes])
-    distill = dataclasses.replace(
-        config.distill, schedule="warm-start", warm=steps, ramp=0.1, queue=65536, preserve=weight
-    )
-    return dataclasses.replace(config, distill=distill, optim=dataclasses.replace(config.optim, lr_body=2e-5))
+    """The configuration of a run that distils alone."""
+    own = [f"bdm.root={data / 'pristine'}", f"distill.warm={steps}", f"distill.preserve={weight}"]
+    return load_config(CONFIG, [*own, *changes])
 
 
 def last_row(run: Run) -> dict[str, float]:

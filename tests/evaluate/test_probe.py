@@ -187,7 +187,7 @@ def test_a_teacher_that_needs_the_pristine_picture_is_refused(world: Path, tmp_p
 def test_a_teacher_is_refused_where_scores_are_wanted(world: Path, capsys: pytest.CaptureFixture[str]) -> None:
     table = str(world / "set" / "labels.csv")
     assert call("evaluate", world / "teacher", "--dataset", table, "--splits", "0") == 2
-    assert "is the run of a teacher, which gives no scores" in capsys.readouterr().err
+    assert "is a run of the stage teacher, which gives no scores" in capsys.readouterr().err
 
 
 def test_an_unfinished_run_is_named(world: Path, tmp_path: Path) -> None:

@@ -40,7 +40,7 @@ def run(
         ),
     ] = None,
 ) -> None:
-    """Train a model from a configuration file: stages quality, teacher, student.
+    """Train a model from a configuration file: stages quality, teacher, distillation, student.
 
     Every run checkpoints; after a kill the same command with --resume goes on as if nothing had happened. Ctrl-C and
     SIGTERM save the step in work first. Exit code: 0 done, 1 a split failed, 2 wrong use, 130 interrupted, 143
@@ -124,7 +124,8 @@ def _summarise(output: Path, config: TrainConfig) -> None:
     row = run.last_row()
     if row is None or not PartialState().is_main_process:
         return
-    pictures_a_second = config.optim.batch / row["seconds_a_step"]
+    batch = config.distill.batch if config.stage == "distillation" else config.optim.batch
+    pictures_a_second = batch / row["seconds_a_step"]
     typer.echo(
         f"{row['step']} steps in {duration(run.seconds())}, {pictures_a_second:.1f} pictures a second,"
         f" final loss {row['loss']:.4f}",

@@ -193,7 +193,7 @@ def _row(path: Path, base: Mapping[str, Any], recipe: bool, branch_at: float) ->
     if fixed:
         raise ConfigError(f"a row may not change data.{', data.'.join(fixed)}: all rows are measured alike", path)
     row = AblationRow(path.stem, title, changes, _merged(base, changes), branch_at)
-    if _check(row.tree, path).stage == "teacher":
+    if not _check(row.tree, path).gives_scores:
         raise ConfigError("a row trains what gives scores: stage quality or student", path)
     return row
 

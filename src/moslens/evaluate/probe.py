@@ -38,7 +38,7 @@ from moslens.train.distill.composite_bank import CompositePlan
 from moslens.train.distill.pool import Pool
 from moslens.train.distill.region_views import block_box, planes
 from moslens.train.distill.targets import block_targets
-from moslens.train.networks import load_run, load_teacher
+from moslens.train.networks import load_network, load_teacher
 from moslens.train.run_folder import Run
 
 FIGURES = ("kind_accuracy", "group_accuracy", "pristine_recall", "level_error", "affinity_error", "affinity_srcc")
@@ -137,7 +137,7 @@ def describe_run(run: Path) -> Describe:
             return regions.embedding
 
         return embed
-    model = load_run(run)[0].model
+    model = load_network(Run(run))
     return lambda pictures, grid: model.parts(as_float(pictures), grid).blocks.gated
 
 

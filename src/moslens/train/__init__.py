@@ -21,9 +21,13 @@ def train(config: TrainConfig, run: Path, *, resume: bool = False) -> None:
         from moslens.train.teacher import train_teacher
 
         train_teacher(config, run, resume=resume)
+    elif config.stage == "distillation":
+        from moslens.train.student import train_distillation
+
+        train_distillation(config, run, resume=resume)
     elif config.stage == "student":
         from moslens.train.student import train_student
 
         train_student(config, run, resume=resume)
     else:
-        raise ConfigError(f"no training stage {config.stage!r}: one of quality, teacher, student")
+        raise ConfigError(f"no training stage {config.stage!r}: one of quality, teacher, distillation, student")

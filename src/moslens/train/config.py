@@ -15,7 +15,7 @@ from moslens.distortions.implementations import ImplementationSet
 from moslens.distortions.kinds import KindSet, kind_names
 from moslens.errors import ConfigError
 
-Stage = Literal["quality", "teacher", "student"]
+Stage = Literal["quality", "teacher", "distillation", "student"]
 View = Literal["windows", "whole"]
 Rule = Literal["cosine", "lineage"]
 Precision = Literal["auto", "float32", "bf16"]
@@ -412,11 +412,17 @@ class TrainConfig:
         if not 0 <= self.keep_at < 1:
             raise ConfigError(f"keep_at is a share of the steps below 1, or 0 for none, not {self.keep_at}")
 
+    @property
+    def gives_scores(self) -> bool:
+        """Whether the stage learns opinion scores."""
+        return self.stage in ("quality", "student")
+
     def to_dict(self) -> dict[str, Any]:
         """Nested dicts, ready for JSON. Sections that the stage does not read are left out where default."""
         unread = {
             "quality": ("bdm", "teacher", "distill", "rank", "harmless", "naming", "branch"),
             "teacher": ("distill", "rank", "harmless", "naming", "branch"),
+            "distillation": ("teacher", "rank", "harmless", "naming", "branch"),
             "student": ("teacher", "rank", "harmless", "naming", "branch"),
         }
         tree = dataclasses.asdict(self)

@@ -52,17 +52,23 @@ def load_teacher(run: Path) -> tuple[Teacher, TrainConfig]:
 def load_run(run: Path) -> tuple[PictureScorer, TrainConfig]:
     """The finished model of a run folder, as a scorer in MOS units, and its configuration.
 
-    CheckpointError for the run of a teacher or one that is not finished.
+    CheckpointError for a run of a stage without scores or one that is not finished.
     """
     folder = Run(run)
     config = folder.config
-    if config.stage == "teacher":
-        raise CheckpointError("is the run of a teacher, which gives no scores", run)
-    model = build_model(config.model, pretrained=False)
-    model.load_state_dict(folder.weights())
-    model.eval().to(memory_format=torch.channels_last)
+    if not config.gives_scores:
+        raise CheckpointError(f"is a run of the stage {config.stage}, which gives no scores", run)
+    model = load_network(folder)
     view = View(whole=config.data.view == "whole", working_size=config.data.working_size)
     return PictureScorer(model, **folder.labels, view=view).eval(), config
+
+
+def load_network(run: Run) -> SHDIQA:
+    """The network of a finished run of any stage but teacher. CheckpointError for one that is not finished."""
+    model = build_model(run.config.model, pretrained=False)
+    model.load_state_dict(run.weights())
+    model.eval().to(memory_format=torch.channels_last)
+    return model
 
 
 def build_model(section: ModelSection, *, pretrained: bool) -> SHDIQA:

@@ -60,9 +60,9 @@ class Job:
 
 
 def split_jobs(config: TrainConfig, output: Path, splits: Sequence[int]) -> list[Job]:
-    """One run for each split, in ``output/split-N``. ConfigError for a teacher, which has no splits."""
-    if config.stage == "teacher":
-        raise ConfigError("a teacher learns from no opinion scores: it has no splits")
+    """One run for each split, in ``output/split-N``. ConfigError for a stage without opinion scores."""
+    if not config.gives_scores:
+        raise ConfigError(f"the stage {config.stage} learns from no opinion scores: it has no splits")
     return [
         Job(dataclasses.replace(config, data=dataclasses.replace(config.data, split=k)), output / f"split-{k}")
         for k in splits

@@ -194,6 +194,16 @@ def train_student(config: TrainConfig, run: Path, *, resume: bool = False) -> No
         finish_quality_run(run, dataset, split)
 
 
+def train_distillation(config: TrainConfig, run: Path, *, resume: bool = False) -> None:
+    """Train ``distill.warm`` steps of distillation alone: a run without scores, whose body others can start with.
+
+    ConfigError where no step or no loss is set, CheckpointError where the folder holds a run and ``resume`` is false.
+    """
+    if config.distill.warm < 1 or config.distill.kd == "none":
+        raise ConfigError("the stage distillation needs distill.warm, its steps, and a loss, distill.kd")
+    warm_up(config, open_distillation_data(config), run, resume=resume)
+
+
 def _check_correction(config: TrainConfig, *, corrects: bool) -> None:
     if corrects and not config.rank.weight:
         raise ConfigError("a model with a correction learns it from ladders: it needs rank.weight above 0")
@@ -355,8 +365,11 @@ def rank_in_label_units(config: TrainConfig, dataset: Dataset, split: Split) -> 
     )
 
 
-def warm_up(config: TrainConfig, data: DistillationData, folder: Path) -> None:
-    """Train ``distill.warm`` steps of distillation alone into the run folder ``folder``; a finished one is reused."""
+def warm_up(config: TrainConfig, data: DistillationData, folder: Path, *, resume: bool = True) -> None:
+    """Train ``distill.warm`` steps of distillation alone into the run folder ``folder``; a finished one is reused.
+
+    CheckpointError where the folder holds a run and ``resume`` is false.
+    """
     embedding = Run(folder).embedding_file
     if embedding.is_file():
         log.info("%s: starting from the distillation found there", folder)
@@ -371,7 +384,7 @@ def warm_up(config: TrainConfig, data: DistillationData, folder: Path) -> None:
         branch=BranchSection(),
         keep_at=0.0,
     )
-    open_run(folder, alone, data.facts(), resume=True)
+    open_run(folder, alone, data.facts(), resume=resume)
     if embedding.is_file():
         return
     d = BankBatches(data.bank, data.targets, distill.batch, config.seed, references=data.references)

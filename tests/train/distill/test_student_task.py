@@ -25,7 +25,9 @@ from moslens.train.checkpoint import latest_checkpoint
 from moslens.train.config import Distillation, DistillSection
 from moslens.train.distill.composite_bank import BankBatches
 from moslens.train.distill.student_task import StudentTask
+from moslens.train.networks import load_run
 from moslens.train.quality import labelled_stream, split_of
+from moslens.train.splits import split_jobs
 from moslens.train.student import StudentBatches, open_distillation_data, train_student
 
 Settings = dict[str, Path]
@@ -260,6 +262,39 @@ def test_first_phase_alone_then_the_rest(schedule: str, at: Settings, tmp_path: 
     train_student(shared, tmp_path / "second")
     assert (run / "warm" / "model.safetensors").stat().st_mtime_ns == stamp
     same_weights(run, tmp_path / "second", 1e-6)
+
+
+def test_distillation_alone_leaves_a_start_and_no_scores(at: Settings, tmp_path: Path) -> None:
+    config = dataclasses.replace(student_config(**at, warm=3), stage="distillation")
+    run = tmp_path / "distillation"
+    train(config, run)
+    rows = [json.loads(line) for line in (run / "log.jsonl").read_text().splitlines()]
+    assert [row["step"] for row in rows] == [1, 2, 3]
+    assert all("ckd" in row and "quality" not in row for row in rows)
+    with pytest.raises(CheckpointError, match="holds a run already"):
+        train(config, run)
+    train(config, run, resume=True)
+    with pytest.raises(CheckpointError, match="stage distillation, which gives no scores"):
+        load_run(run)
+    with pytest.raises(ConfigError, match="the stage distillation learns from no opinion scores"):
+        split_jobs(config, tmp_path / "splits", [0, 1])
+
+    weights = str(run / "model.safetensors")
+    still = dataclasses.replace(config.optim, lr_body=0.0, weight_decay=0.0)
+    later = dataclasses.replace(config, stage="quality", model=dataclasses.replace(config.model, weights=weights))
+    train(dataclasses.replace(later, optim=still), tmp_path / "quality")
+    before, after = load_file(weights), load_file(tmp_path / "quality" / "model.safetensors")
+    body = [key for key in before if key.startswith("backbone.body.")]
+    assert body
+    assert all(torch.equal(before[key], after[key]) for key in body)
+    assert not torch.equal(before["backbone.local.weight"], after["backbone.local.weight"])
+
+
+@pytest.mark.parametrize("changes", [{"warm": 0}, {"warm": 3, "kd": "none"}])
+def test_distillation_alone_needs_steps_and_a_loss(changes: dict[str, Any], at: Settings, tmp_path: Path) -> None:
+    config = dataclasses.replace(student_config(**at, **changes), stage="distillation")
+    with pytest.raises(ConfigError, match=r"distill\.warm, its steps, and a loss"):
+        train(config, tmp_path / "run")
 
 
 def test_every_process_draws_its_own_share_of_one_stream(at: Settings) -> None:

@@ -90,8 +90,10 @@ def find_teachers(names: Sequence[str], split: int) -> OpinionTeachers:
             runs.append(Run(place))
     seen: set[Path] = set()
     for run in runs:
-        if run.config.stage == "teacher":
-            raise ConfigError("distill.opinions: is the run of a teacher of kinds, which has no opinions", run.folder)
+        if not run.config.gives_scores:
+            raise ConfigError(
+                f"distill.opinions: is a run of the stage {run.config.stage}, which has no opinions", run.folder
+            )
         if run.folder.resolve() in seen:
             raise ConfigError("distill.opinions: a run counts twice", run.folder)
         seen.add(run.folder.resolve())
