@@ -9,6 +9,7 @@ import os
 import subprocess
 import sys
 import threading
+import zipfile
 from collections.abc import Iterator
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
@@ -334,6 +335,19 @@ class TestClutter:
         photo(tmp_path / "a.jpg")
         assert len(found(tmp_path)) == 1
         assert caplog.text == ""
+
+    def test_folders_and_globs_inside_an_archive(self, tmp_path: Path) -> None:
+        archive = tmp_path / "p.zip"
+        with zipfile.ZipFile(archive, "w") as file:
+            for name in ("a.jpg", "photos/one.jpg", "photos/more/two.jpg"):
+                file.writestr(name, b"x")
+        place = f"::file://{archive}"
+        assert found(f"zip://photos{place}") == [f"zip://photos/more/two.jpg{place}", f"zip://photos/one.jpg{place}"]
+        assert found(f"zip://photos/*.jpg{place}") == [f"zip://photos/one.jpg{place}"]
+        assert found(f"zip://photos/one.jpg{place}") == [f"zip://photos/one.jpg{place}"]
+        for url in found(f"zip://photos/**/*.jpg{place}"):
+            with fsspec.open(url) as stream:
+                assert stream.read() == b"x"
 
     def test_stores_leave_it_out_too(self, caplog: pytest.LogCaptureFixture) -> None:
         store = fsspec.filesystem("memory")

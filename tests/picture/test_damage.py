@@ -205,6 +205,13 @@ ENCODED = {name: make(EXAMPLE) for name, make in CODED.items()}
 
 
 class TestHoles:
+    def test_a_qoi_without_its_end_marker(self) -> None:
+        data = encode(PHOTO, "QOI")
+        decode(data + b"junk behind the picture")
+        for broken in (data[:-8], data[: len(data) // 2], data[: len(data) // 2].ljust(len(data), b"\0")):
+            with pytest.raises(TruncatedImage):
+                decode(broken)
+
     @pytest.mark.parametrize("name", CODED)
     def test_a_hole_of_zeros(self, name: str) -> None:
         data = ENCODED[name]

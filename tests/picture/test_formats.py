@@ -118,9 +118,9 @@ def test_heic_without_its_extra_names_the_extra(monkeypatch: pytest.MonkeyPatch)
 
 def test_the_preview_in_a_camera_raw_file_is_not_taken_for_the_photo(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "rawpy", None)
-    for tag, value in ((254, 1), (50706, b"\1\4\0\0")):
+    for tags in ({254: 1, 271: "the maker of the camera"}, {50706: b"\1\4\0\0"}):
         with pytest.raises(UnsupportedImage, match="camera raw"):
-            load(encode(photo(), "TIFF", tiffinfo={tag: value}))
+            load(encode(photo(), "TIFF", tiffinfo=tags))
 
 
 def too_many_entries() -> bytes:

@@ -998,6 +998,45 @@ def test_signed_samples_with_their_range_declared() -> None:
     assert np.array_equal(decode(data)[..., 0], grey())
 
 
+@pytest.mark.parametrize("kind", ["colour", "grey", "palette"])
+def test_a_tga_needs_no_footer(kind: str) -> None:
+    bgr = colour()[..., ::-1]
+    data, twin = {
+        "colour": (tga(2, 24, 0x20, bgr.tobytes(), footer=False), colour()),
+        "grey": (tga(11, 8, 0x20, run_lengths(grey()), footer=False), shown(grey())),
+        "palette": (
+            tga(1, 8, 0x20, grey().tobytes(), bytes(range(256)) * 3, 24, footer=False),
+            None,
+        ),
+    }[kind]
+    pixels = decode(data)
+    assert twin is None or np.array_equal(pixels, twin)
+    assert pixels.shape == (HEIGHT, WIDTH, 3)
+    with pytest.raises(TruncatedImage):
+        decode(data[: len(data) // 2])
+
+
+@pytest.mark.parametrize(("top", "score"), [(4095.0, True), (65535.0, True), (2311.0, False)])
+def test_the_white_of_imagej_is_declared(top: float, score: bool) -> None:
+    depth = int(top).bit_length()
+    stream = io.BytesIO()
+    samples = grey().astype(np.uint16) << depth - 8
+    tifffile.imwrite(stream, samples, imagej=True, metadata={"min": 0.0, "max": top})
+    if score:
+        assert np.array_equal(decode(stream.getvalue())[..., 0], grey())
+    else:
+        with pytest.raises(UnsupportedImage, match=r"up to 2311 \(its declared maximum\)"):
+            decode(stream.getvalue())
+
+
+def test_a_small_first_page_of_no_camera_is_the_picture() -> None:
+    stream = io.BytesIO()
+    with tifffile.TiffWriter(stream) as writer:
+        writer.write(np.ascontiguousarray(colour()[::2, ::2]), photometric="rgb", subfiletype=1)
+        writer.write(colour(), photometric="rgb")
+    assert np.array_equal(decode(stream.getvalue()), colour()[::2, ::2])
+
+
 def test_ycbcr_in_strips_of_odd_sides_and_in_studio_range() -> None:
     """Chroma for 2 x 1 pixels, three strips, and black at 16: the unit at the right edge is half outside."""
     wide, high, each = 33, 36, 12

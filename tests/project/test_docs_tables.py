@@ -387,6 +387,16 @@ def test_fewer_labels_show_both_sides_and_their_gap(tables, tmp_path, monkeypatc
     assert lines[-1].startswith("Splits 0, 1 in this order")
 
 
+def test_preservation_shows_every_split(tables, tmp_path, monkeypatch):
+    monkeypatch.setattr(tables.cost_tables, "RESULTS", tmp_path)
+    assert tables.recipe_tables.preservation() == ""
+    rows = {"ImageNet": {"mean": 0.75, "median": 0.74, "splits": [0.7, 0.8]}}
+    (tmp_path / "preservation.json").write_text(json.dumps({"rows": rows}))
+    lines = tables.recipe_tables.preservation().splitlines()
+    assert lines[0] == "| features of | mean SRCC | median | split 0 | split 1 |"
+    assert lines[2] == "| ImageNet | 0.750 | 0.740 | 0.700 | 0.800 |"
+
+
 def test_residuals_say_what_the_teacher_adds(tables, tmp_path, monkeypatch):
     monkeypatch.setattr(tables.cost_tables, "RESULTS", tmp_path)
     assert tables.recipe_tables.residuals() == ""

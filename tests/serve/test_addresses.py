@@ -190,6 +190,11 @@ class TestBodies:
         explained = ask(f"{url}/v1/explain{named}", "POST", JPEG, {"Content-Type": kind}).json()
         assert (explained["path"], explained["score"]) == (f"a b/{CAT}", pytest.approx(expected, abs=1e-4))
 
+    def test_a_name_in_the_query_keeps_its_bytes(self, url: str) -> None:
+        (row,) = ask(f"{url}/v1/score?path=x%FFy.jpg", "POST", JPEG, {"Content-Type": "image/jpeg"}).json()
+        assert row["path"] == "x\ufffdy.jpg"
+        assert base64.b64decode(row["path_base64"]) == b"x\xffy.jpg"
+
     def test_what_is_no_picture_is_a_row(self, url: str) -> None:
         for body, code in ((b"", "empty"), (b"text", "not_an_image")):
             (row,) = ask(f"{url}/v1/score", "POST", body, {"Content-Type": "image/png"}).json()

@@ -74,6 +74,23 @@ def residuals(name: str = "residuals") -> str:
     return "\n".join(lines)
 
 
+def preservation() -> str:
+    """SRCC of a regression on frozen features, before and after distillation alone."""
+    record = read_record("preservation")
+    if not record:
+        return ""
+    rows = record["rows"]
+    seeds = range(len(next(iter(rows.values()))["splits"]))
+    lines = [
+        "| features of | mean SRCC | median | " + " | ".join(f"split {seed}" for seed in seeds) + " |",
+        "|---" * (len(seeds) + 3) + "|",
+    ]
+    for name, row in rows.items():
+        splits = " | ".join(f"{value:.3f}" for value in row["splits"])
+        lines.append(f"| {name} | {row['mean']:.3f} | {row['median']:.3f} | {splits} |")
+    return "\n".join([*lines, "", "`results/preservation.json`."])
+
+
 def _of(record: dict[str, Any], side: str, fraction: float) -> list[dict[str, Any]]:
     return [row for row in record["rows"] if (row["model"], row["fraction"]) == (side, fraction)]
 
@@ -97,5 +114,7 @@ EXPERIMENTS: dict[str, Callable[[], str]] = {
     "residuals-photographic": lambda: residuals("residuals-photographic"),
     "dinov2": lambda: ablation("ablation-livec-dinov2", every=False),
     "opinions": lambda: ablation("ablation-opinions-288", every=False),
+    "preservation": preservation,
+    "start": lambda: ablation("recipes-start-288", every=False),
     "fewer": lambda: ablation("fewer-labels-lite"),
 }

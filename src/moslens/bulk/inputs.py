@@ -9,6 +9,7 @@ import codecs
 import glob
 import logging
 import os
+import re
 import unicodedata
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import chain
@@ -135,8 +136,10 @@ def _folders(base: str) -> Iterator[str]:
         pending.extend(path + name + os.sep for name in sorted(names, reverse=True) if not name.startswith("."))
 
 
-PICTURE_SIGNATURES = (b"\xff\xd8\xff", b"\x89PNG\r\n", b"II*\0", b"MM\0*")
-"""How JPEG, PNG and TIFF files begin."""
+PICTURE_SIGNATURES = re.compile(
+    rb"\xff\xd8\xff|\x89PNG\r\n|II\*\0|MM\0\*|RIFF.{4}WEBP|GIF8[79]a|\0\0\0.ftyp|BM.{4}\0{4}", re.DOTALL
+)
+"""How JPEG, PNG, TIFF, WebP, GIF, AVIF, HEIC and BMP files begin."""
 
 
 def read_listing(stream: BinaryIO) -> Iterator[str]:
@@ -167,7 +170,7 @@ def _as_utf8(stream: BinaryIO) -> Iterator[bytes]:
         chunk += stream.read(CHUNK)
     utf16 = chunk.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
     decoder = codecs.getincrementaldecoder("utf-16")("surrogatepass")
-    if chunk.startswith(PICTURE_SIGNATURES):
+    if PICTURE_SIGNATURES.match(chunk):
         raise ConfigError("standard input is a picture: - takes a list of names, so give the picture's own name")
     while chunk:
         yield decoder.decode(chunk).encode("utf-8", "surrogatepass") if utf16 else chunk

@@ -75,10 +75,14 @@ def walk_url(url: str, choice: Choice) -> Iterator[str]:
         if "*" not in place and store.isfile(root):
             return iter([url])
         if "*" not in place and store.isdir(root):
-            return _members(store, root.rstrip("/"), url.rstrip("/"), choice)
+            return _members(store, root.rstrip("/"), url, choice)
         if glob.has_magic(place):
             names = choice.pictures(choice.without_clutter(sorted(store.glob(root)), root))
-            return map(store.unstrip_protocol, names)
+            first, *chain = url.split("::")
+            if not chain:
+                return map(store.unstrip_protocol, names)
+            scheme = first.partition("://")[0]
+            return ("::".join([f"{scheme}://{name}", *chain]) for name in names)
     except Exception as error:  # every store has exceptions of its own
         raise ConfigError(f"cannot be listed ({_words(error)})", url) from error
     raise ConfigError("no such object or folder", url)
@@ -86,17 +90,23 @@ def walk_url(url: str, choice: Choice) -> Iterator[str]:
 
 def _members(store: Any, root: str, url: str, choice: Choice) -> Iterator[str]:
     # Folders are listed one by one, so that no more is held than the entries of some. The order is that of full names.
+    # In a chained URL (``zip://photos::file://a.zip``) the first part names what is in the others.
+    first, *chain = url.split("::")
+
+    def named(name: str) -> str:
+        return "::".join([first.rstrip("/") + name[len(root) :], *chain])
+
     pending = [root + "/"]
     while pending:
         name = pending.pop()
         if not name.endswith("/"):
-            yield url + name[len(root) :]
+            yield named(name)
             continue
         try:
             entries = store.ls(name, detail=True)
         except Exception as error:
             logger.warning("cannot list %s: %s", name, _words(error))
-            yield url + name[len(root) :]
+            yield named(name)
             continue
         below = []
         for entry in entries:

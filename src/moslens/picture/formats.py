@@ -95,6 +95,13 @@ _BEGINNINGS = tuple(
         (rb"FUJIFILMCCD-RAW|IIRO|IIU\0|....ftypcrx ", CAMERA_RAW),
     )
 )
+# TGA begins with no mark, and only its second version ends with one. Its header: a map of colours or none, the kind of
+# pixels, place and depth of the map, the origin, width and height above 0, bits a pixel.
+_TGA_HEADER = re.compile(
+    rb".(?:\0[\x02\x03\x0a\x0b]\0{5}|\x01[\x01\x02\x09\x0a].{4}[\x0f\x10\x18\x20])"
+    rb".{4}(?!\0\0)..(?!\0\0)..[\x08\x0f\x10\x18\x20].",
+    re.DOTALL,
+)
 _TGA_END = b"TRUEVISION-XFILE.\0"
 _HEIF_BRANDS = {b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"hevm", b"hevs", b"mif1", b"msf1"}
 
@@ -111,13 +118,13 @@ _RAN_OUT = re.compile(
 _LARGEST_ICON = 2 * 1024 * 1024
 _CANNOT = re.compile(
     r"unsupported|not (yet )?supported|not available|not installed|cannot handle|unimplemented|"
-    r"un(known|recognized) (pixel mode|raw mode|data organi[sz]ation|compression)",
+    r"un(known|recognized) (pixel mode|raw mode|PCX mode|data organi[sz]ation|compression)",
     re.IGNORECASE,
 )
 
 
 def identify(stream: IO[bytes]) -> str:
-    """The name of the format of ``stream``, by its first bytes (TGA: its last; raw files in TIFF: their tags).
+    """The name of the format of ``stream``, by its first bytes (TGA: header or last bytes; raw files in TIFF: tags).
 
     Raises NotAnImage, or UnsupportedImage for a picture format that is not opened here.
     """
@@ -130,7 +137,7 @@ def identify(stream: IO[bytes]) -> str:
         name = "JPEG-LS"
     if name is None:
         stream.seek(max(0, stream.seek(0, 2) - len(_TGA_END)))
-        if stream.read() != _TGA_END:
+        if not _TGA_HEADER.match(head) and stream.read() != _TGA_END:
             raise NotAnImage("not a picture in any format that moslens knows")
         name = "TGA"
     if name not in _PLUGINS and name != CAMERA_RAW:
@@ -269,7 +276,8 @@ def explain_failure(error: Exception, stream: IO[bytes], name: str | None) -> Im
         short = isinstance(error, EOFError) or _RAN_OUT.search(words) is not None
     if short:
         return TruncatedImage(where_it_ends(stream, name) if name else "the data ends before the picture does")
-    if isinstance(error, NotImplementedError) or _CANNOT.search(words):
+    odd_sgi = name == "SGI" and "overrun" in words  # Pillow cannot read the run lengths of some programs
+    if isinstance(error, NotImplementedError) or odd_sgi or _CANNOT.search(words):
         return UnsupportedImage(f"this kind of {name or 'picture'} cannot be decoded here ({words})")
     return CorruptImage(f"the {name or 'picture'} data is broken ({words})")
 

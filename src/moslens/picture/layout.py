@@ -16,10 +16,11 @@ import numpy as np
 from PIL import Image, ImageFile
 from PIL.TiffImagePlugin import COMPRESSION_INFO
 
-from moslens.errors import UnsupportedImage
+from moslens.errors import TruncatedImage, UnsupportedImage
 from moslens.picture import boxes, jpeg2000
 from moslens.picture.light import Light, of_code, of_gamma, of_primaries, of_profile, to_linear_srgb
 from moslens.picture.tiff_samples import SampledTiff, YCbCrTiff, directory, read_samples, read_ycbcr
+from moslens.picture.truncation import where_it_ends
 
 HDR = "hdr"
 
@@ -345,6 +346,13 @@ def _sgi(stream: IO[bytes], image: ImageFile.ImageFile) -> Layout:
     return PLAIN
 
 
+def _qoi(stream: IO[bytes], image: ImageFile.ImageFile) -> Layout:
+    stream.seek(max(0, stream.seek(0, 2) - 1024))
+    if b"\0\0\0\0\0\0\0\1" not in stream.read():
+        raise TruncatedImage(where_it_ends(stream, "QOI"))
+    return PLAIN
+
+
 def _gif(stream: IO[bytes], image: ImageFile.ImageFile) -> Layout:
     """Around a first frame that is smaller than the picture nothing is drawn; Pillow fills in the first colour."""
     box = image.tile[0][1] if image.tile else None
@@ -386,6 +394,7 @@ _CHECKS: dict[str, Callable[[IO[bytes], ImageFile.ImageFile], Layout]] = {
     "TGA": _tga,
     "PCX": _pcx,
     "SGI": _sgi,
+    "QOI": _qoi,
     "DDS": _dds,
     "GIF": _gif,
     "PPM": _ppm,

@@ -13,7 +13,7 @@ from moslens.errors import ImageTooLarge
 MOST_VALUES = 1 << 20  # 200 megapixels in tiles of 16 x 16 are 781,250
 _MOST_ENTRIES = 1 << 16
 _MOST_CHILDREN = 64
-_REDUCED_RESOLUTION, _PHOTOMETRIC, _CHILDREN, _DNG_VERSION = 254, 262, 330, 50706
+_REDUCED_RESOLUTION, _PHOTOMETRIC, _MAKE, _CHILDREN, _DNG_VERSION = 254, 262, 271, 330, 50706
 _MOSAIC = (32803, 34892)  # PhotometricInterpretation of a colour filter array, and of linear raw samples
 
 # The struct letter of each TIFF type whose values decoders convert one by one; bytes and text stay whole.
@@ -68,9 +68,11 @@ def refuse_endless_entries(stream: IO[bytes]) -> None:
 
 
 def holds_camera_raw(stream: IO[bytes]) -> bool:
-    """Whether the file is a camera raw one: a preview first, or the mosaic of a sensor in it or in its children."""
-    first = _numbers(stream, entries(stream) or ())
-    if _DNG_VERSION in first or first.get(_REDUCED_RESOLUTION, (0,))[0] & 1 or _is_mosaic(first):
+    """Whether a camera raw file: a preview of a camera first, or the mosaic of a sensor in it or in its children."""
+    directory = list(entries(stream) or ())
+    first = _numbers(stream, directory)
+    preview = first.get(_REDUCED_RESOLUTION, (0,))[0] & 1 and any(entry.tag == _MAKE for entry in directory)
+    if _DNG_VERSION in first or preview or _is_mosaic(first):
         return True
     return any(_is_mosaic(_numbers(stream, entries(stream, at) or ())) for at in first.get(_CHILDREN, ()))
 

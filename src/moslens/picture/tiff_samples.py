@@ -5,6 +5,7 @@ compression. Pillow is the decompressor: strips and tiles are handed to it as ro
 """
 
 import io
+import re
 import struct
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -19,6 +20,7 @@ from moslens.picture.light import Light, of_profile
 
 Array = NDArray[Any]
 
+_SHOWN_BY_IMAGEJ = re.compile(r"ImageJ=.*^max=(\d{1,9}(?:\.\d+)?)$", re.DOTALL | re.MULTILINE)
 _AT_ONCE = 1 << 20  # bytes of rows
 _COMPRESSIONS = {1, 5, 8, 32773, 32946, 34925, 50000}  # none, LZW, deflate, PackBits, deflate, LZMA, Zstandard
 _COLOURS = {0: 1, 1: 1, 2: 3, 5: 4}
@@ -112,13 +114,17 @@ def _tuple(value: Any) -> tuple[Any, ...]:
 
 
 def _range(tags: Any, bits: int, kind: int) -> tuple[int, int]:
-    """Depth and black of samples. MaxSampleValue (281, or 341 with a type) is the depth where it is 2^n - 1.
+    """Depth and black of samples. MaxSampleValue (281, or 341 with a type) is the depth where it is 2^n - 1, as is the
+    white of ImageJ, which stands in its description.
 
     Else it is taken for a statistic if it lies in the upper half of the range.
     """
     if kind == 3:
         return bits, 0
     low, high = min(_tuple(tags.get(340, tags.get(280, 0)))), max(_tuple(tags.get(341, tags.get(281, 0))))
+    shown = _SHOWN_BY_IMAGEJ.match(str(tags.get(270, "")))
+    if shown and bits > 8 and not high:
+        high = int(float(shown[1]))
     if kind == 2 and (low, high) == (-(1 << bits - 1), (1 << bits - 1) - 1):
         return bits, low
     full = bits - (kind == 2)
@@ -126,7 +132,7 @@ def _range(tags: Any, bits: int, kind: int) -> tuple[int, int]:
         return full, 0
     depth = int(high).bit_length()
     if high != (1 << depth) - 1:
-        raise UnsupportedImage(f"samples of {bits} bits up to {high} (MaxSampleValue) have no agreed white")
+        raise UnsupportedImage(f"samples of {bits} bits up to {high} (its declared maximum) have no agreed white")
     return depth, 0
 
 

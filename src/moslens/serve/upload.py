@@ -12,7 +12,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from email.errors import HeaderParseError
 from email.header import decode_header, make_header
-from urllib.parse import unquote_to_bytes
+from urllib.parse import parse_qsl, unquote_to_bytes
 
 from python_multipart.exceptions import FormParserError
 from python_multipart.multipart import MultipartParser, parse_options_header
@@ -161,6 +161,13 @@ def file_name(header: bytes, plain: bytes | None) -> str | None:
     return name
 
 
+def _name_in_query(query: bytes) -> str | None:
+    """The field ``path``, with surrogates for bytes that are not UTF-8."""
+    fields = parse_qsl(query.decode("ascii", "surrogateescape"), keep_blank_values=True, errors="surrogateescape")
+    path = dict(fields).get("path")
+    return None if path is None else path.encode("utf-8", "surrogateescape").decode("utf-8", "surrogateescape")
+
+
 async def read_uploads(request: Request, settings: Settings, reservation: Reservation) -> list[Upload]:
     """The files of a request, in order. A body that is one picture has its name in the query, as ``path``.
 
@@ -172,7 +179,7 @@ async def read_uploads(request: Request, settings: Settings, reservation: Reserv
     if kind.startswith(b"image/") or kind == b"application/octet-stream":
         chunks: list[bytes] = []
         await receive(request, settings, reservation, chunks.append)
-        return [Upload(request.query_params.get("path"), b"".join(chunks))]
+        return [Upload(_name_in_query(request.scope["query_string"]), b"".join(chunks))]
     if kind != b"multipart/form-data" or not boundary:
         raise Refusal("not_multipart")
     collector = _FileCollector(settings.max_files)
