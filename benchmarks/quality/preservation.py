@@ -2,7 +2,7 @@
 
     python -m benchmarks.quality.preservation --data DIR --work DIR [--steps 1500] [--preserve 10] [--set ...]
 
-A run of ``configs/distillation-lite.toml`` learns from the teacher of kinds alone, without opinion scores, for
+A run of ``configs/distillation-photographic-lite.toml`` learns from the teacher of kinds alone, without opinion scores, for
 ``--steps`` steps: once with ``distill.preserve`` 0, once with that of ``--preserve``. Then the backbone is frozen: a
 kernel ridge regression learns the opinion scores of LIVE In the Wild from the means and deviations of its maps of
 stride 8, 16 and 32, of whole pictures at 384 px, and is measured on the test parts of ten splits. Its penalty is chosen
@@ -30,7 +30,7 @@ from moslens.train import TrainConfig, load_config, train
 from moslens.train.networks import build_model
 from moslens.train.run_folder import Run
 
-CONFIG = ROOT / "configs" / "distillation-lite.toml"
+CONFIG = ROOT / "configs" / "distillation-photographic-lite.toml"
 SEEDS = range(10)
 PENALTIES = (0.01, 0.03, 0.1, 0.3, 1.0)
 SIDE = 384

@@ -189,6 +189,13 @@ def test_stored_predictions_are_enough_to_compare_runs(tables, capsys):
     code, out, _ = run([*words, "--reuse"], capsys)
     assert code == 0
     assert json.loads(out)["srcc"] == pytest.approx(-1)
+    whole = [part.learned for part in open_source(str(folder / "up"), reuse=True).parts(dataset, [0])]
+    for name in ("up", "down"):
+        config["data"]["fraction"] = 0.5
+        (folder / name / "split-0" / "config.json").write_text(json.dumps({"config": config}))
+    assert whole == [len(make_split(dataset, 0).train)]
+    (half,) = open_source(str(folder / "up"), reuse=True).parts(dataset, [0])
+    assert half.learned == len(make_split(dataset, 0, fraction=0.5).train) < whole[0]
     code, _, err = run(words, capsys)
     assert code == 2
     assert "model.safetensors" in err
@@ -264,3 +271,25 @@ def test_rows_of_errors_are_pictures_that_could_not_be_scored(photo_folder, tmp_
     with pytest.raises(DatasetError, match="is none of the pictures given"):
         compare_pictures(open_source(str(before)), open_source(str(tiny_model)), paths[1:])
     assert call("compare", before, tiny_model, folder) == 1
+
+
+def test_the_t_test_allows_for_the_pictures_that_runs_learned_from(tables):
+    folder, _ = tables
+    dataset = load_dataset(str(folder / "set.csv"))
+    shares = {}
+    for fraction in (1.0, 0.5):
+        for name, sign in (("up", 1), ("noisy", 0.5)):
+            for seed in range(3):
+                stored = folder / f"{name}-{fraction}" / f"split-{seed}"
+                stored.mkdir(parents=True)
+                config = {"data": {"name": "set.csv", "split": seed, "fraction": fraction}, "optim": {"epochs": 1}}
+                (stored / "config.json").write_text(json.dumps({"config": config}))
+                rows = [dataset.samples[i] for i in make_split(dataset, seed).test]
+                noise = np.random.default_rng(seed).normal(0, 20 * (1 - sign) * (1 + seed), len(rows))
+                lines = [f"{row.name},{row.mos + jump},test" for row, jump in zip(rows, noise, strict=True)]
+                (stored / "predictions.csv").write_text("\n".join(["image,prediction,part", *lines]) + "\n")
+        first, second = (open_source(str(folder / f"{name}-{fraction}"), reuse=True) for name in ("noisy", "up"))
+        found = compare_on_dataset(first, second, dataset, range(3), np.random.default_rng(0), draws=20)
+        shares[fraction] = found.quality.t
+    assert shares[0.5].difference == shares[1.0].difference > 0
+    assert shares[0.5].p > shares[1.0].p

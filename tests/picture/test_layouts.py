@@ -695,8 +695,9 @@ def heic(samples: Array, mode: str, **options: Any) -> bytes:
 
 
 def avif(samples: Array, bits: int, primaries: int = 1, transfer: int = 13, matrix: int = 6) -> bytes:
+    kinds = imagecodecs.AVIF.PIXEL_FORMAT
     data: bytes = imagecodecs.avif_encode(
-        samples, level=97, speed=9, bitspersample=bits, pixelformat="400" if samples.ndim == 2 else "444",
+        samples, level=97, speed=9, bitspersample=bits, pixelformat=kinds.YUV400 if samples.ndim == 2 else kinds.YUV444,
         primaries=primaries, transfer=transfer, matrix=matrix,
     )  # fmt: skip
     return data

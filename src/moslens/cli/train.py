@@ -50,9 +50,10 @@ def run(
         raise ConfigError("--jobs belongs to --splits")
     from moslens.system.interrupts import signal_of
     from moslens.train import train
-    from moslens.train.config import load_config
+    from moslens.train.config import load_config, require_weights
 
     settings = load_config(config, changes or ())
+    require_weights(settings.model.weights)
     _check_labels(settings, config)
     log_training()
     try:

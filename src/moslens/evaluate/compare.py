@@ -192,7 +192,8 @@ def compare_on_dataset(
     ]
     mos = [np.array([dataset.samples[i].mos for i in parts[0][seed].indices]) for seed in shared]
     groups = [[dataset.samples[i].group for i in parts[0][seed].indices] for seed in shared]
-    quality = _quality(shared, predicted[0], predicted[1], mos, groups, len(dataset.samples), rng, draws)
+    learned = statistics.fmean(_learned(parts[0][seed], parts[1][seed], dataset) for seed in shared)
+    quality = _quality(shared, predicted[0], predicted[1], mos, groups, learned, rng, draws)
     by_picture: dict[int, list[tuple[float, float]]] = {}
     for seed, one, two in zip(shared, *predicted, strict=True):
         for i, a, b in zip(parts[0][seed].indices, one, two, strict=True):
@@ -212,13 +213,19 @@ def _values(source: Source, dataset: Dataset, part: Part, work: Path | None, lab
     return np.array([prediction.value for prediction in store.fill(source, dataset, part)])
 
 
+def _learned(first: Part, second: Part, dataset: Dataset) -> int:
+    """How many pictures the source that saw fewer learned from: all that are not tested, where neither says."""
+    told = [part.learned for part in (first, second) if part.learned is not None]
+    return min(told, default=len(dataset.samples) - len(first.indices))
+
+
 def _quality(
     seeds: Sequence[int | None],
     first: Sequence[Vector],
     second: Sequence[Vector],
     mos: Sequence[Vector],
     groups: Sequence[Sequence[str]],
-    pictures: int,
+    learned: float,
     rng: np.random.Generator,
     draws: int,
 ) -> Quality:
@@ -234,7 +241,7 @@ def _quality(
             raise ConfigError(f"split {split_name(seed)}: predictions or scores are all the same and rank nothing")
     tested = statistics.fmean(y.size for y in mos)
     # Where a split tests all pictures, splits are the same pictures again and the t-test does not apply.
-    ratio = tested / (pictures - tested) if tested < pictures else math.inf
+    ratio = tested / learned if learned else math.inf
     return Quality(
         tuple(seeds),
         one,

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from moslens.errors import ConfigError
-from moslens.train.config import TrainConfig, load_config
+from moslens.train.config import TrainConfig, load_config, require_weights
 
 __all__ = ["TrainConfig", "load_config", "train"]
 
@@ -11,8 +11,10 @@ __all__ = ["TrainConfig", "load_config", "train"]
 def train(config: TrainConfig, run: Path, *, resume: bool = False) -> None:
     """Train what ``config.stage`` names into the folder ``run``. ConfigError for an unknown stage.
 
-    With ``resume``, a run that was interrupted continues from its newest checkpoint.
+    With ``resume``, a run that was interrupted continues from its newest checkpoint. CheckpointError, before anything
+    is written, where ``model.weights`` names no file.
     """
+    require_weights(config.model.weights)
     if config.stage == "quality":
         from moslens.train.quality import train_quality
 

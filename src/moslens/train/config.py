@@ -13,12 +13,13 @@ from typing import Any, Literal
 from moslens.blocks import Levels, Mode
 from moslens.distortions.implementations import ImplementationSet
 from moslens.distortions.kinds import KindSet, kind_names
-from moslens.errors import ConfigError
+from moslens.errors import CheckpointError, ConfigError
 
 Stage = Literal["quality", "teacher", "distillation", "student"]
 View = Literal["windows", "whole"]
 Rule = Literal["cosine", "lineage"]
 Precision = Literal["auto", "float32", "bf16"]
+STAGES_WITH_SCORES = ("quality", "student")
 Statistics = Literal["mean", "mean-std"]
 TeacherView = Literal["uniform", "reference", "composite", "isolated"]
 TargetView = Literal["uniform", "reference", "composite", "isolated", "ema"]
@@ -31,6 +32,15 @@ NamingHead = Literal["distilled", "supervised"]
 
 # Names that settings had in earlier versions, in stored configurations: (section, old name) -> new name.
 _RENAMED = {("rank", "rungs"): "versions"}
+
+
+def require_weights(weights: str) -> None:
+    """CheckpointError where ``model.weights`` is a path and no file is there."""
+    if weights in ("", "package") or Path(weights).is_file():
+        return
+    if Path(weights).is_dir():
+        raise CheckpointError("model.weights: is a folder; that of a run has its weights in model.safetensors", weights)
+    raise CheckpointError("model.weights: no such weights file", weights)
 
 
 @dataclass(frozen=True)
@@ -415,7 +425,7 @@ class TrainConfig:
     @property
     def gives_scores(self) -> bool:
         """Whether the stage learns opinion scores."""
-        return self.stage in ("quality", "student")
+        return self.stage in STAGES_WITH_SCORES
 
     def to_dict(self) -> dict[str, Any]:
         """Nested dicts, ready for JSON. Sections that the stage does not read are left out where default."""

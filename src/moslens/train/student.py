@@ -371,8 +371,6 @@ def warm_up(config: TrainConfig, data: DistillationData, folder: Path, *, resume
     CheckpointError where the folder holds a run and ``resume`` is false.
     """
     embedding = Run(folder).embedding_file
-    if embedding.is_file():
-        log.info("%s: starting from the distillation found there", folder)
     distill = dataclasses.replace(config.distill.without_opinions(), schedule="joint", warm_run="")
     alone = dataclasses.replace(
         config,
@@ -386,6 +384,7 @@ def warm_up(config: TrainConfig, data: DistillationData, folder: Path, *, resume
     )
     open_run(folder, alone, data.facts(), resume=resume)
     if embedding.is_file():
+        log.info("%s: the distillation there is finished", folder)
         return
     d = BankBatches(data.bank, data.targets, distill.batch, config.seed, references=data.references)
     torch.manual_seed(config.seed)

@@ -353,7 +353,7 @@ def test_an_average_counts_with_its_members_and_a_folder_of_splits_with_its_own(
     for names, message in (
         ([str(tmp_path / "mean"), str(at / "a")], "counts twice"),
         ([str(tmp_path / "runs")], r"runs.*nor one of split 7"),
-        ([str(at / "teacher")], "teacher of kinds"),
+        ([str(at / "teacher")], "stage teacher"),
     ):
         with pytest.raises(ConfigError, match=message):
             find_teachers(names, 7)

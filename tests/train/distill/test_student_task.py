@@ -18,6 +18,7 @@ from helpers.tiny_distillation import make_pool, make_teacher, run_student_fit, 
 from helpers.tiny_training import make_labelled, same_weights
 from moslens.data.sets import load_dataset
 from moslens.errors import CheckpointError, ConfigError
+from moslens.evaluate.predictors import open_source
 from moslens.losses import affinity_distillation, contrastive_distillation, quality_loss
 from moslens.model import build
 from moslens.train import student, train
@@ -279,6 +280,9 @@ def test_distillation_alone_leaves_a_start_and_no_scores(at: Settings, tmp_path:
     with pytest.raises(ConfigError, match="the stage distillation learns from no opinion scores"):
         split_jobs(config, tmp_path / "splits", [0, 1])
 
+    with pytest.raises(CheckpointError, match="stage distillation, which gives no scores"):
+        open_source(str(run))
+
     weights = str(run / "model.safetensors")
     still = dataclasses.replace(config.optim, lr_body=0.0, weight_decay=0.0)
     later = dataclasses.replace(config, stage="quality", model=dataclasses.replace(config.model, weights=weights))
@@ -288,6 +292,14 @@ def test_distillation_alone_leaves_a_start_and_no_scores(at: Settings, tmp_path:
     assert body
     assert all(torch.equal(before[key], after[key]) for key in body)
     assert not torch.equal(before["backbone.local.weight"], after["backbone.local.weight"])
+    for wrong, words in (
+        (run, "is a folder; that of a run has its weights in"),
+        (run / "none", "no such weights file"),
+    ):
+        missing = dataclasses.replace(later, model=dataclasses.replace(later.model, weights=str(wrong)))
+        with pytest.raises(CheckpointError, match=words):
+            train(missing, tmp_path / "missing")
+    assert not (tmp_path / "missing").exists()
 
 
 @pytest.mark.parametrize("changes", [{"warm": 0}, {"warm": 3, "kd": "none"}])

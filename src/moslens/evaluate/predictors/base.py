@@ -19,13 +19,17 @@ class Prediction:
 
 @dataclass(frozen=True)
 class Part:
-    """Pictures to measure together. Predictions for the same picture may differ between parts of different ``key``."""
+    """Pictures to measure together. Predictions for the same picture may differ between parts of different ``key``.
+
+    ``learned``: the number of other pictures of the data set that the source learned from, where it is known.
+    """
 
     seed: int | None
     indices: tuple[int, ...]
     key: str
     epoch: int | None = None
     split_hash: str | None = None
+    learned: int | None = None
 
 
 class Source(Protocol):

@@ -10,6 +10,7 @@ from moslens.data.records import Dataset
 from moslens.data.split import make_split, split_hash
 from moslens.errors import CheckpointError, DatasetError
 from moslens.evaluate.predictors.base import Part, Prediction
+from moslens.train.config import STAGES_WITH_SCORES
 from moslens.train.run_folder import Run
 
 
@@ -22,6 +23,9 @@ class RunSource:
         self._reuse = reuse
         self._runs: dict[str, Run] = {}
         for run in map(Run, folders):
+            stage = run.stored_config.get("stage", "quality")
+            if stage not in STAGES_WITH_SCORES:
+                raise CheckpointError(f"is a run of the stage {stage}, which gives no scores", run.folder)
             key = f"split {run.stored_config['data']['split']}"
             if key in self._runs:
                 raise CheckpointError(f"is a second run of {key}", run.folder)
@@ -60,7 +64,7 @@ class RunSource:
                 continue
             shares = {name: data[name] for name in ("validation", "fraction") if name in data}
             split = make_split(dataset, seed, **shares)
-            parts.append(Part(seed, split.test, key, epoch, split_hash(split, dataset)))
+            parts.append(Part(seed, split.test, key, epoch, split_hash(split, dataset), len(split.train)))
             self._check_split(run, dataset, split.test)
         if not parts:
             raise CheckpointError(f"{self.model} has no run of split {', '.join(map(str, seeds))}")
