@@ -20,6 +20,7 @@ from helpers.hostile import (
     photo,
 )
 from moslens.errors import CorruptImage, ImageError, TruncatedImage, UnsupportedImage
+from moslens.picture.formats import explain_failure
 from moslens.picture.load import decode, load
 
 
@@ -121,6 +122,15 @@ def test_the_preview_in_a_camera_raw_file_is_not_taken_for_the_photo(monkeypatch
     for tags in ({254: 1, 271: "the maker of the camera"}, {50706: b"\1\4\0\0"}):
         with pytest.raises(UnsupportedImage, match="camera raw"):
             load(encode(photo(), "TIFF", tiffinfo=tags))
+
+
+@pytest.mark.parametrize(
+    ("name", "words"), [("SGI", "buffer overrun when reading image file"), ("PCX", "unknown PCX mode")]
+)
+def test_what_pillow_cannot_read_is_unsupported_not_corrupt(name: str, words: str) -> None:
+    """SGI files of ffmpeg are whole, and Pillow cannot read their run lengths; a PCX may have four planes."""
+    assert isinstance(explain_failure(OSError(words), io.BytesIO(b"data"), name), UnsupportedImage)
+    assert isinstance(explain_failure(OSError("buffer overrun"), io.BytesIO(b"data"), "PPM"), CorruptImage)
 
 
 def too_many_entries() -> bytes:
