@@ -2,11 +2,11 @@
 
     python -m benchmarks.quality.preservation --data DIR --work DIR [--steps 1500] [--preserve 10] [--set ...]
 
-A run of ``configs/distillation-photographic-lite.toml`` learns from the teacher of kinds alone, without opinion scores, for
-``--steps`` steps: once with ``distill.preserve`` 0, once with that of ``--preserve``. Then the backbone is frozen: a
-kernel ridge regression learns the opinion scores of LIVE In the Wild from the means and deviations of its maps of
-stride 8, 16 and 32, of whole pictures at 384 px, and is measured on the test parts of ten splits. Its penalty is chosen
-on a fifth of the training part. Beside both the ImageNet weights.
+A run of ``configs/distillation-photographic-lite.toml`` learns from the teacher of kinds alone, without opinion
+scores, for ``--steps`` steps: once with ``distill.preserve`` 0, once with that of ``--preserve``. Then the backbone is
+frozen: a kernel ridge regression learns the opinion scores of LIVE In the Wild from the means and deviations of its
+maps of stride 8, 16 and 32, of whole pictures at 384 px, and is measured on the test parts of ten splits. Its penalty
+is chosen on a fifth of the training part. Beside both the ImageNet weights.
 
 The weights that the runs leave are starts in ``configs/recipes-start-288.toml``.
 """
