@@ -148,9 +148,10 @@ def test_open_files(tmp_path: Path) -> None:
         archive.write(path, "inside.png")
         archive.writestr("short.png", path.read_bytes()[:2000])
     with zipfile.ZipFile(tmp_path / "a.zip") as archive:
-        assert np.array_equal(decode(archive.open("inside.png")), RGB)
-        with pytest.raises(TruncatedImage, match=r"short\.png: "):
-            load(archive.open("short.png"))
+        with archive.open("inside.png") as file:
+            assert np.array_equal(decode(file), RGB)
+        with archive.open("short.png") as file, pytest.raises(TruncatedImage, match=r"short\.png: "):
+            load(file)
 
 
 def test_a_tensor_is_known_without_an_import_of_torch() -> None:
