@@ -37,6 +37,7 @@ def write_card_template(folder: Path, file: Path) -> None:
     if file.exists():
         raise ConfigError("exists already: a template never replaces it", file)
     run = Run(folder)
+    run.require_scores()
     config = run.config
     dataset = dataset_of(config.data)
     count = len(split_of(dataset, config.data).train)

@@ -155,8 +155,7 @@ def _listed(runs: Mapping[str, Run]) -> str:
 
 def _members(runs: Sequence[Run], names: Sequence[str], weights: bool) -> list[Member]:
     for run in runs:
-        if not run.config.gives_scores:
-            raise CheckpointError(f"is a run of the stage {run.config.stage}, which gives no scores", run.folder)
+        run.require_scores()
     kept = [not weights and not run.finished and run.predictions_file.is_file() for run in runs]
     return [
         Member(name, run, None if alone else run.weights_sha256())

@@ -55,9 +55,8 @@ def load_run(run: Path) -> tuple[PictureScorer, TrainConfig]:
     CheckpointError for a run of a stage without scores or one that is not finished.
     """
     folder = Run(run)
+    folder.require_scores()
     config = folder.config
-    if not config.gives_scores:
-        raise CheckpointError(f"is a run of the stage {config.stage}, which gives no scores", run)
     model = load_network(folder)
     view = View(whole=config.data.view == "whole", working_size=config.data.working_size)
     return PictureScorer(model, **folder.labels, view=view).eval(), config

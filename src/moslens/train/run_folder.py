@@ -33,7 +33,7 @@ from moslens.data.sets import find_card, is_csv
 from moslens.distortions import PAPER_KINDS, kind_names
 from moslens.errors import CheckpointError, ConfigError
 from moslens.system.files import file_sha256, read_json, write_json, write_text
-from moslens.train.config import TrainConfig, from_dict, with_current_names
+from moslens.train.config import STAGES_WITH_SCORES, TrainConfig, from_dict, with_current_names
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -79,6 +79,12 @@ class Run:
             raise CheckpointError(f"not the configuration of a run ({error!r})", self.config_file) from error
         found: dict[str, Any] = content
         return found
+
+    def require_scores(self) -> None:
+        """CheckpointError where the run is of a stage that learns no opinion scores."""
+        stage = self.stored_config.get("stage", "quality")
+        if stage not in STAGES_WITH_SCORES:
+            raise CheckpointError(f"is a run of the stage {stage}, which gives no scores", self.folder)
 
     @property
     def stored_config(self) -> dict[str, Any]:

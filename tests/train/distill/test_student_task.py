@@ -21,6 +21,7 @@ from moslens.errors import CheckpointError, ConfigError
 from moslens.evaluate.predictors import open_source
 from moslens.losses import affinity_distillation, contrastive_distillation, quality_loss
 from moslens.model import build
+from moslens.release.card_template import write_card_template
 from moslens.train import student, train
 from moslens.train.checkpoint import latest_checkpoint
 from moslens.train.config import Distillation, DistillSection
@@ -280,8 +281,9 @@ def test_distillation_alone_leaves_a_start_and_no_scores(at: Settings, tmp_path:
     with pytest.raises(ConfigError, match="the stage distillation learns from no opinion scores"):
         split_jobs(config, tmp_path / "splits", [0, 1])
 
-    with pytest.raises(CheckpointError, match="stage distillation, which gives no scores"):
-        open_source(str(run))
+    for use in (lambda: open_source(str(run)), lambda: write_card_template(run, tmp_path / "card.toml")):
+        with pytest.raises(CheckpointError, match="stage distillation, which gives no scores"):
+            use()
 
     weights = str(run / "model.safetensors")
     still = dataclasses.replace(config.optim, lr_body=0.0, weight_decay=0.0)

@@ -10,7 +10,6 @@ from moslens.data.records import Dataset
 from moslens.data.split import make_split, split_hash
 from moslens.errors import CheckpointError, DatasetError
 from moslens.evaluate.predictors.base import Part, Prediction
-from moslens.train.config import STAGES_WITH_SCORES
 from moslens.train.run_folder import Run
 
 
@@ -23,9 +22,7 @@ class RunSource:
         self._reuse = reuse
         self._runs: dict[str, Run] = {}
         for run in map(Run, folders):
-            stage = run.stored_config.get("stage", "quality")
-            if stage not in STAGES_WITH_SCORES:
-                raise CheckpointError(f"is a run of the stage {stage}, which gives no scores", run.folder)
+            run.require_scores()
             key = f"split {run.stored_config['data']['split']}"
             if key in self._runs:
                 raise CheckpointError(f"is a second run of {key}", run.folder)
