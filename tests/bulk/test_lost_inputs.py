@@ -349,6 +349,13 @@ class TestClutter:
             with fsspec.open(url) as stream:
                 assert stream.read() == b"x"
 
+    def test_folders_and_globs_behind_a_cache(self, tmp_path: Path) -> None:
+        (tmp_path / "a.jpg").write_bytes(b"x")
+        for url in (f"simplecache::file://{tmp_path}", f"simplecache::file://{tmp_path}/*.jpg"):
+            assert found(url) == [f"simplecache::file://{tmp_path}/a.jpg"]
+        with fsspec.open(f"simplecache::file://{tmp_path}/a.jpg") as stream:
+            assert stream.read() == b"x"
+
     def test_stores_leave_it_out_too(self, caplog: pytest.LogCaptureFixture) -> None:
         store = fsspec.filesystem("memory")
         store.store.clear()

@@ -78,23 +78,33 @@ def walk_url(url: str, choice: Choice) -> Iterator[str]:
             return _members(store, root.rstrip("/"), url, choice)
         if glob.has_magic(place):
             names = choice.pictures(choice.without_clutter(sorted(store.glob(root)), root))
-            first, *chain = url.split("::")
-            if not chain:
+            before, own, behind = _chain(url)
+            if not before + behind:
                 return map(store.unstrip_protocol, names)
-            scheme = first.partition("://")[0]
-            return ("::".join([f"{scheme}://{name}", *chain]) for name in names)
+            scheme = own.partition("://")[0]
+            return (f"{before}{scheme}://{name}{behind}" for name in names)
     except Exception as error:  # every store has exceptions of its own
         raise ConfigError(f"cannot be listed ({_words(error)})", url) from error
     raise ConfigError("no such object or folder", url)
 
 
+def _chain(url: str) -> tuple[str, str, str]:
+    """What is before the part of a URL that names the pictures, the part, and what is behind it.
+
+    In ``zip://photos::file://a.zip`` it is the first one, in ``simplecache::s3://bucket/photos`` the second: the first
+    with a path.
+    """
+    parts = url.split("::")
+    at = next((place for place, part in enumerate(parts) if "://" in part), 0)
+    return "".join(f"{part}::" for part in parts[:at]), parts[at], "".join(f"::{part}" for part in parts[at + 1 :])
+
+
 def _members(store: Any, root: str, url: str, choice: Choice) -> Iterator[str]:
     # Folders are listed one by one, so that no more is held than the entries of some. The order is that of full names.
-    # In a chained URL (``zip://photos::file://a.zip``) the first part names what is in the others.
-    first, *chain = url.split("::")
+    before, own, behind = _chain(url)
 
     def named(name: str) -> str:
-        return "::".join([first.rstrip("/") + name[len(root) :], *chain])
+        return before + own.rstrip("/") + name[len(root) :] + behind
 
     pending = [root + "/"]
     while pending:

@@ -20,7 +20,7 @@ from moslens.errors import TruncatedImage, UnsupportedImage
 from moslens.picture import boxes, jpeg2000
 from moslens.picture.light import Light, of_code, of_gamma, of_primaries, of_profile, to_linear_srgb
 from moslens.picture.tiff_samples import SampledTiff, YCbCrTiff, directory, read_samples, read_ycbcr
-from moslens.picture.truncation import where_it_ends
+from moslens.picture.truncation import QOI_END, where_it_ends
 
 HDR = "hdr"
 
@@ -348,7 +348,7 @@ def _sgi(stream: IO[bytes], image: ImageFile.ImageFile) -> Layout:
 
 def _qoi(stream: IO[bytes], image: ImageFile.ImageFile) -> Layout:
     stream.seek(max(0, stream.seek(0, 2) - 1024))
-    if b"\0\0\0\0\0\0\0\1" not in stream.read():
+    if QOI_END not in stream.read():
         raise TruncatedImage(where_it_ends(stream, "QOI"))
     return PLAIN
 

@@ -13,6 +13,9 @@ from typing import IO
 
 from moslens.picture.tiff_directory import MOST_VALUES, NUMBERS, entries
 
+QOI_END = bytes(7) + b"\1"
+"""How the data of a QOI file ends."""
+
 _MOST_READ = 1 << 27
 _MOST_PARTS = 1 << 18  # segments, chunks or boxes; a file with more is not followed to its end
 _FILL = re.compile(rb"\xff+")
@@ -128,5 +131,5 @@ _CHECKS: dict[str, Callable[[bytes], bool | None]] = {
     "HEIC": lambda data: b"mdat" not in data,
     "GIF": lambda data: not data.rstrip(b"\0").endswith(b";"),
     "JPEG 2000": lambda data: b"\xff\xd9" not in data,
-    "QOI": lambda data: not data.endswith(b"\0\0\0\0\0\0\0\1"),
+    "QOI": lambda data: not data.endswith(QOI_END),
 }
