@@ -121,7 +121,10 @@ class Reader:
         raws, found = read_pieces(self.scorer.model, pixels, self.labels.temperature)
         height, width = pixels.shape[:2]
         calibration = self.scorer.model.card.calibration
-        blocks = label_blocks(found, self.labels, calibration, width, height, score=calibration.score(fmean(raws)))
+        raw = fmean(raws)
+        blocks = label_blocks(
+            found, self.labels, calibration, width, height, raw=raw, score=calibration.score(raw)
+        )
         cells = found.probabilities.reshape(len(blocks), -1)
         levels, faults = found.level.reshape(-1), found.fault.reshape(-1)
         for number, block in enumerate(blocks):

@@ -1,14 +1,14 @@
 """What distillation alone does to features that know opinions, and what L_K keeps of them.
 
-    python -m benchmarks.quality.preservation --data DIR --work DIR [--steps 1500] [--preserve 10] [--set ...]
+    python -m benchmarks.quality.preservation --data DIR --work DIR [--steps 1500] [--preserve 10] [--longer RUN] [--set ...]
 
 A run of ``configs/distillation-photographic-lite.toml`` learns from the teacher of kinds alone, without opinion
 scores, for ``--steps`` steps: once with ``distill.preserve`` 0, once with that of ``--preserve``. Then the backbone is
 frozen: a kernel ridge regression learns the opinion scores of LIVE In the Wild from the means and deviations of its
 maps of stride 8, 16 and 32, of whole pictures at 384 px, and is measured on the test parts of ten splits. Its penalty
-is chosen on a fifth of the training part. Beside both the ImageNet weights.
+is chosen on a fifth of the training part. Beside both the ImageNet weights, and with ``--longer`` those of a longer run.
 
-The weights that the runs leave are starts in ``configs/recipes-start-288.toml``.
+The weights of the run without ``distill.preserve`` are a start in ``configs/recipes-start-288.toml``.
 """
 
 import statistics
@@ -44,21 +44,28 @@ def main() -> None:
     parser.add_argument("--work", type=Path, required=True, help="folder of the runs, which go on after a kill")
     parser.add_argument("--steps", type=int, default=1500)
     parser.add_argument("--preserve", type=float, default=10.0)
+    parser.add_argument("--longer", type=Path, help="folder of a finished run of more steps, measured too")
     parser.add_argument("--set", action="append", default=[], metavar="SECTION.KEY=VALUE", dest="changes")
     options = parser.parse_args()
     torch.set_num_threads(1)
     rows: dict[str, Any] = {}
-    for name, weight in (("ImageNet", None), ("distillation alone", 0.0), ("with L_K", options.preserve)):
-        config = config_of(options.data, options.steps, weight or 0.0, options.changes)
+    runs: list[tuple[str, Run | None]] = [("ImageNet", None)]
+    for name, weight in (("distillation alone", 0.0), ("with L_K", options.preserve)):
+        run = Run(options.work / f"preserve-{weight:g}")
+        train(config_of(options.data, options.steps, weight, options.changes), run.folder, resume=True)
+        runs.append((name, run))
+    if options.longer:
+        runs.append(("distillation alone, longer", Run(options.longer)))
+    config = config_of(options.data, options.steps, 0.0, options.changes)
+    for name, run in runs:
         model = build_model(config.model, pretrained=True)
-        logged: dict[str, float] = {}
-        if weight is not None:
-            run = Run(options.work / f"preserve-{weight:g}")
-            train(config, run.folder, resume=True)
+        about: dict[str, Any] = {"weight": None, "last": {}}
+        if run:
             model.load_state_dict(run.weights())
-            logged = last_row(run)
-        rows[name] = measure(model.backbone, options.data / "livec") | {"weight": weight, "last": logged}
-        print(f"{name:20s} mean SRCC {rows[name]['mean']:.4f}  {logged}", flush=True)
+            trained = run.config.distill
+            about = {"weight": trained.preserve, "steps": trained.warm, "entries": trained.entries, "last": last_row(run)}
+        rows[name] = measure(model.backbone, options.data / "livec") | about
+        print(f"{name:26s} mean SRCC {rows[name]['mean']:.4f}  {about}", flush=True)
     result = {"rows": rows, "steps": options.steps, "config": config.to_dict(), "machine": machine()}
     write_record(options.output, result, ("torch", "timm", "scipy"))
 

@@ -13,7 +13,7 @@ from PIL import Image
 from helpers.command import call
 from helpers.hostile import make_odd_files
 from helpers.map_model import BLUE, GREEN, RED, make_map_model, plain
-from moslens import Failure, NotAnImage, Scorer
+from moslens import Failure, NotAnImage, QualityMap, Scorer
 from moslens.system.text import name_in
 
 
@@ -214,6 +214,34 @@ def test_detail_in_rows_of_score_and_beside_the_maps(model: Path, tmp_path: Path
     assert "black and white or toned" in page
     assert call("explain", photos, "--model", model, "--no-detail", "--output", tmp_path / "plain") == 0
     assert rows_of(tmp_path / "plain") == without
+
+
+@pytest.mark.parametrize("size", [(1200, 380), (300, 1500), (6000, 200)])
+def test_detail_of_banners_and_strips(model: Path, tmp_path: Path, size: tuple[int, int]) -> None:
+    width, height = size
+    Image.fromarray(plain(height, width, RED)).save(tmp_path / "strip.png")
+    assert call("explain", tmp_path / "strip.png", "--model", model, "--output", tmp_path / "maps") == 0
+    (row,) = rows_of(tmp_path / "maps")
+    assert all(min(tile["width"], tile["height"]) == min(size) for tile in row["detail"]["tiles"])
+
+
+def test_a_fault_of_ours_costs_one_row(
+    photos: Path, model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    genuine = QualityMap.to_json
+
+    def broken(self: QualityMap) -> str:
+        if str(self.path).endswith("fine.png"):
+            raise TypeError("cannot be written")
+        return genuine(self)
+
+    monkeypatch.setattr(QualityMap, "to_json", broken)
+    assert call("explain", photos, "--output", tmp_path / "out", "--model", model) == 1
+    rows = {Path(row["path"]).name: row for row in rows_of(tmp_path / "out")}
+    assert len(rows_of(tmp_path / "out")) == 4
+    error = rows["fine.png"]["error"]
+    assert error["code"] == "internal"
+    assert error["message"].endswith("fine.png: TypeError: cannot be written")
 
 
 def test_maps_written_among_the_photos_are_no_photos_of_the_same_run(model: Path, tmp_path: Path) -> None:

@@ -23,7 +23,7 @@ from moslens.system.text import name_in
 
 # Runs at the start of every interpreter: stands in front of the decoder and does what the file's name says.
 SABOTAGE = """
-import ctypes, os, re, signal, time
+import ctypes, dataclasses, os, re, signal, time
 from pathlib import Path
 import moslens.picture.load as image
 
@@ -45,6 +45,8 @@ def load(source, **options):
     if "once" in name and not Path(source + ".seen").exists():
         Path(source + ".seen").touch()
         os.kill(os.getpid(), signal.SIGKILL)
+    if "unwritable" in name:
+        return dataclasses.replace(honest(source, **options), notes=(object(),))
     if "crowd" in name:
         image.crowd += 1
         time.sleep(0.3)
@@ -97,8 +99,19 @@ def test_deaths_cost_one_row_each(tiny_model: Path, tmp_path: Path, workers: int
     found = {Path(row["path"]).stem[1:]: row["error"] for row in rows}
     for kind, words in {"abort": "SIGABRT", "segfault": "SIGSEGV", "exit": "exit code 0"}.items():
         assert found[kind]["code"] == "internal"
-        assert f"decoding it ended the process ({words})" in found[kind]["message"]
+        assert f"scoring it ended the process ({words})" in found[kind]["message"]
     assert sum(row["status"] == "ok" for row in rows) == 5
+
+
+@pytest.mark.usefixtures("sabotage")
+def test_a_result_that_cannot_be_written_costs_its_row_alone(
+    tiny_model: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    paths = pictures(tmp_path / "in", "a.png", "unwritable.png", "b.png")
+    rows = rows_of(WatchedScorer(tiny_model), paths)
+    assert [row["status"] for row in rows] == ["ok", "error", "ok"]
+    assert "TypeError: Object of type object is not JSON serializable" in rows[1]["error"]["message"]
+    assert not caplog.records  # the process was not started again
 
 
 @pytest.mark.usefixtures("sabotage")

@@ -53,6 +53,7 @@ def test_tiles_lie_inside_apart_and_at_most_so_many(height: int, width: int, cou
         assert 0 <= box.x <= box.x + box.width <= width
         assert 0 <= box.y <= box.y + box.height <= height
         assert (box.width, box.height) == (min(width, TILE), min(height, TILE))
+        assert {type(number) for number in box} == {int}  # they go into JSON
     for one, other in combinations(boxes, 2):
         apart = one.x + TILE <= other.x or other.x + TILE <= one.x
         assert apart or one.y + TILE <= other.y or other.y + TILE <= one.y

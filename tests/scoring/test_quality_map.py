@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import math
 import pickle
 from pathlib import Path
 
@@ -212,20 +213,20 @@ def test_a_picture_without_colours_has_no_fault_of_colours() -> None:
     named, grey = (
         [
             (one.kind, round(one.confidence, 6))
-            for one in label_blocks(stitched, labels, calibration, 80, 40, monochrome=monochrome)
+            for one in label_blocks(stitched, labels, calibration, 80, 40, raw=1.0, monochrome=monochrome)
         ]
         for monochrome in (False, True)
     )
     assert named == [("hsv_saturation", 0.6), ("jpeg", 0.8)]
     assert grey == [(None, 0.9), ("jpeg", 0.8)]
     sure = dataclasses.replace(labels, certainty=0.7)
-    kinds = [one.kind for one in label_blocks(stitched, sure, calibration, 80, 40)]
+    kinds = [one.kind for one in label_blocks(stitched, sure, calibration, 80, 40, raw=1.0)]
     assert kinds == [None, "jpeg"], "the first cell is sure of a fault, not of its kind"
     more = BlockLabels(2, ("color_noise", "white_noise", "color_shift"), ("noise", "noise", "color"), 1.0, 0.5)
     assert more.of_colour == [0, 2]
 
 
-def test_a_penalty_lowers_blocks_as_far_as_something_is_wrong_and_never_the_score(tmp_path: Path) -> None:
+def test_a_penalty_sets_faulty_blocks_apart_and_leaves_the_score(tmp_path: Path) -> None:
     picture = plain(448, 448)
     picture[:224] = RED
     folder = make_map_model(tmp_path / "m")
@@ -235,11 +236,30 @@ def test_a_penalty_lowers_blocks_as_far_as_something_is_wrong_and_never_the_scor
     (folder / "card.json").write_text(json.dumps(card))
     after = Scorer(folder).explain(picture)
     assert after.score == before.score
+    changes: dict[bool, list[float]] = {True: [], False: []}
     for old, new in zip(before.blocks, after.blocks, strict=True):
-        if old.y >= 280:
-            assert old.score == pytest.approx(new.score, abs=0.5)
-        elif old.y + old.height <= 200:
-            assert new.score < old.score - 5
+        if old.y >= 280 or old.y + old.height <= 200:
+            changes[old.y >= 280].append(new.score - old.score)
+    assert max(changes[False]) < min(changes[True]) - 5
+    assert min(changes[True]) > 0
+
+
+@pytest.mark.parametrize("penalty", [0.0, 0.5])
+@pytest.mark.parametrize("size", [(448, 448), (300, 700), (150, 90)])
+def test_blocks_average_to_the_score_on_the_raw_scale(tmp_path: Path, size: tuple[int, int], penalty: float) -> None:
+    picture = plain(*size)
+    picture[: size[0] // 3, : size[1] // 2] = RED
+    folder = make_map_model(tmp_path / "m")
+    card = json.loads((folder / "card.json").read_text())
+    card["explain"]["penalty"] = penalty
+    (folder / "card.json").write_text(json.dumps(card))
+    found = Scorer(folder).explain(picture)
+
+    def raw(score: float) -> float:
+        return math.log(score / (100 - score))
+
+    assert len({round(block.score, 3) for block in found.blocks}) > 1
+    assert sum(block.weight * raw(block.score) for block in found.blocks) == pytest.approx(raw(found.score), abs=1e-6)
 
 
 def test_a_model_without_maps_says_so(tiny_model: Path) -> None:
@@ -382,10 +402,10 @@ def test_in_a_bad_picture_a_fault_need_only_be_likely() -> None:
     shape = np.ones((1, 2))
     stitched = Stitched(shape, 0.5 * shape, cells[None, [0, 4]], 3 * shape)
     for score, kinds in ((39.9, ["motion_blur", None]), (40.0, [None, None]), (None, [None, None])):
-        blocks = label_blocks(stitched, labels, Calibration(1.0, 0.0, 5.0), 200, 100, score=score)
+        blocks = label_blocks(stitched, labels, Calibration(1.0, 0.0, 5.0), 200, 100, raw=1.0, score=score)
         assert [block.kind for block in blocks] == kinds
     never = dataclasses.replace(labels, faulty_below=0.0)
-    blocks = label_blocks(stitched, never, Calibration(1.0, 0.0, 5.0), 200, 100, score=0.0)
+    blocks = label_blocks(stitched, never, Calibration(1.0, 0.0, 5.0), 200, 100, raw=1.0, score=0.0)
     assert [block.kind for block in blocks] == [None, None]
 
 
@@ -393,7 +413,7 @@ def test_the_label_of_a_block_says_no_more_than_is_certain() -> None:
     shape = np.ones((2, 2))
     cells = np.array([[[0.5, 0.4, 0.0, 0.1], [0.0, 0.05, 0.9, 0.05]], [[0.1, 0.1, 0.1, 0.7], [0.5, 0.4, 0.0, 0.1]]])
     stitched = Stitched(shape, 0.25 * shape, cells, 3 * shape)
-    blocks = label_blocks(stitched, UNSURE, Calibration(1.0, 0.0, 5.0), 200, 100)
+    blocks = label_blocks(stitched, UNSURE, Calibration(1.0, 0.0, 5.0), 200, 100, raw=1.0)
     assert [block.label for block in blocks] == ["blurred", "JPEG artefacts", None, "blurred"]
     assert [block.kind for block in blocks] == ["gaussian_blur", "jpeg", None, "gaussian_blur"]
     assert [block.group for block in blocks] == ["blur", "compression", None, "blur"]

@@ -138,9 +138,9 @@ class TestAdding:
         )
         interval = f"90 % range: {result.low:.0f} to {result.high:.0f}. 640 x 480 pixels."
         expect(page.locator("#meaning")).to_have_text(interval)
-        expect(page.locator("#faults")).to_have_text("Motion blur, clear: in the middle, 33\xa0% of the photo")
+        expect(page.locator("#faults")).to_have_text("Motion blur, moderate: in the middle, 33\xa0% of the photo")
         expect(page.locator("#faults button")).to_have_attribute("title", "motion blur, severity 3.2 of 5")
-        expect(page.locator("#story")).to_have_text("What hurts most: motion blur, clear, in the middle.")
+        expect(page.locator("#story")).to_have_text("What hurts most: motion blur, moderate, in the middle.")
         expect(page.locator("#tint")).to_be_visible()
         expect(page.locator("#tools")).to_be_hidden()
         expect(page.locator(".block")).to_have_count(6)
@@ -239,9 +239,9 @@ class TestMap:
         pick(page, photos[:1])
         blocks, region = page.locator(".block"), page.locator("#region")
         blocks.nth(1).hover()
-        expect(region).to_have_text(re.compile(r"^Motion blur, clear \(2\.5 of 5\), 75\s% sure, this part scores \d+$"))
+        expect(region).to_have_text(re.compile(r"^Motion blur, moderate \(2\.5 of 5\), 75\s% sure, this part scores \d+$"))
         blocks.nth(3).tap()
-        expect(region).to_contain_text("No fault that this model knows was found here")
+        expect(region).to_contain_text("No fault here")
         screenshot(page, "phone")
         blocks.nth(3).focus()
         page.keyboard.press("ArrowRight")
@@ -356,13 +356,16 @@ class TestMap:
         assert place((0, 0, 300, 60)) == "top"
         assert place((0, 0, 60, 300)) == "left"
         assert place((100, 100, 100, 100)) == "in the middle"
+        frame = [(50 * i, 50 * j, 50, 50) for i in range(6) for j in range(6) if {i, j} & {0, 5}]
+        assert place(*frame) == "around the middle"
+        assert place((0, 0, 100, 100), (200, 200, 100, 100), (100, 100, 100, 100)) == "in several places"
         assert place((0, 0, 300, 200)) == "nearly everywhere"
         assert place((0, 0, 300, 300)) == "everywhere"
         row = {"distortions": [], "score": 20, "width": 300, "height": 300}
         row["worst_block"] = {"x": 200, "y": 0, "width": 100, "height": 100}
         story = "([row]) => import('/static/words.js').then(words => words.story(row, () => null))"
-        assert page.evaluate(story, [row]) == "No fault that this model knows was found. The weakest part: top right."
-        assert page.evaluate(story, [{**row, "score": 70}]) == "No fault that this model knows was found."
+        assert page.evaluate(story, [row]) == "No fault named. The weakest part: top right."
+        assert page.evaluate(story, [{**row, "score": 70}]) == "No fault named."
         assert page.evaluate(story, [{**row, "worst_block": None}]) == ""
         row["distortions"] = [
             {"kind": "jpeg", "label": "JPEG artefacts", "severity": 5, "share": 0.1},
@@ -375,7 +378,7 @@ class TestMap:
         ask = "([name, row]) => import('/static/words.js').then(words => words[name](row))"
         fault = {"kind": "white_noise", "label": "noise", "severity": 4.2, "share": 0.7}
         row = {"notes": ["not_a_photo"], "detail": {"score": 33.2, "tiles": [], "distortions": [fault]}}
-        assert page.evaluate(ask, ["atFullSize", row]) == "At 100\xa0%: 33 of 100, poor (noise, strong)."
+        assert page.evaluate(ask, ["atFullSize", row]) == "At 100\xa0%, pixel for pixel: 33 of 100 (noise, strong)."
         assert page.evaluate(ask, ["atFullSize", {"detail": None}]) == ""
         assert page.evaluate(ask, ["noteWords", row]) == "Not a photo: the score is outside what this model knows."
         assert page.evaluate(ask, ["noteWords", {"notes": []}]) == ""
@@ -384,7 +387,7 @@ class TestMap:
     def test_detail_is_a_line_beside_the_score(self, open_page: Open, photos: list[Path]) -> None:
         page = open_page()
         pick(page, photos[:1])
-        expect(page.locator("#full-size")).to_have_text("At 100\xa0%: 40 of 100, fair (motion blur, clear).")
+        expect(page.locator("#full-size")).to_have_text("At 100\xa0%, pixel for pixel: 40 of 100 (motion blur, moderate).")
 
     def test_a_real_map_names_the_fault_where_it_is(self, open_page: Open, tmp_path: Path) -> None:
         picture = plain(600, 300)
@@ -396,7 +399,7 @@ class TestMap:
             expect(page.locator("#faults")).to_contain_text("JPEG artefacts, ")
             expect(page.locator(".block").first).to_be_attached()
             stage = page.locator("#stage").bounding_box()
-            for across, words in ((0.9, "JPEG artefacts, "), (0.1, "No fault that this model knows was found here")):
+            for across, words in ((0.9, "JPEG artefacts, "), (0.1, "No fault here")):
                 page.mouse.move(stage["x"] + across * stage["width"], stage["y"] + stage["height"] / 2)
                 expect(page.locator("#region")).to_contain_text(words)
             screenshot(page, "real-map")
@@ -410,8 +413,8 @@ class TestMap:
         expect(page.locator("#verdict")).to_have_text("Scoring\u2026")
         expect(page.locator("#faults button")).to_have_count(0)
         held[0].continue_()
-        fault = page.locator("#faults").get_by_role("button", name="Motion blur, clear")
-        expect(fault).to_have_text("Motion blur, clear: in the middle, 33\xa0% of the photo")
+        fault = page.locator("#faults").get_by_role("button", name="Motion blur, moderate")
+        expect(fault).to_have_text("Motion blur, moderate: in the middle, 33\xa0% of the photo")
         fault.click()
         expect(fault).to_have_attribute("aria-pressed", "true")
         expect(page.locator(".block.marked")).to_have_count(2)

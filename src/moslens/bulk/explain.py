@@ -17,6 +17,7 @@ from moslens.bulk.thumbnails import thumbnail
 from moslens.bulk.writers import FileWriter, SelectedLines
 from moslens.errors import OutputError
 from moslens.picture.limits import MAX_PIXELS
+from moslens.scoring.quality_map import QualityMap
 from moslens.scoring.result import Failure, Score
 from moslens.scoring.scorer import Scorer
 from moslens.system.cores import available_cores
@@ -53,14 +54,11 @@ def explain_all(
         found = scorer.explain_or_failure(source, max_pixels=max_pixels, detail=detail)
         if isinstance(found, Failure):
             return found, name
-        picture = io.BytesIO()
-        found.overlay().save(picture, "PNG")
-        for file, data in (
-            (f"{THUMBNAILS}/{name}.jpg", thumbnail(found.pixels)),
-            (f"{THUMBNAILS}/{name}-map.jpg", thumbnail(found.overlay(legend=False))),
-            (f"{name}.png", picture.getvalue()),
-            (f"{name}.json", found.to_json().encode() + b"\n"),
-        ):
+        try:
+            files = _files(found, name)
+        except Exception as error:  # as in scoring: one picture must not end the run
+            return Failure.of(found.path, error, scorer.model_id), name
+        for file, data in files.items():
             write_bytes(folder / file, data, durable=False)
         finished[name] = found.to_score()
         return finished[name], name
@@ -107,6 +105,18 @@ def explain_all(
             _write_page(folder, names, scorer.model_id)
     finally:
         writer.close()
+
+
+def _files(found: QualityMap, name: str) -> dict[str, bytes]:
+    """What is written for a picture, by the name of the file."""
+    picture = io.BytesIO()
+    found.overlay().save(picture, "PNG")
+    return {
+        f"{THUMBNAILS}/{name}.jpg": thumbnail(found.pixels),
+        f"{THUMBNAILS}/{name}-map.jpg": thumbnail(found.overlay(legend=False)),
+        f"{name}.png": picture.getvalue(),
+        f"{name}.json": found.to_json().encode() + b"\n",
+    }
 
 
 def _names_in(folder: Path) -> dict[str, str]:

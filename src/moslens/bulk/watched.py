@@ -32,6 +32,7 @@ logger = logging.getLogger(__name__)
 
 TIME_LIMIT = 120.0
 _TICK = 1.0
+_PATIENCE = 5.0
 # Not imported here: this process does not need the numpy and Pillow that the child loads.
 _START = "import json, sys; sys.path[:] = json.loads(sys.argv[1]); from moslens.bulk.watched_child import main; main()"
 _PIPE_BYTES = 1 << 15  # less than a pipe holds, so that sending never waits for a child that hangs
@@ -96,8 +97,8 @@ class WatchedScorer:
                     status, _, line = value.partition(b" ")
                     result = RowLine(status.decode("ascii"), line)
                 elif origin is self._child:
-                    how = self._child.end()
-                    result = self._failure(work.child_ended(), f"decoding it ended the process ({how})")
+                    how = self._child.end(patience=_PATIENCE)
+                    result = self._failure(work.child_ended(), f"scoring it ended the process ({how})")
                 elif work.silent > self._limit:
                     self._child.end()
                     result = self._failure(work.child_ended(), f"it took more than {self._limit:g} s")
@@ -258,12 +259,12 @@ class _Child:
             self._process.stdin.write(json.dumps(value).encode("ascii") + b"\n")
             self._process.stdin.flush()
 
-    def end(self) -> str:
-        """End the process if it runs; return how it ended."""
+    def end(self, patience: float = 0.05) -> str:
+        """End the process if it runs; return how it ended. One that closed its pipes exits in ``patience`` seconds."""
         if not self.ended:
             self.ended = True
-            with suppress(subprocess.TimeoutExpired):  # one that closed its pipes is about to exit by itself
-                self._process.wait(0.05)
+            with suppress(subprocess.TimeoutExpired):
+                self._process.wait(patience)
             self._process.kill()
             if not self._listening:
                 self._process.stdout.close()

@@ -26,6 +26,7 @@ def main() -> None:
     answers = os.fdopen(os.dup(1), "wb", buffering=0)
     os.dup2(2, 1)  # a library that prints must not print between the rows
     requests = sys.stdin.buffer
+    from moslens.scoring.result import Failure
     from moslens.scoring.scorer import Scorer
     from moslens.system.malloc import give_back_large_blocks
 
@@ -44,7 +45,10 @@ def main() -> None:
     _answer(answers, _json({"ready": scorer.model_id}))
     settings = _read(requests)
     for result in scorer.score_many(_paths(requests), folders=False, **settings):
-        row = RowLine.of(result.to_row())
+        try:
+            row = RowLine.of(result.to_row())
+        except Exception as error:  # a result that cannot be written costs its row, not the process
+            row = RowLine.of(Failure.of(result.path, error, scorer.model_id).to_row())
         _answer(answers, row.status.encode("ascii") + b" " + row.line)
 
 

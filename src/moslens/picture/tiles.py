@@ -109,7 +109,7 @@ def _best(
     means = np.round(sums / area, 6)
     candidates = np.where(means == means.max(), off_middle, np.inf)
     row, column = np.unravel_index(int(candidates.argmin()), candidates.shape)
-    return Box(int(lefts[column]), int(tops[row]), wide, tall)
+    return Box(int(lefts[column]), int(tops[row]), int(wide), int(tall))
 
 
 def _places(region: tuple[int, int], side: int, small: int, size: int) -> tuple[NDArray[np.int64], int]:

@@ -21,7 +21,7 @@ from moslens.picture.notes import is_monochrome
 from moslens.picture.windows import Piece, Pixels
 from moslens.release.fault_combinations import combine_faults
 from moslens.release.planted_crops import planted_crops
-from moslens.scoring.card import NEVER, BlockLabels
+from moslens.scoring.card import BLOCK_OUTPUTS, NEVER, BlockLabels
 from moslens.scoring.labels import fault_label, group_label
 from moslens.scoring.quality_map import read_pieces
 from moslens.scoring.session import Model
@@ -41,7 +41,7 @@ PICTURES = 400
 ONE_SIDED = 1.2816
 """Standard normal quantile of .9: a precision counts as reached where its one-sided bound of 90 % says so."""
 
-PENALTIES = tuple(range(0, 121, 4))
+PENALTIES = tuple(range(0, 401, 4))
 SLACK = 0.002
 TOP_LEVEL = 5
 _SEED = 9_003
@@ -51,14 +51,51 @@ Floats = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class BlockPredictions:
-    """Predictions for N blocks with known labels: logits N x C + 1, scores N in MOS units, levels N (1 to 5).
+    """Predictions for N blocks with known labels: logits N x C + 1, levels N (1 to 5), by crop.
 
     ``truth``: N x C + 1 bool, the kinds that are there; the last is no distortion.
     """
 
-    logits: Floats
+    crops: tuple["CropBlocks", ...]
+
+    @property
+    def logits(self) -> Floats:
+        return np.concatenate([crop.logits[crop.known] for crop in self.crops])
+
+    @property
+    def truth(self) -> NDArray[np.bool_]:
+        return np.concatenate([crop.truth for crop in self.crops])
+
+    def fit_penalty(self, temperature: float) -> float:
+        """:func:`fit_penalty` on the crops that have clean and degraded blocks: maps compare blocks of one picture.
+
+        As in a map the scores have the raw score of their crop as weighted mean.
+        """
+        quality, damage, degraded = [], [], []
+        for crop in self.crops:
+            faulty = ~crop.truth[:, -1]
+            if faulty.all() or not faulty.any():
+                continue
+            harm = (1 - softmax(crop.logits / temperature)[:, -1]) * crop.levels / TOP_LEVEL
+            share = crop.weights / crop.weights.sum()
+            quality.append((crop.scores - share @ crop.scores + crop.raw)[crop.known])
+            damage.append((harm - share @ harm)[crop.known])
+            degraded.append(faulty)
+        if not quality:
+            return 0.0
+        return fit_penalty(*map(np.concatenate, (quality, damage, degraded)))
+
+
+@dataclass(frozen=True)
+class CropBlocks:
+    """What a model says of a crop (``raw``, MOS units) and of its K blocks, which of them are ``known``, ``truth`` of these."""
+
+    raw: float
     scores: Floats
+    weights: Floats
+    logits: Floats
     levels: Floats
+    known: NDArray[np.bool_]
     truth: NDArray[np.bool_]
 
 
@@ -98,8 +135,7 @@ def calibrate_blocks(
         raise DatasetError("holds out no photo to calibrate block labels on", pool.root)
     found = predict_blocks(model, pool, names, PICTURES, naming.faults, implementations)
     temperature = fit_temperature(found.logits, found.truth)
-    fault = 1 - softmax(found.logits / temperature)[:, -1]
-    penalty = fit_penalty(found.scores, fault * found.levels / TOP_LEVEL, ~found.truth[:, -1])
+    penalty = found.fit_penalty(temperature)
     peaks = []
     for name in tracked(names, "calibrating on photos", len(names)):
         view = model.card.view
@@ -122,7 +158,7 @@ def calibrate_blocks(
             "before": nll(found.logits, found.truth),
             "after": nll(found.logits / temperature, found.truth),
         },
-        "fitted_on": f"{len(fault)} blocks of {PICTURES} degraded and clean crops and {len(names)} clean photos of the "
+        "fitted_on": f"{len(found.truth)} blocks of {PICTURES} degraded and clean crops and {len(names)} clean photos of the "
         "pristine pool, none of which any training used",
         "data_hash": pool.hash_of(names),
     }
@@ -139,17 +175,17 @@ def predict_blocks(
     """Predictions for the labelled blocks of ``count`` crops of the named photos, see planted_crops."""
     labels = model.card.explain
     assert labels is not None
-    rows = []
+    blocks = []
     view, kinds = model.card.view, labels.kinds
     crops = planted_crops(pool, names, view, labels.grid, count, _SEED, kinds, implementations, combined)
     for crop in tracked(crops, "calibrating blocks", count):
         piece = Piece(crop.picture, 0, 0, *crop.picture.shape[:2])
-        scores, logits, levels = model.run(piece, ("block_score", "kind_logits", "level"))
-        known = crop.labelled
+        raw, scores, weights, logits, levels = model.run(piece, ("score", *BLOCK_OUTPUTS))
         there = crop.faults[:, : len(kinds)] > 0
-        truth = np.column_stack([there, ~there.any(axis=1)])
-        rows.append((logits[known], scores[known], levels[known].clip(1, TOP_LEVEL), truth[known]))
-    return BlockPredictions(*(np.concatenate(column) for column in zip(*rows, strict=True)))
+        truth = np.column_stack([there, ~there.any(axis=1)])[crop.labelled]
+        levels = levels.clip(1, TOP_LEVEL)
+        blocks.append(CropBlocks(float(raw), scores, weights, logits, levels, crop.labelled, truth))
+    return BlockPredictions(tuple(blocks))
 
 
 def read_faulty(
@@ -265,7 +301,8 @@ def fit_certainty(certainty: Floats, right: NDArray[np.bool_], wanted: float) ->
 def fit_penalty(scores: Floats, damage: Floats, degraded: NDArray[np.bool_]) -> float:
     """MOS units to subtract from the quality of a block with a certain fault of the highest level.
 
-    scores (MOS units), damage (probability of a fault times level / 5) and labels of N blocks. Returns the smallest
+    scores (MOS units), damage (probability of a fault times level / 5, both as :class:`BlockPredictions` has them)
+    and labels of N blocks. Returns the smallest
     penalty for which the AUC of "score - penalty * damage", degraded against clean blocks, is within ``SLACK`` of the
     best in ``PENALTIES``.
     """

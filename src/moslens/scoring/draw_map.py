@@ -4,7 +4,7 @@ The colours are cividis, which people with and without colour vision deficiency 
 good, and lightness alone separates them. The picture below is grey, so that every colour belongs to the map.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -54,9 +54,8 @@ def draw(quality_map: "QualityMap", size: int = 1024, *, legend: bool = True) ->
         if block.kind is not None:
             _hatch(picture, box)
     _outline_kinds(pen, quality_map, boxes)
-    for block, box in zip(quality_map.blocks, boxes, strict=True):
-        if block.kind is not None:
-            _label(pen, f"{block.label} {block.severity:.1f}", box)
+    for region in _regions(quality_map):
+        _label_region(pen, quality_map, boxes, region)
     lowest = min(range(len(boxes)), key=lambda number: quality_map.blocks[number].score)
     _frame(pen, boxes[lowest])
     return _with_legend(picture, quality_map) if legend else picture
@@ -76,14 +75,53 @@ def _hatch(picture: Image.Image, box: Box) -> None:
 
 
 def _outline_kinds(pen: ImageDraw.ImageDraw, quality_map: "QualityMap", boxes: Sequence[Box]) -> None:
-    """A line wherever the named kind changes from a block to the next."""
+    """A line inside each named block wherever the next block has another name or none, and along the picture's edge."""
+    rows, columns = quality_map.rows, quality_map.columns
     kinds = [block.kind for block in quality_map.blocks]
     for number, (left, top, right, bottom) in enumerate(boxes):
-        row, column = divmod(number, quality_map.columns)
-        if column and kinds[number] != kinds[number - 1]:
-            pen.line((left, top, left, bottom), fill="white", width=3)
-        if row and kinds[number] != kinds[number - quality_map.columns]:
-            pen.line((left, top, right, top), fill="white", width=3)
+        if kinds[number] is None:
+            continue
+        row, column = divmod(number, columns)
+        left, top, right, bottom = left + 1, top + 1, right - 2, bottom - 2
+        for there, step, line in (
+            (column > 0, -1, (left, top, left, bottom)),
+            (column < columns - 1, 1, (right, top, right, bottom)),
+            (row > 0, -columns, (left, top, right, top)),
+            (row < rows - 1, columns, (left, bottom, right, bottom)),
+        ):
+            if not there or kinds[number + step] != kinds[number]:
+                pen.line(line, fill="white", width=3)
+
+
+def _regions(quality_map: "QualityMap") -> Iterator[list[int]]:
+    """The places of blocks that touch and have the same name, region by region."""
+    columns, blocks = quality_map.columns, quality_map.blocks
+    left = {number for number, block in enumerate(blocks) if block.kind is not None}
+    while left:
+        region, open_ = [], [left.pop()]
+        while open_:
+            number = open_.pop()
+            region.append(number)
+            beside = [number - columns, number + columns]
+            beside += [number - 1] if number % columns else []
+            beside += [number + 1] if (number + 1) % columns else []
+            same = [n for n in beside if n in left and blocks[n].kind == blocks[number].kind]
+            left.difference_update(same)
+            open_ += same
+        yield sorted(region)
+
+
+def _label_region(
+    pen: ImageDraw.ImageDraw, quality_map: "QualityMap", boxes: Sequence[Box], region: Sequence[int]
+) -> None:
+    """The name of a region and its mean severity, on its block nearest to the middle."""
+    blocks = [quality_map.blocks[number] for number in region]
+    areas = [block.width * block.height for block in blocks]
+    severity = np.average([block.severity for block in blocks], weights=areas)
+    centres = np.array([((x0 + x1) / 2, (y0 + y1) / 2) for x0, y0, x1, y1 in (boxes[number] for number in region)])
+    middle = np.average(centres, axis=0, weights=areas)
+    nearest = region[int(np.hypot(*(centres - middle).T).argmin())]
+    _label(pen, f"{blocks[0].label} {severity:.1f}", boxes[nearest])
 
 
 def _frame(pen: ImageDraw.ImageDraw, box: Box) -> None:

@@ -11,8 +11,8 @@ NOTES: Mapping[str, str] = {
     "preview": "the preview inside a raw file",
 }
 
-NO_FAULT = "no fault that this model knows was found"
-"""Of a picture without named faults: something else may be wrong with it."""
+NO_FAULT = "no fault named"
+"""Of a picture without named faults: the model may be unsure, or not know what is wrong."""
 
 
 def fault_label(kind: str) -> str:

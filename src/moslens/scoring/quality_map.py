@@ -168,19 +168,22 @@ def label_blocks(
     width: int,
     height: int,
     *,
+    raw: float,
     score: float | None = None,
     monochrome: bool = False,
 ) -> tuple[QualityBlock, ...]:
     """The cells of a map as blocks of a picture of ``width`` x ``height`` px, in reading order.
 
-    ``score``: that of the picture, which says whether something is wrong with it for certain; None where it is part of
-    a picture. In a ``monochrome`` picture no kind of colour is named.
+    ``raw``: the raw score of the picture, the mean of its blocks by their weights. ``score``: its score, which says
+    whether something is wrong with it for certain; None where it is part of a picture. In a ``monochrome`` picture no
+    kind of colour is named.
     """
     if monochrome:
         stitched = stitched.without(labels.of_colour)
     rows, columns = stitched.score.shape
     down, across = pixel_cuts(height, rows), pixel_cuts(width, columns)
     quality = stitched.score - labels.penalty * stitched.fault * stitched.level / 5
+    quality += raw - (stitched.weight * quality).sum()
     bad = score is not None and score < labels.faulty_below
     names = name_cells(stitched.probabilities.reshape(rows * columns, -1), labels, bad=bad)
     blocks = []

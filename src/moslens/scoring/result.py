@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from moslens import __version__
-from moslens.errors import ImageError
+from moslens.errors import ImageError, InternalError
 from moslens.system.text import name_fields, readable
 
 DECIMALS = 6
@@ -103,6 +103,13 @@ class Failure:
     error: ImageError
     model: str
     version: str = __version__
+
+    @classmethod
+    def of(cls, path: str | None, error: Exception, model: str) -> Failure:
+        """The failure of a picture for any exception: one that is no ImageError becomes an InternalError."""
+        if not isinstance(error, ImageError):
+            error = InternalError(f"{type(error).__name__}: {error}", path)
+        return cls(path, error, model)
 
     def to_row(self) -> dict[str, Any]:
         """The output row: the columns of a score's row, with ``error`` filled."""

@@ -202,7 +202,7 @@ class Scorer:
         run = pool.map if pool else map
         pieces = self.model.card.view.pieces(picture.pixels)
         raws = [raw for batch in in_batches(pieces) for raw in run(self._raw, batch)]
-        value, low, high = self._calibrated(raws, source)
+        value, low, high = self._calibrated(math.fsum(raws) / len(raws), source)
         size = (picture.width, picture.height)
         found = self._detail(picture, source, run, maps=False)
         return Score(_path(source), value, low, high, *size, self.model_id, notes=picture.notes, detail=found)
@@ -217,7 +217,8 @@ class Scorer:
         picture = self._load(source, max_pixels, detail)
         run = pool.map if pool else map
         raws, stitched = read_pieces(self.model, picture.pixels, labels.temperature, run, _path(source))
-        value, low, high = self._calibrated(raws, source)
+        raw = math.fsum(raws) / len(raws)
+        value, low, high = self._calibrated(raw, source)
         rows, columns = stitched.score.shape
         return QualityMap(
             path=_path(source),
@@ -235,6 +236,7 @@ class Scorer:
                 self.model.card.calibration,
                 picture.width,
                 picture.height,
+                raw=raw,
                 score=None if NOT_A_PHOTO in picture.notes else value,
                 monochrome=MONOCHROME in picture.notes,
             ),
@@ -266,9 +268,9 @@ class Scorer:
         ]
         return summarize_tiles(tiles, self.model.card.calibration.score)
 
-    def _calibrated(self, raws: list[float], source: Any) -> tuple[float, float, float]:
+    def _calibrated(self, raw: float, source: Any) -> tuple[float, float, float]:
         calibration = self.model.card.calibration
-        value = calibration.score(math.fsum(raws) / len(raws))
+        value = calibration.score(raw)
         if not math.isfinite(value):
             raise InternalError("the model gave no finite score", _path(source))
         return value, *calibration.interval(value)
@@ -295,11 +297,8 @@ class Scorer:
     ) -> Result | Failure:
         try:
             return work(source, max_pixels, None)
-        except ImageError as error:
-            return Failure(_path(source), error, self.model_id)
         except Exception as error:  # one bad picture must not end the run; its row reports the error
-            fault = InternalError(f"{type(error).__name__}: {error}", _path(source))
-            return Failure(_path(source), fault, self.model_id)
+            return Failure.of(_path(source), error, self.model_id)
 
 
 def score(source: "Source", *, max_pixels: int = MAX_PIXELS, detail: bool = False) -> Score:

@@ -1,7 +1,7 @@
 // The list of photos: cards, sorting and filtering.
 
 import { byId, limitConcurrency, make, makeBar } from "./dom.js";
-import { plain, range, summary } from "./words.js";
+import { isPhoto, plain, range, summary } from "./words.js";
 
 const THUMBNAIL = 320;
 const list = byId("list");
@@ -29,7 +29,7 @@ export function showState(item) {
   const state = item.card.querySelector(".state");
   const row = item.row;
   if (row?.status === "ok") {
-    state.replaceChildren(make("span", { className: "word", textContent: summary(row) }), makeBar(row), make("span", { className: "quiet", textContent: `range ${range(row)}` }));
+    state.replaceChildren(make("span", { className: "word", textContent: summary(row) }), makeBar(row), make("span", { className: "quiet", textContent: cardNote(row) }));
   } else if (item.error) {
     state.replaceChildren(make("span", { className: "error", textContent: item.error }));
   } else {
@@ -37,6 +37,9 @@ export function showState(item) {
   }
   item.card.querySelector(".again").hidden = !(item.error && !row);
 }
+
+// What a card says below the bar: the range, or that the score says little.
+const cardNote = (row) => (isPhoto(row) ? `range ${range(row)}` : "not a photo");
 
 // Whether the browser can decode the photo.
 async function showThumbnail(item, place) {

@@ -1,4 +1,4 @@
-// The map of one photo: colours for quality, outlines and words for what is wrong, and a button for every block.
+// The map of one photo: colours for quality, hatching, outlines and words for what is wrong, and a button for every block.
 
 import { byId, make, setStyle } from "./dom.js";
 import { plain, region } from "./words.js";
@@ -56,6 +56,7 @@ function makeBlock(map, block, index, worst) {
     height: inPercent(block.height, map.height),
   });
   button.dataset.kind = block.kind ?? "";
+  button.classList.toggle("faulty", block.kind !== null);
   for (const [side, next] of Object.entries(neighbours(index, columns, cells.length)))
     if (hasEdge(block, side, cells[next])) button.classList.add(`edge-${side}`);
   if (worst && worst.x === block.x && worst.y === block.y) button.classList.add("worst");
