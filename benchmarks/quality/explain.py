@@ -122,9 +122,7 @@ class Reader:
         height, width = pixels.shape[:2]
         calibration = self.scorer.model.card.calibration
         raw = fmean(raws)
-        blocks = label_blocks(
-            found, self.labels, calibration, width, height, raw=raw, score=calibration.score(raw)
-        )
+        blocks = label_blocks(found, self.labels, calibration, width, height, raw=raw, score=calibration.score(raw))
         cells = found.probabilities.reshape(len(blocks), -1)
         levels, faults = found.level.reshape(-1), found.fault.reshape(-1)
         for number, block in enumerate(blocks):

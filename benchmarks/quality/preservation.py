@@ -1,12 +1,13 @@
 """What distillation alone does to features that know opinions, and what L_K keeps of them.
 
-    python -m benchmarks.quality.preservation --data DIR --work DIR [--steps 1500] [--preserve 10] [--longer RUN] [--set ...]
+    python -m benchmarks.quality.preservation --data DIR --work DIR [--steps 1500] [--preserve 10] [--longer RUN]
 
 A run of ``configs/distillation-photographic-lite.toml`` learns from the teacher of kinds alone, without opinion
 scores, for ``--steps`` steps: once with ``distill.preserve`` 0, once with that of ``--preserve``. Then the backbone is
 frozen: a kernel ridge regression learns the opinion scores of LIVE In the Wild from the means and deviations of its
 maps of stride 8, 16 and 32, of whole pictures at 384 px, and is measured on the test parts of ten splits. Its penalty
-is chosen on a fifth of the training part. Beside both the ImageNet weights, and with ``--longer`` those of a longer run.
+is chosen on a fifth of the training part. Beside both the ImageNet weights, and with ``--longer`` those of a longer
+run.
 
 The weights of the run without ``distill.preserve`` are a start in ``configs/recipes-start-288.toml``.
 """
@@ -63,7 +64,12 @@ def main() -> None:
         if run:
             model.load_state_dict(run.weights())
             trained = run.config.distill
-            about = {"weight": trained.preserve, "steps": trained.warm, "entries": trained.entries, "last": last_row(run)}
+            about = {
+                "weight": trained.preserve,
+                "steps": trained.warm,
+                "entries": trained.entries,
+                "last": last_row(run),
+            }
         rows[name] = measure(model.backbone, options.data / "livec") | about
         print(f"{name:26s} mean SRCC {rows[name]['mean']:.4f}  {about}", flush=True)
     result = {"rows": rows, "steps": options.steps, "config": config.to_dict(), "machine": machine()}

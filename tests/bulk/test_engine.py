@@ -152,9 +152,9 @@ class TestInputs:
 
     def test_long_names_leave_room_for_numbers_and_extensions(self) -> None:
         names = distinct_names([f"{folder}/{'x' * 250}.jpg" for folder in range(12)])
-        assert names[0] == "x" * 240
-        assert names[1:9] == [f"{'x' * 240}-{number}" for number in range(2, 10)]
-        assert names[9:] == [f"{'x' * 239}-{number}" for number in (10, 11, 12)]
+        assert names[0] == "x" * 239
+        assert names[1:9] == [f"{'x' * 237}-{number}" for number in range(2, 10)]
+        assert names[9:] == [f"{'x' * 236}-{number}" for number in (10, 11, 12)]
 
     def test_a_single_argument_that_names_nothing_is_refused_and_one_of_several_is_given(self, tmp_path: Path) -> None:
         missing = str(tmp_path / "missing")

@@ -216,6 +216,14 @@ def test_detail_in_rows_of_score_and_beside_the_maps(model: Path, tmp_path: Path
     assert rows_of(tmp_path / "plain") == without
 
 
+def test_the_longest_names_have_maps(photos: Path, model: Path, tmp_path: Path) -> None:
+    for name in ("l" * 251 + ".png", "é" * 125 + ".png"):
+        (photos / "fine.png").rename(photos / name)
+        assert call("explain", photos / name, "--model", model, "--output", tmp_path / "out" / name[0]) == 0
+        assert len(list((tmp_path / "out" / name[0] / "thumbnails").iterdir())) == 2
+        (photos / name).rename(photos / "fine.png")
+
+
 @pytest.mark.parametrize("size", [(1200, 380), (300, 1500), (6000, 200)])
 def test_detail_of_banners_and_strips(model: Path, tmp_path: Path, size: tuple[int, int]) -> None:
     width, height = size

@@ -4,8 +4,12 @@ import io
 import json
 import subprocess
 import sys
+import tarfile
+import zipfile
 from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from threading import Thread
 
 import fsspec
 import pyarrow as pa
@@ -47,6 +51,48 @@ def found(*arguments: str) -> list[str]:
 def test_a_folder_is_walked_in_the_order_of_sorted_names(memory: fsspec.AbstractFileSystem, given_as: str) -> None:
     wanted = sorted(name for name in MEMBERS if not name.endswith(("txt", "csv")))
     assert found(given_as) == [f"{given_as.rstrip('/')}/{name}" for name in wanted]
+
+
+@pytest.mark.parametrize("kind", ["zip", "tar"])
+def test_all_of_an_archive(tmp_path: Path, kind: str) -> None:
+    archive = str(tmp_path / f"p.{kind}")
+    (tmp_path / "one.jpg").write_bytes(picture())
+    names = ("b.jpg", "d/a.jpg")
+    if kind == "zip":
+        with zipfile.ZipFile(archive, "w") as zipped:
+            for name in names:
+                zipped.write(tmp_path / "one.jpg", name)
+    else:
+        with tarfile.open(archive, "w") as packed:
+            for name in names:
+                packed.add(tmp_path / "one.jpg", name)
+    for place in (archive, f"file://{archive}"):
+        paths = found(f"{kind}://::{place}")
+        assert paths == [f"{kind}://b.jpg::{place}", f"{kind}://d/a.jpg::{place}"]
+        assert [fetch(path) for path in paths] == [picture(), picture()]
+
+
+def test_what_a_server_says_is_told(tmp_path: Path) -> None:
+    class Answer(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_error(int(self.path[1:4]))
+
+        do_HEAD = do_GET
+
+        def log_message(self, *words: object) -> None:
+            pass
+
+    pytest.importorskip("aiohttp", reason="needs aiohttp, in the dev extra")
+    with ThreadingHTTPServer(("127.0.0.1", 0), Answer) as server:
+        Thread(target=server.serve_forever, daemon=True).start()
+        address = f"http://127.0.0.1:{server.server_port}"
+        for code, words in ((404, "no such object"), (500, "cannot be read (500, message='Internal Server Error'")):
+            with pytest.raises(UnreadableImage) as caught:
+                fetch(f"{address}/{code}.jpg")
+            assert words in caught.value.message
+        server.shutdown()
+    with pytest.raises(UnreadableImage, match="cannot be read \\(Cannot connect to host"):
+        fetch(f"{address}/a.jpg")
 
 
 def test_objects_globs_and_nothing(memory: fsspec.AbstractFileSystem) -> None:

@@ -6,6 +6,7 @@ import pytest
 
 from moslens.data.csv_set import read_csv
 from moslens.data.label_files import PictureFinder
+from moslens.data.records import LabelScale
 from moslens.data.sets import load_dataset
 from moslens.data.split import make_split, official_split
 from moslens.errors import DatasetError
@@ -181,3 +182,20 @@ def test_columns_that_are_not_read_may_have_long_cells(folder):
 def test_pictures_of_released_sets_in_either_form_of_unicode(tmp_path):
     (tmp_path / "e\u0301.BMP").write_bytes(b"x")
     assert PictureFinder(tmp_path, ".")["\u00c9.bmp"] == tmp_path / "e\u0301.BMP"
+
+
+def test_one_picture_by_other_ways_to_write_its_path_is_one_picture(folder):
+    (folder / "sub").mkdir(exist_ok=True)
+    for other in (str(folder / "a.png"), "sub/../a.png"):
+        with pytest.raises(DatasetError, match=r"row 3, column image: .*a\.png is already in row 2"):
+            read_csv(write(folder, f"image,mos\na.png,1\n{other},5\n"))
+
+
+def test_labels_that_fill_little_of_their_range_are_asked_about(folder, caplog):
+    for number in range(6):
+        (folder / f"{number}.png").write_bytes(b"")
+    path = write(folder, "image,mos\n" + "".join(f"{number}.png,{1 + 0.7 * number:g}\n" for number in range(6)))
+    read_csv(path, scale=LabelScale(1, 5))
+    assert not caplog.records
+    read_csv(path)
+    assert "between 1 and 4.5, which is little of the stated 0 to 100: is this their range?" in caplog.text

@@ -105,6 +105,8 @@ class TestScores:
             (torch.rand(1, 3, 64, 64) * 255, r"in \[0, 1\]"),
             (torch.full((1, 3, 64, 64), torch.nan), r"in \[0, 1\]"),
             (torch.zeros(1, 3, 64, 64, dtype=torch.int64), "floats"),
+            (torch.rand(1, 3, 64, 64).to_sparse(), r"pass x.to_dense\(\)"),
+            (torch.rand(1, 3, 64, 64, device="meta"), "a dense tensor with values"),
             (torch.rand(0, 3, 64, 64), "no picture: it is 0 x 3 x 64 x 64"),
             (2 * torch.rand(2, 3, 64, 64) - 1, r"for \[-1, 1\] pass \(x \+ 1\) / 2"),
             ((255 * torch.rand(1, 3, 64, 64)).half(), "for 0 to 255 pass x / 255"),

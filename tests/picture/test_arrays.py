@@ -1,6 +1,7 @@
 """Arrays, tensors and open files: right where they can only mean one picture, else refused with the line that helps."""
 
 import io
+import os
 import subprocess
 import sys
 import zipfile
@@ -13,7 +14,7 @@ import torch
 from PIL import Image
 
 from helpers.hostile import encode, photo
-from moslens.errors import EmptyImage, ImageTooSmall, TruncatedImage, UnreadableImage, UnsupportedImage
+from moslens.errors import EmptyImage, ImageTooSmall, NotAnImage, TruncatedImage, UnreadableImage, UnsupportedImage
 from moslens.picture.load import decode, load
 
 RGB = np.asarray(photo(60, 80))
@@ -90,6 +91,8 @@ def test_other_arrays_by_their_interface() -> None:
         (torch.from_numpy(RGB.copy()).permute(2, 0, 1) / 127.5 - 1, "(x + 1) / 2"),
         (RGB.astype(np.int64), "x.astype(np.uint8)"),
         (RGB > 127, "255 * x.astype(np.uint8)"),
+        ((RGB > 127).astype(np.uint8), "255 * x"),
+        (torch.from_numpy(RGB.copy()).permute(2, 0, 1).to_sparse(), "x.to_dense()"),
     ],
 )
 def test_what_would_be_guessed_is_refused_with_the_line_that_converts_it(x: Any, line: str) -> None:
@@ -111,6 +114,8 @@ def test_what_would_be_guessed_is_refused_with_the_line_that_converts_it(x: Any,
         (np.full((64, 64), 1.11), "from 1.11 to 1.11"),
         (np.zeros((64, 64), "complex64"), "this one is complex64"),
         (np.full((64, 64), "a"), "this one is <U1"),
+        (RGB / 255 / 255, r"its largest value is 0.00\d+: was it divided by 255 twice\?"),
+        (torch.zeros(3, 64, 64, device="meta"), "a tensor must be dense, with values"),
         ([RGB], r"from list: score_many\(x\)"),
         (io.StringIO("text"), r'open\(path, "rb"\)'),
     ],
@@ -192,3 +197,17 @@ def test_a_folder_a_closed_folder_and_no_name_say_what_they_are(
     monkeypatch.setattr("moslens.picture.load.os.scandir", refuse)
     with pytest.raises(UnreadableImage, match="Permission denied"):
         load(str(tmp_path))
+
+
+def test_closed_files_and_names_of_bytes(tmp_path: Path) -> None:
+    closed = io.BytesIO(encode(RGB, "PNG"))
+    closed.close()
+    with pytest.raises(UnreadableImage, match="closed file"):
+        load(closed)
+    (tmp_path / "a.png").write_bytes(encode(RGB, "PNG"))
+    (entry,) = os.scandir(os.fsencode(tmp_path))
+    assert np.array_equal(decode(entry), RGB)
+    (tmp_path / "a.png").write_bytes(b"no picture")
+    with pytest.raises(NotAnImage) as caught:
+        load(entry)
+    assert caught.value.path == str(tmp_path / "a.png")

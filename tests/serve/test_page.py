@@ -239,7 +239,9 @@ class TestMap:
         pick(page, photos[:1])
         blocks, region = page.locator(".block"), page.locator("#region")
         blocks.nth(1).hover()
-        expect(region).to_have_text(re.compile(r"^Motion blur, moderate \(2\.5 of 5\), 75\s% sure, this part scores \d+$"))
+        expect(region).to_have_text(
+            re.compile(r"^Motion blur, moderate \(2\.5 of 5\), 75\s% sure, this part scores \d+$")
+        )
         blocks.nth(3).tap()
         expect(region).to_contain_text("No fault here")
         screenshot(page, "phone")
@@ -387,7 +389,9 @@ class TestMap:
     def test_detail_is_a_line_beside_the_score(self, open_page: Open, photos: list[Path]) -> None:
         page = open_page()
         pick(page, photos[:1])
-        expect(page.locator("#full-size")).to_have_text("At 100\xa0%, pixel for pixel: 40 of 100 (motion blur, moderate).")
+        expect(page.locator("#full-size")).to_have_text(
+            "At 100\xa0%, pixel for pixel: 40 of 100 (motion blur, moderate)."
+        )
 
     def test_a_real_map_names_the_fault_where_it_is(self, open_page: Open, tmp_path: Path) -> None:
         picture = plain(600, 300)

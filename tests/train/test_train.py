@@ -24,7 +24,7 @@ from helpers.processes import run_in_two_processes
 from helpers.tiny_training import make_labelled, run_fit, same_weights, tiny_config, write_quality_config
 from moslens.data.labelled_views import LabelledViews, QualityBatches
 from moslens.data.sets import load_dataset
-from moslens.errors import CheckpointError, ConfigError, ImageError
+from moslens.errors import CheckpointError, ConfigError, DatasetError, ImageError
 from moslens.train import train
 from moslens.train.checkpoint import latest_checkpoint, save_checkpoint
 from moslens.train.config import OptimSection, TrainConfig, from_dict, load_config
@@ -226,6 +226,17 @@ def test_copies_of_training_pictures_that_are_held_out_are_told(
     shutil.copy(trained.path, held.path)
     labelled_stream(config, dataset, split)
     assert f"({held.name} is {trained.name})" in caplog.text
+
+
+def test_equal_labels_are_refused_before_a_picture_is_decoded(table: Path, tmp_path: Path) -> None:
+    header, *rows = table.read_text().splitlines()
+    place = header.split(",").index("mos")
+    cells = [row.split(",") for row in rows]
+    same = table.parent / "same.csv"
+    same.write_text("\n".join([header, *(",".join([*row[:place], "3", *row[place + 1 :]]) for row in cells)]) + "\n")
+    config = tiny_config(same)
+    with pytest.raises(DatasetError, match=r"all \d+ training labels are 3: nothing can be learned"):
+        train(config, tmp_path / "run")
 
 
 def test_a_trial_never_looks_at_the_test_part(table: Path, tmp_path: Path) -> None:

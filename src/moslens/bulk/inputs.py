@@ -24,9 +24,8 @@ logger = logging.getLogger(__name__)
 
 CHUNK = 1 << 16
 
-# Bytes of a file name without extension. File systems allow 255 in all: the rest is for ".json.partial".
-_LONGEST_STEM = 240
-_LONGEST_NUMBERED_STEM = 242
+# Bytes of a file name without extension. File systems allow 255 in all: the rest is for the longest ending.
+_LONGEST_STEM = 255 - len("-map.jpg.partial")
 
 
 def find_pictures(arguments: Sequence[str], listing: BinaryIO) -> Iterator[str]:
@@ -194,7 +193,7 @@ def distinct_names(sources: Sequence[str], reserved: Iterable[str] = ()) -> list
         name, number = stem, 2
         while folded(name) in taken:
             ending = f"-{number}"
-            name, number = _shortened(stem, _LONGEST_NUMBERED_STEM - len(ending)) + ending, number + 1
+            name, number = _shortened(stem, _LONGEST_STEM - len(ending)) + ending, number + 1
         taken.add(folded(name))
         names.append(name)
     return names

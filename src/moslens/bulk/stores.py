@@ -37,8 +37,12 @@ def fetch(url: str) -> bytes:
         if size is not None and size > MOST_BYTES:
             raise UnreadableImage(f"{size:,} bytes are more than the cap of {MOST_BYTES:,}")
         return bytes(store.cat_file(name))
-    except FileNotFoundError:
-        raise UnreadableImage("no such object") from None
+    except FileNotFoundError as error:
+        # fsspec raises it for every failure over HTTP, from what happened
+        cause = error.__cause__
+        if cause is None or getattr(cause, "status", None) in (404, 410):
+            raise UnreadableImage("no such object") from None
+        raise UnreadableImage(f"cannot be read ({_words(cause)})") from error
     except IsADirectoryError:
         raise UnreadableImage("is a folder") from None
     except UnreadableImage:
@@ -102,9 +106,10 @@ def _chain(url: str) -> tuple[str, str, str]:
 def _members(store: Any, root: str, url: str, choice: Choice) -> Iterator[str]:
     # Folders are listed one by one, so that no more is held than the entries of some. The order is that of full names.
     before, own, behind = _chain(url)
+    scheme, mark, folder = own.partition("://")  # the folder is empty for all of an archive
 
     def named(name: str) -> str:
-        return before + own.rstrip("/") + name[len(root) :] + behind
+        return before + scheme + mark + folder.rstrip("/") + name[len(root) :] + behind
 
     pending = [root + "/"]
     while pending:
@@ -126,5 +131,5 @@ def _members(store: Any, root: str, url: str, choice: Choice) -> Iterator[str]:
         pending.extend(sorted(choice.pictures(choice.without_clutter(below, name)), reverse=True))
 
 
-def _words(error: Exception) -> str:
+def _words(error: BaseException) -> str:
     return str(error).partition("\n")[0] or type(error).__name__

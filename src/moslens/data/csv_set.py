@@ -1,7 +1,9 @@
 """A data set as a CSV file: image,mos and optionally std, reference, kind, level and part."""
 
 import csv
+import logging
 import math
+import os
 import unicodedata
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -11,8 +13,12 @@ from typing import Literal
 from moslens.data.records import POINTS, Dataset, DatasetCard, LabelScale, Sample
 from moslens.errors import DatasetError
 
+log = logging.getLogger(__name__)
+
 _SHOWN = 20
 _LONGEST_CELL = 1 << 24
+_FEW = 5
+_LEAST_FILLED = 0.1
 PARTS = ("train", "validation", "test")
 
 
@@ -85,15 +91,28 @@ def read_csv(path: Path, root: Path | None = None, scale: LabelScale = POINTS) -
     samples = []
     for n, row in rows:
         sample = _sample(row, f"row {n}, column ", root, scale, problems)
-        if sample.name in seen:
-            problems.append(f"row {n}, column image: {sample.name} is already in row {seen[sample.name]}")
-        seen.setdefault(sample.name, n)
+        place = os.path.abspath(sample.path)  # noqa: PTH100 - links stay: two of them may lead to copies
+        if place in seen:
+            problems.append(f"row {n}, column image: {sample.name} is already in row {seen[place]}")
+        seen.setdefault(place, n)
         samples.append(sample)
     raise_problems(problems, path)
+    _warn_of_scale(samples, scale, path)
     title = f"{path.name}, a data set of the user's own"
     score: Literal["MOS", "DMOS"] = "MOS" if scale.direction == "higher" else "DMOS"
     card = DatasetCard(path.stem, title, "custom", len(samples), score, scale.ends)
     return Dataset(path.stem, root, tuple(sorted(samples, key=lambda sample: sample.name)), card)
+
+
+def _warn_of_scale(samples: Sequence[Sample], scale: LabelScale, path: Path) -> None:
+    """A line in the log where the labels fill so little of their scale that it is hardly the right one."""
+    labels = sorted(abs(sample.mos) for sample in samples)
+    low, high = scale.ends
+    if len(labels) >= _FEW and labels[-1] - labels[0] < _LEAST_FILLED * (high - low):
+        log.warning(
+            "%s: the labels lie between %g and %g, which is little of the stated %g to %g: is this their range?",
+            path, labels[0], labels[-1], low, high,
+        )  # fmt: skip
 
 
 @contextmanager

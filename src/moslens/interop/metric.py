@@ -92,8 +92,9 @@ class QualityNetwork(nn.Module):
         return self
 
     def forward(self, images: Tensor) -> Tensor:
+        images = _checked(images)
         with torch.autocast(images.device.type, enabled=False):
-            images = _eight_bits(_checked(images))
+            images = _eight_bits(images)
             height, width = images.shape[2:]
             size = fitted_size(height, width, self.view.working_size, self.view.shortest)
             if size != (height, width):  # along rows, then along columns, as Pillow does in moslens.picture.load
@@ -272,6 +273,8 @@ def _device(module: nn.Module) -> torch.device:
 def _checked(images: Tensor) -> Tensor:
     if not isinstance(images, Tensor):
         raise ValueError(f"images must be a tensor of B x 3 x H x W, not {type(images).__name__}")
+    if images.is_meta or images.is_quantized or images.layout != torch.strided:
+        raise ValueError("images must be a dense tensor with values: pass x.to_dense() or x.dequantize()")
     if images.ndim != 4 or images.shape[1] != 3:
         raise ValueError(f"images must be B x 3 x H x W, not {' x '.join(map(str, images.shape))}")
     if not len(images):

@@ -66,6 +66,8 @@ def _from_tensor(tensor: Any) -> NDArray[np.uint8] | Image.Image:
         elif len(shape) == 3 and shape[2] in (1, 3, 4):
             message += ": pass x.permute(2, 0, 1)"
         raise UnsupportedImage(message)
+    if tensor.is_meta or tensor.is_quantized or str(tensor.layout) != "torch.strided":
+        raise UnsupportedImage("a tensor must be dense, with values: pass x.to_dense() or x.dequantize()")
     tensor = tensor.detach().cpu()
     if tensor.is_floating_point():
         tensor = tensor.float()  # numpy has no bfloat16
@@ -94,6 +96,10 @@ def _eight_bits(array: NDArray[Any]) -> NDArray[np.uint8]:
     if not array.dtype.isnative:
         array = array.astype(array.dtype.newbyteorder("="))
     if array.dtype == np.uint8:
+        if array.size and array.max() == 1:
+            raise UnsupportedImage(
+                "a uint8 array of which 255 is white would be black, its largest value is 1: for 0 and 1 pass 255 * x"
+            )
         return array
     if array.dtype == np.uint16:
         if array.size and 0 < array.max() <= np.iinfo(np.uint8).max:
@@ -105,6 +111,11 @@ def _eight_bits(array: NDArray[Any]) -> NDArray[np.uint8]:
     if array.dtype.kind == "f":
         if array.size and (fault := outside_unit(float(array.min()), float(array.max()))):
             raise UnsupportedImage(f"the floats of an array {fault}")
+        if array.size and 0 < array.max() <= 1 / 255:
+            raise UnsupportedImage(
+                f"an array of floats of which 1 is white would be black, its largest value is {array.max():g}:"
+                " was it divided by 255 twice?"
+            )
         return np.rint(255 * array.clip(0, 1).astype(np.float32)).astype(np.uint8)
     message = f"an array must be uint8, uint16 or floats in [0, 1], this one is {array.dtype}"
     if array.dtype.kind == "b":

@@ -361,6 +361,8 @@ def _opened(source: Source) -> Iterator[IO[bytes]]:
             raise EmptyImage("no bytes")
         yield io.BytesIO(data)
     elif isinstance(source, io.BytesIO):
+        if source.closed:
+            raise UnreadableImage("I/O operation on closed file")
         if not source.getbuffer().nbytes:
             raise EmptyImage("no bytes")
         yield source
@@ -376,6 +378,7 @@ def _regular_file(path: str | os.PathLike[str]) -> IO[bytes]:
     if not os.fspath(path):
         raise UnreadableImage("the name is empty")
     try:
+        path = os.fsdecode(path)
         status = Path(path).stat()  # before opening, which waits for a writer if this is a FIFO
         if stat.S_ISDIR(status.st_mode):
             with os.scandir(path):  # that a folder cannot be listed is what its row should say
@@ -394,7 +397,7 @@ def _regular_file(path: str | os.PathLike[str]) -> IO[bytes]:
 def _path_of(source: Source) -> str | None:
     name = getattr(source, "filename", None) if isinstance(source, Image.Image) else source
     if isinstance(name, str) or (isinstance(name, os.PathLike) and not isinstance(source, np.ndarray)):
-        return os.fspath(name)
+        return os.fsdecode(name)
     return None
 
 

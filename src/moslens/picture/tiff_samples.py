@@ -21,6 +21,7 @@ from moslens.picture.light import Light, of_profile
 Array = NDArray[Any]
 
 _SHOWN_BY_IMAGEJ = re.compile(r"ImageJ=.*^max=(\d{1,9}(?:\.\d+)?)$", re.DOTALL | re.MULTILINE)
+_SIGNIFICANT_IN_OME = re.compile(r'<(?:\w+:)?Pixels\b[^>]*\bSignificantBits="(\d{1,2})"')
 _AT_ONCE = 1 << 20  # bytes of rows
 _COMPRESSIONS = {1, 5, 8, 32773, 32946, 34925, 50000}  # none, LZW, deflate, PackBits, deflate, LZMA, Zstandard
 _COLOURS = {0: 1, 1: 1, 2: 3, 5: 4}
@@ -64,6 +65,8 @@ class Samples:
     @property
     def plain(self) -> bool:
         """Whether Pillow takes these samples for what they are."""
+        if self.predictor != 1 and self.compression == 32773:  # libtiff does not undo it there
+            return False
         if self.bits == 32 and self.format in (2, 3) and self.order == "<":
             return self.photometric == 1 and self.samples == 1
         whole = self.samples == 1 or (self.bits == 8 and not self.planar and self.photometric != 0)
@@ -96,9 +99,10 @@ def read_samples(tags: Any, order: str) -> Samples | None:
         return None
     (stored,), (kind,) = bits, formats
     depth, floor = _range(tags, stored, kind)
+    predictor = tags.get(317, 1) if compression != 1 else 1  # it means nothing without compression
     return Samples(
         tags[256], tags[257], photometric, stored, samples, kind, depth, floor, extra,
-        tags.get(284, 1) == 2 and samples > 1, compression, tags.get(317, 1), order,
+        tags.get(284, 1) == 2 and samples > 1, compression, predictor, order,
     )  # fmt: skip
 
 
@@ -115,7 +119,7 @@ def _tuple(value: Any) -> tuple[Any, ...]:
 
 def _range(tags: Any, bits: int, kind: int) -> tuple[int, int]:
     """Depth and black of samples. MaxSampleValue (281, or 341 with a type) is the depth where it is 2^n - 1, as is the
-    white of ImageJ, which stands in its description.
+    white of ImageJ, and the significant bits of OME, which stand in the description.
 
     Else it is taken for a statistic if it lies in the upper half of the range.
     """
@@ -125,6 +129,9 @@ def _range(tags: Any, bits: int, kind: int) -> tuple[int, int]:
     shown = _SHOWN_BY_IMAGEJ.match(str(tags.get(270, "")))
     if shown and bits > 8 and not high:
         high = int(float(shown[1]))
+    significant = _SIGNIFICANT_IN_OME.search(str(tags.get(270, "")))
+    if significant and kind == 1 and 8 <= int(significant[1]) < bits and not high:
+        high = (1 << int(significant[1])) - 1
     if kind == 2 and (low, high) == (-(1 << bits - 1), (1 << bits - 1) - 1):
         return bits, low
     full = bits - (kind == 2)

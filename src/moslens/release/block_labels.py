@@ -88,13 +88,13 @@ class BlockPredictions:
 
 @dataclass(frozen=True)
 class CropBlocks:
-    """What a model says of a crop (``raw``, MOS units) and of its K blocks, which of them are ``known``, ``truth`` of these."""
+    """What a model says of a crop (``raw``, MOS units) and of its K blocks; ``truth`` of those that are ``known``."""
 
     raw: float
-    scores: Floats
-    weights: Floats
-    logits: Floats
-    levels: Floats
+    scores: NDArray[np.floating]
+    weights: NDArray[np.floating]
+    logits: NDArray[np.floating]
+    levels: NDArray[np.floating]
     known: NDArray[np.bool_]
     truth: NDArray[np.bool_]
 
@@ -158,8 +158,8 @@ def calibrate_blocks(
             "before": nll(found.logits, found.truth),
             "after": nll(found.logits / temperature, found.truth),
         },
-        "fitted_on": f"{len(found.truth)} blocks of {PICTURES} degraded and clean crops and {len(names)} clean photos of the "
-        "pristine pool, none of which any training used",
+        "fitted_on": f"{len(found.truth)} blocks of {PICTURES} degraded and clean crops and {len(names)} clean photos "
+        "of the pristine pool, none of which any training used",
         "data_hash": pool.hash_of(names),
     }
 

@@ -84,14 +84,13 @@ def read_tile(
     blocks: tuple[QualityBlock, ...] = ()
     if maps and labels is not None:
         raws, stitched = read_pieces(model, tile.pixels, labels.temperature, run, path)
-    else:
-        stitched = None
-        batches = in_batches(model.card.view.pieces(tile.pixels))
-        raws = [float(raw) for batch in batches for (raw,) in run(model.run, batch)]
-    raw = math.fsum(raws) / len(raws)
-    if stitched is not None:
+        raw = math.fsum(raws) / len(raws)
         size = tile.box.width, tile.box.height
         blocks = label_blocks(stitched, labels, model.card.calibration, *size, raw=raw, monochrome=monochrome)
+    else:
+        batches = in_batches(model.card.view.pieces(tile.pixels))
+        raws = [float(raw) for batch in batches for (raw,) in run(model.run, batch)]
+        raw = math.fsum(raws) / len(raws)
     if not math.isfinite(raw):
         raise InternalError("the model gave no finite score", path)
     return ScoredTile(tile, raw, blocks)

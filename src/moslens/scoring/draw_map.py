@@ -78,11 +78,11 @@ def _outline_kinds(pen: ImageDraw.ImageDraw, quality_map: "QualityMap", boxes: S
     """A line inside each named block wherever the next block has another name or none, and along the picture's edge."""
     rows, columns = quality_map.rows, quality_map.columns
     kinds = [block.kind for block in quality_map.blocks]
-    for number, (left, top, right, bottom) in enumerate(boxes):
+    for number, box in enumerate(boxes):
         if kinds[number] is None:
             continue
         row, column = divmod(number, columns)
-        left, top, right, bottom = left + 1, top + 1, right - 2, bottom - 2
+        left, top, right, bottom = box[0] + 1, box[1] + 1, box[2] - 2, box[3] - 2
         for there, step, line in (
             (column > 0, -1, (left, top, left, bottom)),
             (column < columns - 1, 1, (right, top, right, bottom)),

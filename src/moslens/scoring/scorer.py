@@ -15,7 +15,7 @@ from functools import lru_cache, partial
 from itertools import chain
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from moslens.errors import ImageError, InternalError, ModelError, NoMapsError
+from moslens.errors import InternalError, ModelError, NoMapsError
 from moslens.picture.limits import MAX_PIXELS
 from moslens.scoring.card import BlockLabels, find_model
 from moslens.scoring.result import Detail, Failure, Score
@@ -334,7 +334,7 @@ def _each(sources: Any, folders: bool) -> Iterator[Any]:
 def _path(source: Any) -> str | None:
     if hasattr(source, "read"):  # an open file has its name, or the number of its descriptor
         source = getattr(source, "name", None)
-    return os.fspath(source) if isinstance(source, str | os.PathLike) else None
+    return os.fsdecode(source) if isinstance(source, str | os.PathLike) else None
 
 
 def _cell(value: Any) -> Any:

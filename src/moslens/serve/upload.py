@@ -12,7 +12,8 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from email.errors import HeaderParseError
 from email.header import decode_header, make_header
-from urllib.parse import parse_qsl, unquote_to_bytes
+from email.message import Message
+from urllib.parse import parse_qsl
 
 from python_multipart.exceptions import FormParserError
 from python_multipart.multipart import MultipartParser, parse_options_header
@@ -25,8 +26,6 @@ FIELDS = ("file", "files", "image")
 MAX_PART_HEADERS = 16 * 1024
 OTHER_PARTS = 100
 
-QUOTED = re.compile(rb'"(?:\\.|[^"\\])*"')
-EXTENDED_NAME = re.compile(rb";\s*filename\*\s*=\s*(utf-8|iso-8859-1)'[^']*'([^\s;]*)", re.IGNORECASE)
 ENCODED_WORDS = re.compile(r"(\s*=\?[^?\s]+\?[bq]\?[^?\s]*\?=)+", re.IGNORECASE)
 
 
@@ -148,10 +147,11 @@ def file_name(header: bytes, plain: bytes | None) -> str | None:
 
     Some clients write ``filename`` as encoded words (RFC 2047), which are decoded.
     """
-    if found := EXTENDED_NAME.search(QUOTED.sub(b'""', header)):
-        return unquote_to_bytes(found[2]).decode(found[1].decode(), "surrogateescape")
+    extended, pieces = _extended_names(header)
+    if extended is not None:
+        return extended
     if plain is None:
-        return None
+        return pieces
     name = plain.decode("utf-8", "surrogateescape")
     if ENCODED_WORDS.fullmatch(name):
         try:
@@ -159,6 +159,23 @@ def file_name(header: bytes, plain: bytes | None) -> str | None:
         except (HeaderParseError, LookupError, ValueError):  # not what it looks like
             return name
     return name
+
+
+def _extended_names(header: bytes) -> tuple[str | None, str | None]:
+    """The name in ``filename*``, whole or in numbered pieces (RFC 2231), and that in pieces without a character set."""
+    message = Message()
+    message["content-disposition"] = header.decode("latin-1")
+    pieces = None
+    for name, value in message.get_params([], "content-disposition"):
+        if name == "filename" and isinstance(value, tuple):
+            charset, _, text = value
+            try:
+                return str(text).encode("latin-1").decode(charset or "utf-8", "surrogateescape"), None
+            except (LookupError, ValueError):
+                return None, None
+        if name == "filename":
+            pieces = str(value).encode("latin-1").decode("utf-8", "surrogateescape")
+    return None, pieces
 
 
 def _name_in_query(query: bytes) -> str | None:

@@ -543,7 +543,7 @@ def _coerce(value: Any, hint: Any, name: str, path: str | Path | None) -> Any:
     if origin is Literal:
         choices = typing.get_args(hint)
         if value not in choices:
-            raise ConfigError(f"{name} is one of {', '.join(choices)}, not {value!r}", path)
+            raise ConfigError(f"{name} is one of {', '.join(filter(None, choices))}, not {value!r}", path)
         return value
     if origin is tuple and isinstance(value, list | tuple):
         item = typing.get_args(hint)[0]

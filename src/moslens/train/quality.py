@@ -17,7 +17,7 @@ from moslens.data.labelled_views import Batch, LabelledViews, QualityBatches, de
 from moslens.data.records import Dataset, LabelScale
 from moslens.data.sets import is_csv, load_dataset
 from moslens.data.split import Split, copies_across, make_split
-from moslens.errors import ConfigError
+from moslens.errors import ConfigError, DatasetError
 from moslens.model import SHDIQA
 from moslens.system.progress import tracked
 from moslens.train.config import DataSection, TrainConfig
@@ -118,6 +118,8 @@ def labelled_stream(config: TrainConfig, dataset: Dataset, split: Split) -> tupl
         )
     samples = [dataset.samples[i] for i in split.train]
     mos = np.array([sample.mos for sample in samples])
+    if len(samples) > 1 and mos.min() == mos.max():
+        raise DatasetError(f"all {len(mos)} training labels are {abs(mos[0]):g}: nothing can be learned", dataset.root)
     labels = training_labels(config.data, dataset, split)
     log.info("decoding %d pictures", len(samples))
     stream = LabelledViews(
