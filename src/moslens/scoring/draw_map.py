@@ -75,21 +75,21 @@ def _hatch(picture: Image.Image, box: Box) -> None:
 
 
 def _outline_kinds(pen: ImageDraw.ImageDraw, quality_map: "QualityMap", boxes: Sequence[Box]) -> None:
-    """A line inside each named block wherever the next block has another name or none, and along the picture's edge."""
+    """A line inside each named block wherever the next block has another name or none."""
     rows, columns = quality_map.rows, quality_map.columns
     kinds = [block.kind for block in quality_map.blocks]
     for number, box in enumerate(boxes):
         if kinds[number] is None:
             continue
         row, column = divmod(number, columns)
-        left, top, right, bottom = box[0] + 1, box[1] + 1, box[2] - 2, box[3] - 2
+        left, top, right, bottom = box
         for there, step, line in (
-            (column > 0, -1, (left, top, left, bottom)),
-            (column < columns - 1, 1, (right, top, right, bottom)),
-            (row > 0, -columns, (left, top, right, top)),
-            (row < rows - 1, columns, (left, bottom, right, bottom)),
+            (column > 0, -1, (left + 1, top, left + 1, bottom)),
+            (column < columns - 1, 1, (right - 2, top, right - 2, bottom)),
+            (row > 0, -columns, (left, top + 1, right, top + 1)),
+            (row < rows - 1, columns, (left, bottom - 2, right, bottom - 2)),
         ):
-            if not there or kinds[number + step] != kinds[number]:
+            if there and kinds[number + step] != kinds[number]:
                 pen.line(line, fill="white", width=3)
 
 
