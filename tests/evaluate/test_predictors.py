@@ -3,10 +3,12 @@
 import csv
 import json
 import logging
+from pathlib import Path
 
 import numpy as np
 import pytest
 
+from helpers.command import call
 from moslens.data.sets import load_dataset
 from moslens.data.split import make_split
 from moslens.errors import CheckpointError, DatasetError, ModelError
@@ -68,6 +70,22 @@ def test_tables_with_bounds_and_other_column_names(photos, tmp_path):
     rows = [f"in/{i:02}.png,{i},{i - 1},{i + 1},x" for i in range(30)]
     source = table(tmp_path / "p.csv", rows, "path,score,low,high,model")
     assert dict(source.predict(photos, "all", [3]))[3] == Prediction(3.0, 2.0, 4.0)
+
+
+def test_json_lines_of_score_are_predictions(photos, tiny_model, tmp_path):
+    target = tmp_path / "rows.jsonl"
+    assert call("score", photos.root, "--model", tiny_model, "--output", target) == 0
+    rows = [json.loads(line) for line in target.read_text().splitlines()]
+    source = open_source(str(target))
+    found = dict(source.predict(photos, "all", range(30)))
+    named = {Path(row["path"]).name: row for row in rows}
+    for i, sample in enumerate(photos.samples):
+        row = named[sample.path.name]
+        assert found[i] == Prediction(row["score"], row["low"], row["high"])
+    assert call("compare", target, target, "--dataset", photos.root / "photos.csv", "--max-loss", "0") == 0
+    target.write_text(target.read_text() + "no row\n")
+    with pytest.raises(DatasetError, match=r"row 31 is not a row of moslens score"):
+        open_source(str(target))
 
 
 def test_every_wrong_cell_of_a_table_is_named(photos, tmp_path):

@@ -22,7 +22,9 @@ class ReportFormat(StrEnum):
 
 
 def run(
-    first: Annotated[str, typer.Argument(metavar="A", help="A model, run or CSV, as for moslens evaluate.")],
+    first: Annotated[
+        str, typer.Argument(metavar="A", help="A model, run, CSV or JSON lines, as for moslens evaluate.")
+    ],
     second: Annotated[str, typer.Argument(metavar="B", help="The one to compare with it.")],
     paths: Annotated[
         list[str] | None, typer.Argument(metavar="PATH", help="Pictures, folders, globs, or - for a list.")

@@ -60,7 +60,7 @@ def run(
 
     Writes OUTPUT/pictures/NAME.png, OUTPUT/labels.jsonl (one line a picture, paths relative to OUTPUT) and contact
     sheets of the first 60 pictures. Exit code: 0 all done, 1 some pictures could not be read, 2 wrong use,
-    130 interrupted, 143 by SIGTERM (what was finished is labelled).
+    130 interrupted, 143 terminated (what was finished is labelled).
     """
     from moslens.blocks import BlockDegradation
     from moslens.bulk.degrade import LABELS, DegradeSettings, degrade_into_folder, make_folder, plan

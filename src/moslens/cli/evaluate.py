@@ -20,7 +20,7 @@ def run(
         typer.Argument(
             metavar="RUN|MODEL|CSV",
             help="A run or ensemble, a folder of split-N of them, a model folder, a shipped model's name, or a CSV"
-            " with columns image and prediction.",
+            " with columns image and prediction, or the JSON lines (.jsonl) of moslens score.",
         ),
     ],
     *,

@@ -31,7 +31,7 @@ def run(
 
     Writes OUTPUT/NAME.png (the map over the picture, with a legend) and OUTPUT/NAME.json for each picture as soon as
     it is done, OUTPUT/rows.jsonl (the rows of moslens score) and at the end OUTPUT/index.html, worst first. Exit code:
-    0 all done, 1 some pictures could not be read, 2 wrong use, 130 interrupted, 143 by SIGTERM (index.html shows what
+    0 all done, 1 some pictures could not be read, 2 wrong use, 130 interrupted, 143 terminated (index.html shows what
     was finished, and --resume goes on).
     """
     from moslens.bulk.explain import explain_all

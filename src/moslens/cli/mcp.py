@@ -13,9 +13,7 @@ MEGABYTE = 2**20
 
 def run(
     *,
-    root: Annotated[
-        list[Path], typer.Option(metavar="DIR", help="A folder whose photos may be read. May be given several times.")
-    ],
+    root: Annotated[list[Path], typer.Option(metavar="DIR", help="A folder whose photos may be read. Repeatable.")],
     model: Model = None,
     max_pictures: Annotated[int, typer.Option(min=1, help="Photos that one call may name.")] = 200,
     max_file: Annotated[int, typer.Option(min=1, help="Megabytes of one photo.")] = 200,

@@ -83,8 +83,8 @@ def run(
     and XMP sidecars go with their picture. DIR/moslens-pick.jsonl says what came from where; after a kill the same
     command goes on. What already lies in DIR is not picked from.
 
-    Exit code: 0 all done, 1 some pictures could not be read, moved or copied, 2 wrong use, 130 interrupted, 143 by
-    SIGTERM.
+    Exit code: 0 all done, 1 some pictures could not be read, moved or copied, 2 wrong use, 130 interrupted, 143
+    terminated.
     """
     from moslens.bulk.pick import need_image_hash, pick, score_rows
     from moslens.bulk.pick_page import check_page, write_page

@@ -35,7 +35,7 @@ def run(
         typer.Option(
             metavar="ORIGIN",
             help="An origin, such as https://example.org, whose pages may call the API from a browser; * for any."
-            " May be given several times.",
+            " Repeatable.",
             show_default="none",
         ),
     ] = None,

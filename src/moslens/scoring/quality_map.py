@@ -48,7 +48,7 @@ class QualityMap:
     height: int
     rows: int
     columns: int
-    blocks: tuple[QualityBlock, ...]
+    blocks: tuple[QualityBlock, ...] = field(repr=False)
     pixels: Pixels = field(repr=False, compare=False)
     notes: tuple[str, ...] = ()
     detail: Detail | None = None

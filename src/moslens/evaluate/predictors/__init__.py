@@ -1,4 +1,4 @@
-"""Sources of predictions: trained runs, ensembles of them, a model folder or shipped model, or a CSV file.
+"""Sources of predictions: trained runs, ensembles of them, a model folder or shipped model, or a file of predictions.
 
 Each source says on which parts of a data set it is to be measured, and predicts the pictures.
 """
@@ -29,13 +29,15 @@ __all__ = [
 
 
 def open_source(argument: str, *, reuse: bool = False) -> Source:
-    """Open a CSV of predictions, a run, an ensemble (or a folder of ``split-N``), a model folder or a shipped model.
+    """Open a file of predictions, a run, an ensemble (or a folder of ``split-N``), a model folder or a shipped model.
+
+    A file is a CSV or the JSON lines of ``moslens score``.
 
     ``reuse`` takes the predictions that finished runs stored instead of computing them again. DatasetError,
     CheckpointError or ModelError where it cannot be opened, by what ``argument`` looks like.
     """
     path = Path(argument)
-    if path.suffix.lower() == ".csv":
+    if path.suffix.lower() in (".csv", ".jsonl"):
         return TableSource(path)
     if path.is_dir() and not (path / "card.json").is_file():
         ensembles = find_ensembles(path)

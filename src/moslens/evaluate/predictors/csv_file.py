@@ -1,4 +1,4 @@
-"""A CSV file of predictions as a source."""
+"""A CSV file of predictions, or the JSON lines of ``moslens score``, as a source."""
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
@@ -9,14 +9,14 @@ from moslens.data.csv_set import cell_number, loose_name, raise_problems, read_r
 from moslens.data.records import Dataset
 from moslens.errors import DatasetError
 from moslens.evaluate.predictors.base import Part, Prediction, test_parts
-from moslens.system.text import path_of_csv_name
+from moslens.system.text import csv_name, name_in, path_of_csv_name
 
 _IMAGE_COLUMNS = ("image", "path", "name")
 _VALUE_COLUMNS = ("prediction", "score")
 
 
 class TableSource:
-    """A CSV file with columns ``image`` and ``prediction``, and optionally ``low`` and ``high``.
+    """A CSV file with columns ``image`` and ``prediction``, and optionally ``low`` and ``high``; or rows as JSON lines.
 
     ``image`` may also be called path or name, and ``prediction`` score, as ``moslens score --format csv`` writes them.
     Pictures with a row whose ``status`` is error have no prediction, see :meth:`failed`. A picture is named as in the
@@ -30,7 +30,7 @@ class TableSource:
     def __init__(self, path: Path) -> None:
         self.model = path.name
         self._path = path
-        self._rows = read_rows(path, ())
+        self._rows = _rows_of_lines(path) if path.suffix.lower() == ".jsonl" else read_rows(path, ())
         header = self._rows[0][1] if self._rows else {}
         self._image = self._column(header, _IMAGE_COLUMNS)
         self._value = self._column(header, _VALUE_COLUMNS)
@@ -123,6 +123,22 @@ class TableSource:
             more = f" and {len(missing) - 1} more" if len(missing) > 1 else ""
             raise DatasetError(f"no row for {missing[0]}{more}", self._path)
         yield from ((i, found[i]) for i in indices)
+
+
+def _rows_of_lines(path: Path) -> list[tuple[int, dict[str, str]]]:
+    """The numbered rows of ``moslens score``, as cells of its CSV. DatasetError where they are no such rows."""
+    found = []
+    try:
+        with path.open("rb") as file:
+            for number, line in enumerate(file, 1):
+                row = json.loads(line)
+                values = {name: "" if row[name] is None else str(row[name]) for name in ("score", "low", "high")}
+                found.append((number, {"path": str(csv_name(name_in(row))), "status": str(row["status"]), **values}))
+    except OSError as error:
+        raise DatasetError(error.strerror or str(error), path) from None
+    except (ValueError, KeyError, TypeError) as error:
+        raise DatasetError(f"row {len(found) + 1} is not a row of moslens score", path) from error
+    return found
 
 
 def _name(cell: str) -> str:
