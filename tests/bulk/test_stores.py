@@ -16,11 +16,13 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from helpers.command import call
+from helpers.map_model import make_map_model
 from helpers.ray_cluster import ray_cluster
 from helpers.tiny_model import make_photo
 from moslens import Score, Scorer
 from moslens.bulk.inputs import find_pictures
-from moslens.bulk.stores import MOST_BYTES, fetch, is_url, source
+from moslens.bulk.stores import MOST_BYTES, fetch, file_name, is_url, source
 from moslens.errors import ConfigError, UnreadableImage
 
 NO_LIST = io.BytesIO()
@@ -72,6 +74,20 @@ def test_all_of_an_archive(tmp_path: Path, kind: str) -> None:
         assert [fetch(path) for path in paths] == [picture(), picture()]
 
 
+def test_all_commands_read_urls(tmp_path: Path, tiny_model: Path) -> None:
+    archive = tmp_path / "p.zip"
+    with zipfile.ZipFile(archive, "w") as zipped:
+        zipped.writestr("a.jpg", picture())
+    maps = make_map_model(tmp_path / "maps-model")
+    place = f"zip://::{archive}"
+    assert call("explain", place, "--model", maps, "--output", tmp_path / "maps") == 0
+    assert call("degrade", place, "--output", tmp_path / "degraded") == 0
+    assert call("compare", tiny_model, tiny_model, place) == 0
+    (row,) = map(json.loads, (tmp_path / "maps" / "rows.jsonl").read_text().splitlines())
+    assert row["path"] == f"zip://a.jpg::{archive}"
+    assert (tmp_path / "maps" / "a.png").is_file()
+
+
 def test_what_a_server_says_is_told(tmp_path: Path) -> None:
     class Answer(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
@@ -93,6 +109,11 @@ def test_what_a_server_says_is_told(tmp_path: Path) -> None:
         server.shutdown()
     with pytest.raises(UnreadableImage, match="cannot be read \\(Cannot connect to host"):
         fetch(f"{address}/a.jpg")
+
+
+def test_the_name_of_a_picture_in_a_url() -> None:
+    urls = ["zip://d/a.jpg::file:///x/p.zip", "simplecache::s3://bucket/b.png", "https://host/c.jpg?sig=1/2", "d/e.jpg"]
+    assert [file_name(url) for url in urls] == ["a.jpg", "b.png", "c.jpg", "e.jpg"]
 
 
 def test_objects_globs_and_nothing(memory: fsspec.AbstractFileSystem) -> None:

@@ -16,6 +16,7 @@ import numpy as np
 from PIL import Image
 
 from moslens.blocks import BlockDegradation, Composite
+from moslens.bulk import stores
 from moslens.bulk.contact_sheet import PER_SHEET, Sheets, draw_labels, sheet_name
 from moslens.bulk.engine import RunCounts
 from moslens.bulk.inputs import distinct_names
@@ -172,7 +173,7 @@ def degrade_one(job: DegradeJob, settings: DegradeSettings) -> Degraded:
     grid = settings.bdm.grid
     facts = {**name_fields("source", job.source), "seed": job.seed, "grid": grid}
     try:
-        pixels = decode(job.source, max_pixels=settings.max_pixels)
+        pixels = decode(stores.source(job.source), max_pixels=settings.max_pixels)
         result = settings.bdm(pixels, np.random.default_rng(job.seed))
     except ImageError as error:
         return _failed(facts, error if error.path else type(error)(error.message, job.source))

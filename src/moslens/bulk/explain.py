@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
 from pathlib import Path
 
+from moslens.bulk import stores
 from moslens.bulk.engine import RunCounts
 from moslens.bulk.inputs import distinct_names
 from moslens.bulk.page import ROWS, Entry, write_page
@@ -50,8 +51,8 @@ def explain_all(
     finished: dict[str, Score] = {}  # explained, without a row yet
 
     def explain(job: tuple[str, str]) -> tuple[Score | Failure, str]:
-        source, name = job
-        found = scorer.explain_or_failure(source, max_pixels=max_pixels, detail=detail)
+        path, name = job
+        found = scorer.explain_or_failure(stores.source(path), max_pixels=max_pixels, detail=detail)
         if isinstance(found, Failure):
             return found, name
         try:

@@ -186,10 +186,12 @@ def distinct_names(sources: Sequence[str], reserved: Iterable[str] = ()) -> list
 
     ``reserved`` names are taken from the start.
     """
+    from moslens.bulk.stores import file_name
+
     names = []
     taken = set(map(folded, reserved))
     for source in sources:
-        stem = _shortened(os.path.splitext(os.path.basename(source))[0], _LONGEST_STEM)
+        stem = _shortened(os.path.splitext(file_name(source))[0], _LONGEST_STEM)
         name, number = stem, 2
         while folded(name) in taken:
             ending = f"-{number}"

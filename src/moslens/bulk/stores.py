@@ -24,6 +24,11 @@ def is_url(path: str) -> bool:
     return "://" in path and not os.path.lexists(path)
 
 
+def file_name(path: str) -> str:
+    """The last part of a path; of a URL that of the picture, without a query."""
+    return os.path.basename(_chain(path)[1].partition("?")[0] if is_url(path) else path)  # noqa: PTH119
+
+
 def source(path: str) -> str | Named:
     """What a scorer takes for a path from a listing. A URL is only read when the scorer decodes it."""
     return Named(path, partial(fetch, path)) if is_url(path) else path

@@ -21,7 +21,8 @@ Pictures = Annotated[
     list[str],
     typer.Argument(
         metavar="PATH",
-        help="Pictures, folders (with all below them), globs, or - for a list of names on standard input.",
+        help="Pictures, folders (with all below them), globs, URLs such as s3://bucket/folder, a Parquet file with a"
+        " column path, or - for a list of names on standard input.",
     ),
 ]
 Model = Annotated[

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from moslens import metrics
+from moslens.bulk import stores
 from moslens.data.records import Dataset, DatasetCard, Sample
 from moslens.errors import ConfigError
 from moslens.evaluate.predictors import EnsembleSource, ModelSource, Part, RunSource, Source, Store, TableSource
@@ -150,7 +151,7 @@ def _scores(source: Source, dataset: Dataset, failures: dict[str, None]) -> dict
         from moslens.scoring.result import Score
 
         found = {}
-        paths = (sample.path for sample in dataset.samples)
+        paths = (stores.source(sample.name) for sample in dataset.samples)
         for i, result in enumerate(source.scorer.score_many(paths, folders=False)):
             if isinstance(result, Score):
                 found[i] = result.score
