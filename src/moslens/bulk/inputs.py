@@ -3,7 +3,7 @@
 Paths stay the strings they came as: rows repeat them as given, and ``pathlib`` would tidy them.
 """
 
-# ruff: noqa: PTH112, PTH118, PTH119, PTH122, PTH206, PTH207, PTH208
+# ruff: noqa: PTH112, PTH118, PTH122, PTH206, PTH207, PTH208
 
 import codecs
 import glob
