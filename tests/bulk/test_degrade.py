@@ -164,7 +164,7 @@ def test_very_long_names_are_cut(photos: Path, tmp_path: Path) -> None:
     code, rows = run(photos, tmp_path / "out")
     assert (code, len(rows)) == (0, 7)
     names = [Path(row["path"]).name for row in rows if "x" in row["path"] or "\N{SNOWMAN}" in row["path"]]
-    assert names == ["x" * 240 + ".png", "x" * 240 + "-2.png", "\N{SNOWMAN}" * 80 + ".png"]
+    assert names == ["x" * 239 + ".png", "x" * 237 + "-2.png", "\N{SNOWMAN}" * 79 + ".png"]
     assert all((tmp_path / "out" / row["path"]).exists() for row in rows)
 
 
