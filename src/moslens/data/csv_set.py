@@ -106,12 +106,12 @@ def read_csv(path: Path, root: Path | None = None, scale: LabelScale = POINTS) -
 
 def _warn_of_scale(samples: Sequence[Sample], scale: LabelScale, path: Path) -> None:
     """A line in the log where the labels fill so little of their scale that it is hardly the right one."""
-    labels = sorted(abs(sample.mos) for sample in samples)
+    labels = [sample.mos if scale.direction == "higher" else -sample.mos for sample in samples]
     low, high = scale.ends
-    if len(labels) >= _FEW and labels[-1] - labels[0] < _LEAST_FILLED * (high - low):
+    if len(labels) >= _FEW and max(labels) - min(labels) < _LEAST_FILLED * (high - low):
         log.warning(
             "%s: the labels lie between %g and %g, which is little of the stated %g to %g: is this their range?",
-            path, labels[0], labels[-1], low, high,
+            path, min(labels), max(labels), low, high,
         )  # fmt: skip
 
 

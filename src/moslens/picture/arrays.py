@@ -96,10 +96,6 @@ def _eight_bits(array: NDArray[Any]) -> NDArray[np.uint8]:
     if not array.dtype.isnative:
         array = array.astype(array.dtype.newbyteorder("="))
     if array.dtype == np.uint8:
-        if array.size and array.max() == 1:
-            raise UnsupportedImage(
-                "a uint8 array of which 255 is white would be black, its largest value is 1: for 0 and 1 pass 255 * x"
-            )
         return array
     if array.dtype == np.uint16:
         if array.size and 0 < array.max() <= np.iinfo(np.uint8).max:
@@ -111,11 +107,6 @@ def _eight_bits(array: NDArray[Any]) -> NDArray[np.uint8]:
     if array.dtype.kind == "f":
         if array.size and (fault := outside_unit(float(array.min()), float(array.max()))):
             raise UnsupportedImage(f"the floats of an array {fault}")
-        if array.size and 0 < array.max() <= 1 / 255:
-            raise UnsupportedImage(
-                f"an array of floats of which 1 is white would be black, its largest value is {array.max():g}:"
-                " was it divided by 255 twice?"
-            )
         return np.rint(255 * array.clip(0, 1).astype(np.float32)).astype(np.uint8)
     message = f"an array must be uint8, uint16 or floats in [0, 1], this one is {array.dtype}"
     if array.dtype.kind == "b":
