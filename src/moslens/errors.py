@@ -107,6 +107,11 @@ class InternalError(ImageError):
 
     code = "internal"
 
+    @classmethod
+    def of(cls, error: Exception, path: str | os.PathLike[str] | None = None) -> "InternalError":
+        """The fault that an exception of another type is, with its type and words."""
+        return cls(f"{type(error).__name__}: {error}", path)
+
 
 class ConfigError(MoslensError):
     """A configuration file or option is wrong."""

@@ -178,7 +178,7 @@ def degrade_one(job: DegradeJob, settings: DegradeSettings) -> Degraded:
     except ImageError as error:
         return _failed(facts, error if error.path else type(error)(error.message, job.source))
     except (MemoryError, OSError, ArithmeticError, LookupError, TypeError, ValueError) as error:
-        return _failed(facts, InternalError(f"{type(error).__name__}: {error}", job.source))
+        return _failed(facts, InternalError.of(error, job.source))
     with whole_file(settings.folder / PICTURES / job.name, durable=False) as scratch:
         Image.fromarray(result.image).save(scratch, format="PNG", compress_level=_PNG_LEVEL)
     row = {**name_fields("path", f"{PICTURES}/{job.name}"), **facts, "blocks": block_rows(result)}

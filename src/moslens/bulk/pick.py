@@ -237,7 +237,7 @@ def _fingerprints(
         except ImageError as error:
             return error
         except Exception as error:  # one bad picture must not end the run; its row reports the error
-            return InternalError(f"{type(error).__name__}: {error}", one.path)
+            return InternalError.of(error, one.path)
 
     count = workers or available_cores()
     with closing(ordered(attempt, picks, count, 2 * count)) as found, Interrupts():

@@ -108,7 +108,7 @@ class Failure:
     def of(cls, path: str | None, error: Exception, model: str) -> Failure:
         """The failure of a picture for any exception: one that is no ImageError becomes an InternalError."""
         if not isinstance(error, ImageError):
-            error = InternalError(f"{type(error).__name__}: {error}", path)
+            error = InternalError.of(error, path)
         return cls(path, error, model)
 
     def to_row(self) -> dict[str, Any]:

@@ -175,7 +175,7 @@ def with_name(error: Exception, name: str | None) -> ImageError:
     """The error of one picture, with the name under which the picture was sent."""
     if isinstance(error, ImageError):
         return type(error)(error.message, name)
-    return InternalError(f"{type(error).__name__}: {error}", name)
+    return InternalError.of(error, name)
 
 
 async def _wait_for_disconnect(request: Request) -> None:

@@ -283,4 +283,4 @@ def _of_picture(error: Exception, number: int) -> ImageError:
     """The error of a picture that has no name, with its place among the elements."""
     if isinstance(error, ImageError):
         return type(error)(f"picture {number}: {error.message}")
-    return InternalError(f"picture {number}: {type(error).__name__}: {error}")
+    return InternalError(f"picture {number}: {InternalError.of(error).message}")
