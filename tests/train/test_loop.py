@@ -92,6 +92,15 @@ def test_dropout_differs_by_seed_step_and_process() -> None:
     assert len({drawn(*key) for key in keys}) == len(keys)
 
 
+@pytest.fixture
+def heeded_interrupts() -> Iterator[None]:
+    """A shell starts what it runs in the background with SIGINT ignored."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("heeded_interrupts")
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_stops_after_the_step_with_a_checkpoint(
     tmp_path: Path, number: signal.Signals, caplog: pytest.LogCaptureFixture
