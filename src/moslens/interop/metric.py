@@ -25,7 +25,7 @@ import numpy as np
 
 from moslens.data.records import Direction, LabelScale
 from moslens.errors import ConfigError, DatasetError, MissingExtra, ModelError
-from moslens.picture.arrays import outside_unit
+from moslens.picture.arrays import is_dense, outside_unit
 from moslens.picture.load import load
 from moslens.picture.windows import SHORTEST, View, fitted_size
 from moslens.scoring.card import Calibration, Card, find_model
@@ -273,7 +273,7 @@ def _device(module: nn.Module) -> torch.device:
 def _checked(images: Tensor) -> Tensor:
     if not isinstance(images, Tensor):
         raise ValueError(f"images must be a tensor of B x 3 x H x W, not {type(images).__name__}")
-    if images.is_meta or images.is_quantized or images.layout != torch.strided:
+    if not is_dense(images):
         raise ValueError("images must be a dense tensor with values: pass x.to_dense() or x.dequantize()")
     if images.ndim != 4 or images.shape[1] != 3:
         raise ValueError(f"images must be B x 3 x H x W, not {' x '.join(map(str, images.shape))}")

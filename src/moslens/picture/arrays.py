@@ -47,6 +47,11 @@ def is_one_picture(source: Any) -> bool:
     return hasattr(source, "__array__") and getattr(source, "ndim", 0) in (2, 3)
 
 
+def is_dense(tensor: Any) -> bool:
+    """Whether a torch tensor holds its values one by one: no sparse, quantised or meta tensor does."""
+    return not (tensor.is_meta or tensor.is_quantized) and str(tensor.layout) == "torch.strided"
+
+
 def outside_unit(low: float, high: float) -> str | None:
     """What is wrong with floats from ``low`` to ``high`` (NaN where there is one), and the line that helps."""
     if low >= LEAST and high <= MOST:
@@ -66,7 +71,7 @@ def _from_tensor(tensor: Any) -> NDArray[np.uint8] | Image.Image:
         elif len(shape) == 3 and shape[2] in (1, 3, 4):
             message += ": pass x.permute(2, 0, 1)"
         raise UnsupportedImage(message)
-    if tensor.is_meta or tensor.is_quantized or str(tensor.layout) != "torch.strided":
+    if not is_dense(tensor):
         raise UnsupportedImage("a tensor must be dense, with values: pass x.to_dense() or x.dequantize()")
     tensor = tensor.detach().cpu()
     if tensor.is_floating_point():

@@ -59,7 +59,8 @@ def choose_tiles(small: Pixels, height: int, width: int, *, count: int = TILES, 
     """
     rows, columns = _regions(height, width, count, size)
     table = _summed(_structure(small))
-    down, across = (np.linspace(0, side, number + 1).astype(int) for side, number in ((height, rows), (width, columns)))
+    cuts = (np.linspace(0, side, number + 1).astype(int) for side, number in ((height, rows), (width, columns)))
+    down, across = (edges.tolist() for edges in cuts)
     return [
         _best(table, (top, bottom), (left, right), (height, width), size)
         for top, bottom in pairwise(down)
@@ -109,7 +110,7 @@ def _best(
     means = np.round(sums / area, 6)
     candidates = np.where(means == means.max(), off_middle, np.inf)
     row, column = np.unravel_index(int(candidates.argmin()), candidates.shape)
-    return Box(int(lefts[column]), int(tops[row]), int(wide), int(tall))
+    return Box(int(lefts[column]), int(tops[row]), wide, tall)
 
 
 def _places(region: tuple[int, int], side: int, small: int, size: int) -> tuple[NDArray[np.int64], int]:

@@ -23,7 +23,7 @@ from moslens.release.fault_combinations import combine_faults
 from moslens.release.planted_crops import planted_crops
 from moslens.scoring.card import BLOCK_OUTPUTS, NEVER, BlockLabels
 from moslens.scoring.labels import fault_label, group_label
-from moslens.scoring.quality_map import read_pieces
+from moslens.scoring.quality_map import read_pieces, with_mean
 from moslens.scoring.session import Model
 from moslens.scoring.stitch import softmax
 from moslens.system.progress import tracked
@@ -71,19 +71,21 @@ class BlockPredictions:
 
         As in a map the scores have the raw score of their crop as weighted mean.
         """
-        quality, damage, degraded = [], [], []
+        quality: list[Floats] = []
+        damage: list[Floats] = []
+        degraded = []
         for crop in self.crops:
             faulty = ~crop.truth[:, -1]
             if faulty.all() or not faulty.any():
                 continue
             harm = (1 - softmax(crop.logits / temperature)[:, -1]) * crop.levels / TOP_LEVEL
             share = crop.weights / crop.weights.sum()
-            quality.append((crop.scores - share @ crop.scores + crop.raw)[crop.known])
-            damage.append((harm - share @ harm)[crop.known])
+            quality.append(with_mean(crop.scores, share, crop.raw)[crop.known])
+            damage.append(with_mean(harm, share, 0.0)[crop.known])
             degraded.append(faulty)
         if not quality:
             return 0.0
-        return fit_penalty(*map(np.concatenate, (quality, damage, degraded)))
+        return fit_penalty(np.concatenate(quality), np.concatenate(damage), np.concatenate(degraded))
 
 
 @dataclass(frozen=True)

@@ -76,35 +76,44 @@ def _hatch(picture: Image.Image, box: Box) -> None:
 
 def _outline_kinds(pen: ImageDraw.ImageDraw, quality_map: "QualityMap", boxes: Sequence[Box]) -> None:
     """A line inside each named block wherever the next block has another name or none."""
-    rows, columns = quality_map.rows, quality_map.columns
     kinds = [block.kind for block in quality_map.blocks]
     for number, box in enumerate(boxes):
         if kinds[number] is None:
             continue
-        row, column = divmod(number, columns)
         left, top, right, bottom = box
-        for there, step, line in (
-            (column > 0, -1, (left + 1, top, left + 1, bottom)),
-            (column < columns - 1, 1, (right - 2, top, right - 2, bottom)),
-            (row > 0, -columns, (left, top + 1, right, top + 1)),
-            (row < rows - 1, columns, (left, bottom - 2, right, bottom - 2)),
-        ):
-            if there and kinds[number + step] != kinds[number]:
-                pen.line(line, fill="white", width=3)
+        lines = {
+            "left": (left + 1, top, left + 1, bottom),
+            "right": (right - 2, top, right - 2, bottom),
+            "top": (left, top + 1, right, top + 1),
+            "bottom": (left, bottom - 2, right, bottom - 2),
+        }
+        for side, beside in _neighbours(number, quality_map.columns, len(boxes)).items():
+            if kinds[beside] != kinds[number]:
+                pen.line(lines[side], fill="white", width=3)
+
+
+def _neighbours(number: int, columns: int, count: int) -> dict[str, int]:
+    """The places of the blocks beside a block, by side; none beyond the edge of the picture."""
+    column = number % columns
+    sides = {
+        "left": (number - 1, column > 0),
+        "right": (number + 1, column < columns - 1),
+        "top": (number - columns, number >= columns),
+        "bottom": (number + columns, number + columns < count),
+    }
+    return {side: place for side, (place, there) in sides.items() if there}
 
 
 def _regions(quality_map: "QualityMap") -> Iterator[list[int]]:
     """The places of blocks that touch and have the same name, region by region."""
-    columns, blocks = quality_map.columns, quality_map.blocks
+    blocks = quality_map.blocks
     left = {number for number, block in enumerate(blocks) if block.kind is not None}
     while left:
         region, open_ = [], [left.pop()]
         while open_:
             number = open_.pop()
             region.append(number)
-            beside = [number - columns, number + columns]
-            beside += [number - 1] if number % columns else []
-            beside += [number + 1] if (number + 1) % columns else []
+            beside = _neighbours(number, quality_map.columns, len(blocks)).values()
             same = [n for n in beside if n in left and blocks[n].kind == blocks[number].kind]
             left.difference_update(same)
             open_ += same

@@ -183,7 +183,7 @@ def label_blocks(
     rows, columns = stitched.score.shape
     down, across = pixel_cuts(height, rows), pixel_cuts(width, columns)
     quality = stitched.score - labels.penalty * stitched.fault * stitched.level / 5
-    quality += raw - (stitched.weight * quality).sum()
+    quality = with_mean(quality, stitched.weight, raw)
     bad = score is not None and score < labels.faulty_below
     names = name_cells(stitched.probabilities.reshape(rows * columns, -1), labels, bad=bad)
     blocks = []
@@ -206,6 +206,12 @@ def label_blocks(
             )
         )
     return tuple(blocks)
+
+
+def with_mean(values: NDArray[np.floating], weights: NDArray[np.floating], mean: float) -> NDArray[np.float64]:
+    """``values`` moved by one amount, so that ``mean`` is their mean by ``weights`` (sum 1, of the same shape)."""
+    moved: NDArray[np.float64] = values + (mean - (weights * values).sum())
+    return moved
 
 
 class CellNames(NamedTuple):

@@ -5,11 +5,12 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path, PurePath
 from typing import Any
 
+from moslens.bulk import rows as bulk_rows
 from moslens.data.csv_set import cell_number, loose_name, raise_problems, read_rows
 from moslens.data.records import Dataset
-from moslens.errors import DatasetError
+from moslens.errors import DatasetError, OutputError
 from moslens.evaluate.predictors.base import Part, Prediction, test_parts
-from moslens.system.text import csv_name, name_in, path_of_csv_name
+from moslens.system.text import csv_name, path_of_csv_name
 
 _IMAGE_COLUMNS = ("image", "path", "name")
 _VALUE_COLUMNS = ("prediction", "score")
@@ -127,16 +128,15 @@ class TableSource:
 
 def _rows_of_lines(path: Path) -> list[tuple[int, dict[str, str]]]:
     """The numbered rows of ``moslens score``, as cells of its CSV. DatasetError where they are no such rows."""
-    found = []
+    found: list[tuple[int, dict[str, str]]] = []
     try:
         with path.open("rb") as file:
-            for number, line in enumerate(file, 1):
-                row = json.loads(line)
+            for row, _ in bulk_rows.read_rows(file, "jsonl", str(path)):
                 values = {name: "" if row[name] is None else str(row[name]) for name in ("score", "low", "high")}
-                found.append((number, {"path": str(csv_name(name_in(row))), "status": str(row["status"]), **values}))
+                found.append((len(found) + 1, {"path": str(csv_name(row["path"])), "status": row["status"], **values}))
     except OSError as error:
         raise DatasetError(error.strerror or str(error), path) from None
-    except (ValueError, KeyError, TypeError) as error:
+    except (OutputError, KeyError) as error:
         raise DatasetError(f"row {len(found) + 1} is not a row of moslens score", path) from error
     return found
 

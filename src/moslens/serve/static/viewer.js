@@ -2,7 +2,7 @@
 
 import { byId, make, setBar, setStyle } from "./dom.js";
 import { drawMap, mark, removeMap } from "./map.js";
-import { atFullSize, fault, isPhoto, noteWords, place, plain, range, story, summary, whole, word } from "./words.js";
+import { atFullSize, fault, noteWords, outOf100, place, plain, range, story, summary, whole } from "./words.js";
 
 const NO_MAP = "This model scores the photo as a whole; it does not say where it is bad.";
 const photo = byId("photo");
@@ -31,7 +31,7 @@ function showScore(item) {
   const row = item.row;
   const good = row?.status === "ok";
   byId("gauge").hidden = !good;
-  const verdict = good ? [make("span", { className: "number", textContent: whole(row.score) }), isPhoto(row) ? ` of 100, ${word(row.score)}` : " of 100"] : [item.error ? "No score" : "Scoring\u2026"];
+  const verdict = good ? [make("span", { className: "number", textContent: whole(row.score) }), outOf100(row)] : [item.error ? "No score" : "Scoring\u2026"];
   byId("verdict").replaceChildren(...verdict);
   byId("meaning").textContent = good ? `90 % range: ${range(row)}. ${row.width} x ${row.height} pixels.` : (item.error ?? "");
   if (good) {

@@ -23,7 +23,8 @@ export const upper = (text) => text.charAt(0).toUpperCase() + text.slice(1);
 
 export const isPhoto = ({ notes }) => !notes?.includes("not_a_photo");
 // A score of what is not a photo gets no word.
-export const summary = (row) => `${whole(row.score)} of 100${isPhoto(row) ? `, ${word(row.score)}` : ""}`;
+export const outOf100 = (row) => ` of 100${isPhoto(row) ? `, ${word(row.score)}` : ""}`;
+export const summary = (row) => whole(row.score) + outOf100(row);
 export const range = (row) => `${whole(row.low)} to ${whole(row.high)}`;
 
 // Where some blocks of a photo are: "top left", "everywhere". A place is named where at least half of them lie there.
